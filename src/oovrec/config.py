@@ -1,0 +1,32 @@
+"""Options as pydantic models; an unknown key is an error that names its nearest neighbour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from oovrec.errors import OovrecError, unknown
+
+
+class Options(BaseModel):
+    """Base of every set of options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def checked(config: type[C], options: Mapping[str, Any], *, where: str) -> C:
+    """``config(**options)`` with errors for people."""
+    for key in options:
+        if key not in config.model_fields:
+            raise unknown("key", key, config.model_fields, where=where)
+    try:
+        return config(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join([where, *map(str, first["loc"])])
+        raise OovrecError(f"{first['msg'].lower()}, not {first['input']!r}", where=key, remedy="change the value") from error

@@ -1,0 +1,99 @@
+"""A dataset as models see it: indexed histories, leave-one-out splits, item texts."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from oovrec.data.histories import Histories
+
+Split = Literal["train", "validation", "test"]
+HELD_OUT = {"train": 2, "validation": 2, "test": 1}  # newest items that the split's histories lack
+DAY = 86_400  # seconds
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Histories of ``users`` over ``items``, split leave-one-out in time order.
+
+    A user's last item is the test target, the one before it the validation target, the rest the
+    training part (P5, S3-Rec, SASRec). Users with fewer than three items are training only.
+
+    Attributes:
+        name: a short name for tables and pages.
+        users: ``[users]`` ids; the position is the user's index.
+        items: ``[items]`` ids; the position is the item's index.
+        full: all interactions, row ``u`` is user ``u``.
+        times: ``[total]`` unix seconds along ``full.items``; None where unknown.
+        ratings: ``[total]`` along ``full.items``; None where the log has none.
+        titles: ``[items]`` text of each item ('' where it has none); None where the data has no texts.
+        attributes: ``[items]`` tuples of attribute numbers; None where the data has none.
+        source: where it was read from.
+        sha256: of the source files' bytes.
+        notes: what reading changed (k-core removals, dropped columns), a sentence each.
+    """
+
+    name: str
+    users: list[str]
+    items: list[str]
+    full: Histories
+    times: np.ndarray | None = None
+    ratings: np.ndarray | None = None
+    titles: list[str] | None = None
+    attributes: list[tuple[int, ...]] | None = None
+    source: str = ""
+    sha256: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def item_index(self) -> dict[str, int]:
+        """Item id to index."""
+        return {item: index for index, item in enumerate(self.items)}
+
+    @cached_property
+    def user_index(self) -> dict[str, int]:
+        """User id to index."""
+        return {user: index for index, user in enumerate(self.users)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, histories and times: equal only for the same data in the same order."""
+        digest = hashlib.sha256("\n".join([*self.users, "", *self.items]).encode())
+        for array in (self.full.indptr, self.full.items, self.times):
+            digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def evaluated_users(self) -> np.ndarray:
+        """Indices of the users that have targets: those with at least three items."""
+        return np.flatnonzero(self.full.lengths >= 3)
+
+    def histories(self, split: Split) -> Histories:
+        """What is known before the split's targets; for ``train``, every user's training part.
+
+        Rows of ``validation`` and ``test`` are :meth:`evaluated_users`. The test histories hold the
+        validation item.
+        """
+        short = self.full.lengths < 3
+        known = self.full.lengths - np.where(short, 0, HELD_OUT[split])
+        parts = self.full._cut(self.full.indptr[:-1], known, self.full.users)
+        return parts if split == "train" else parts.take(self.evaluated_users())
+
+    def targets(self, split: Split) -> np.ndarray:
+        """``[evaluated users]`` int64: the held-out item of each row of :meth:`histories`."""
+        return self.full.items[self._target_positions(split)].astype(np.int64)
+
+    def later_day(self, split: Split) -> np.ndarray | None:
+        """``[evaluated users]`` bool: the target is of a later UTC day than the item before it; None without times."""
+        if self.times is None:
+            return None
+        where = self._target_positions(split)
+        return self.times[where] // DAY > self.times[where - 1] // DAY
+
+    def _target_positions(self, split: Split) -> np.ndarray:
+        if split == "train":
+            raise ValueError("the training part has no single target")
+        return self.full.indptr[1:][self.evaluated_users()] - HELD_OUT[split]

@@ -1,0 +1,36 @@
+"""The one error that users meet: what is wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OovrecError(Exception):
+    """A mistake a person can mend: printed as one sentence, without a traceback.
+
+    Args:
+        what: what is wrong ("line has one item; a history needs at least two").
+        where: the place: a file and line, a config key, a command option.
+        remedy: what to do about it, as an imperative sentence.
+    """
+
+    def __init__(self, what: str, *, where: object = None, remedy: str | None = None) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.remedy = remedy
+        place = f"{self.where}: " if self.where else ""
+        cure = f"; {remedy}" if remedy else ""
+        super().__init__(f"{place}{what}{cure}.".replace("..", "."))
+
+
+class Interrupted(Exception):
+    """Raised by long work that was stopped by the user and left in a resumable state."""
+
+
+def unknown(kind: str, name: str, choices: Iterable[str], *, where: object = None) -> OovrecError:
+    """An error for a name that is not among ``choices``, naming its nearest neighbour."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean '{close[0]}'" if close else f"choose one of: {', '.join(known)}"
+    return OovrecError(f"unknown {kind} '{name}'", where=where, remedy=remedy)

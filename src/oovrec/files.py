@@ -1,0 +1,128 @@
+"""Files written whole or not at all, and read with one clear sentence when they are broken."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from oovrec.errors import OovrecError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it replaces ``path`` in one step.
+
+    Raises:
+        OovrecError: the disk is full or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> OovrecError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "free some space or choose another --out" if full else "choose a folder you can write to"
+    return OovrecError(f"cannot write ({error.strerror})", where=path, remedy=remedy)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` (UTF-8) to ``path`` atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON atomically; NaN is refused, as JSON has no such number."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_text(path: Path, *, remedy: str = "check the path") -> str:
+    """The text of ``path``.
+
+    Raises:
+        OovrecError: missing, a folder, unreadable, empty or not UTF-8 text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise OovrecError("no such file", where=path, remedy=remedy) from error
+    except UnicodeDecodeError as error:
+        raise OovrecError("is not UTF-8 text", where=path, remedy="give a text file") from error
+    except OSError as error:
+        raise OovrecError(f"cannot be read ({error.strerror})", where=path, remedy=remedy) from error
+    if not text.strip():
+        raise OovrecError("is empty", where=path, remedy=remedy)
+    return text
+
+
+def read_json(path: Path, *, remedy: str = "restore the file or make it again") -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        OovrecError: missing, or not JSON (the line is named).
+    """
+    try:
+        return json.loads(read_text(path, remedy=remedy))
+    except json.JSONDecodeError as error:
+        where = f"{path}, line {error.lineno}"
+        raise OovrecError(f"is not valid JSON ({error.msg})", where=where, remedy=remedy) from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write named arrays and string metadata as safetensors, atomically."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    with atomic(path) as temporary:
+        save_file(contiguous, temporary, metadata=dict(metadata or {}))
+
+
+def read_tensors(path: Path, *, framework: str = "numpy") -> tuple[dict[str, Any], dict[str, str]]:
+    """All arrays of a safetensors file and its metadata.
+
+    Args:
+        framework: ``numpy`` or ``pt`` (torch tensors).
+
+    Raises:
+        OovrecError: missing, truncated or tampered.
+    """
+    if not path.is_file():
+        raise OovrecError("no such file", where=path, remedy="train the model again or check the path")
+    try:
+        with safe_open(path, framework=framework) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        remedy = "restore the file from a copy or train again"
+        raise OovrecError("is not a whole safetensors file (truncated or altered)", where=path, remedy=remedy) from error
+
+
+def sha256(*paths: Path) -> str:
+    """SHA-256 of the given files' bytes, one after another, as hex."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

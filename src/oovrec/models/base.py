@@ -1,0 +1,243 @@
+"""The contract that every recommender keeps, from popularity to a LLaMA."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import pkgutil
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from oovrec.config import Options, checked
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError, unknown
+from oovrec.evaluation.protocol import validation_score
+from oovrec.files import read_tensors, read_text, write_tensors, write_text
+from oovrec.tokens.table import Tokens
+from oovrec.training.config import TrainingConfig
+from oovrec.training.loop import Batch, EpochLog, train
+
+FAMILIES = ("sequential", "generative")
+
+
+@dataclass(frozen=True)
+class Entities:
+    """The users and items a model speaks about, and their tokens.
+
+    Attributes:
+        items: ``[items]`` ids; the position is the model's item index.
+        users: ``[users]`` ids.
+        titles: ``[items]`` texts, or None.
+        tokens: their OOV tokens; None for models that need none.
+    """
+
+    items: list[str]
+    users: list[str]
+    titles: list[str] | None = None
+    tokens: Tokens | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset, tokens: Tokens | None = None) -> Entities:
+        """The entities of a dataset; tokens are put in the dataset's order.
+
+        Raises:
+            OovrecError: an item or user of the dataset has no tokens.
+        """
+        if tokens is not None:
+            items = tokens.items.reindexed(dataset.items)
+            users = tokens.users and tokens.users.reindexed(dataset.users)
+            tokens = Tokens(items, users, tokens.method, tokens.built_from, tokens.seed, tokens.config, tokens.details)
+        return cls(dataset.items, dataset.users, dataset.titles, tokens)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the item ids in order: a checkpoint fits data with the same one."""
+        return hashlib.sha256("\n".join(self.items).encode()).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write ``items.tsv`` (id, title), ``users.txt`` and ``tokens/``."""
+        titles = self.titles or [""] * len(self.items)
+        lines = (f"{item}\t{' '.join(title.split())}" for item, title in zip(self.items, titles, strict=True))
+        write_text(folder / "items.tsv", "\n".join(lines) + "\n")
+        write_text(folder / "users.txt", "\n".join(self.users) + "\n")
+        if self.tokens is not None:
+            self.tokens.save(folder / "tokens")
+
+    @classmethod
+    def load(cls, folder: Path) -> Entities:
+        """Read what :meth:`save` wrote."""
+        rows = [line.partition("\t") for line in read_text(folder / "items.tsv").splitlines()]
+        titles = [row[2] for row in rows]
+        users = read_text(folder / "users.txt").splitlines()
+        tokens = Tokens.load(folder / "tokens") if (folder / "tokens" / "tokens.json").exists() else None
+        return cls([row[0] for row in rows], users, titles if any(titles) else None, tokens)
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """The best items of each history, best first.
+
+    Attributes:
+        items: ``[batch, k]`` item indices.
+        scores: ``[batch, k]`` their scores.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+
+class Recommender(ABC):
+    """Ranks the whole catalogue after a history.
+
+    A subclass names itself (``name``, by which recipes and checkpoints find it), its options
+    (``Config``), and gives :meth:`scores`; learned ones derive from :class:`NeuralRecommender`.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Options]]
+    needs_tokens: ClassVar[bool] = False
+
+    def __init__(self, config: Options, entities: Entities) -> None:
+        self.config, self.entities = config, entities
+
+    @abstractmethod
+    def fit(
+        self, dataset: Dataset, training: TrainingConfig, *, seed: int = 0, folder: Path | None = None, resume: bool = False
+    ) -> list[EpochLog]:
+        """Learn from the training part of ``dataset``; validation targets choose the epoch, nothing else.
+
+        Args:
+            training: shared options; models without epochs ignore them.
+            seed: of every random choice.
+            folder: the run folder: log and resumable state go there; None keeps nothing.
+            resume: go on from the state in ``folder``.
+
+        Returns:
+            One entry an epoch.
+        """
+
+    @abstractmethod
+    def scores(self, histories: Histories) -> Tensor:
+        """``[batch, items]`` float32, higher is better: log-probabilities where the model has them."""
+
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Named arrays that, with config and entities, make the fitted model again."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take over what :meth:`state` gave; raises KeyError, ValueError or RuntimeError where it does not fit."""
+
+    def recommend(self, histories: Histories, k: int = 10, *, mask_seen: bool = True) -> Recommendations:
+        """The ``k`` best items of each history, without the history's own unless ``mask_seen`` is off."""
+        scores = self.scores(histories)
+        if mask_seen:
+            scores[torch.from_numpy(histories.rows), torch.from_numpy(histories.items.astype(np.int64))] = -torch.inf
+        best = scores.topk(min(k, scores.shape[1]), dim=1)
+        return Recommendations(best.indices.cpu().numpy(), best.values.float().cpu().numpy())
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.safetensors`` (config and entities' fingerprint in its header), ``items.tsv``, ``tokens/``."""
+        self.entities.save(folder)
+        header = {"system": self.name, "config": self.config.model_dump_json(), "items": self.entities.fingerprint}
+        write_tensors(folder / "model.safetensors", self.state(), header)
+
+
+class NeuralRecommender(Recommender):
+    """A recommender with a torch module, trained by the one loop.
+
+    A subclass builds ``self.module`` in ``__init__`` (its forward takes a batch's tensors by name and
+    returns the loss) and gives :meth:`epoch` and :meth:`scores`.
+    """
+
+    module: nn.Module
+
+    @abstractmethod
+    def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
+        """The batches of one epoch, in order; each is a function that makes its tensors when called."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module's weights are."""
+        return next(self.module.parameters()).device
+
+    def fit(
+        self, dataset: Dataset, training: TrainingConfig, *, seed: int = 0, folder: Path | None = None, resume: bool = False
+    ) -> list[EpochLog]:
+        def validate() -> float:
+            return validation_score(self.scores, dataset, users=training.validation_users)
+
+        def epoch(rng: np.random.Generator) -> list[Batch]:
+            return self.epoch(dataset, training.batch_size, rng)
+
+        return train(self.module, epoch, validate, training, seed=seed, folder=folder, resume=resume, data=dataset.fingerprint)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.module.state_dict().items()}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        self.module.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.items()})
+
+
+def systems() -> dict[str, type[Recommender]]:
+    """Every recommender by name: a module ``models/<family>/<name>.py`` holds the class of that name."""
+    found: dict[str, type[Recommender]] = {}
+    for family in FAMILIES:
+        package = importlib.import_module(f"oovrec.models.{family}")
+        for module in pkgutil.iter_modules(package.__path__):
+            for value in vars(importlib.import_module(f"{package.__name__}.{module.name}")).values():
+                if isinstance(value, type) and issubclass(value, Recommender) and value.__dict__.get("name") == module.name:
+                    found[module.name] = value
+    return found
+
+
+def system(name: str) -> type[Recommender]:
+    """The recommender called ``name``.
+
+    Raises:
+        OovrecError: there is none; the nearest name is given.
+    """
+    known = systems()
+    if name not in known:
+        raise unknown("system", name, known)
+    return known[name]
+
+
+def configured(name: str, options: dict[str, Any]) -> Options:
+    """The options of system ``name``, checked.
+
+    Raises:
+        OovrecError: an unknown key or a value out of range.
+    """
+    return checked(system(name).Config, options, where="model")
+
+
+def load(folder: Path) -> Recommender:
+    """The fitted model in ``folder``.
+
+    Raises:
+        OovrecError: a file is missing, broken or of other data than the rest.
+    """
+    path = folder / "model.safetensors"
+    state, header = read_tensors(path)
+    entities = Entities.load(folder)
+    if missing := {"system", "config", "items"} - header.keys():
+        raise OovrecError(f"has no '{min(missing)}' in its header", where=path, remedy="give a run folder made by oovrec")
+    if header["items"] != entities.fingerprint:
+        remedy = "take both from one run"
+        raise OovrecError("was trained on other items than items.tsv lists", where=path, remedy=remedy)
+    model = system(header["system"])(configured(header["system"], json.loads(header["config"])), entities)
+    try:
+        model.load_state(state)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise OovrecError("does not fit its own config", where=path, remedy="restore the file or train again") from error
+    return model

@@ -1,0 +1,210 @@
+"""TokenTable: each id and its tuple of out-of-vocabulary tokens; and the folder they are kept in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from oovrec.errors import OovrecError
+from oovrec.files import read_json, read_tensors, read_text, write_json, write_tensors, write_text
+
+BuiltFrom = Literal["train", "all"]
+TOKEN = re.compile(r"<[^<>\s]+>")
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """``n`` entities (items or users), each named by a unique tuple of ``depth`` tokens.
+
+    Attributes:
+        ids: ``[n]`` entity ids.
+        codes: ``[n, depth]`` int32, indices into ``vocabulary``.
+        vocabulary: ``[tokens]`` token strings; the tokens of one level stand together, in level order.
+        centroids: ``[tokens, d]`` float32, what a token stands for in the embedding space the ids were
+            clustered in; rows of zeros for tokens without one. None if the scheme has no embeddings.
+    """
+
+    ids: list[str]
+    codes: np.ndarray
+    vocabulary: list[str]
+    centroids: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        unique, counts = np.unique(self.codes, axis=0, return_counts=True)
+        if len(unique) < len(self.codes):
+            repeated = unique[counts.argmax()]
+            rows = np.flatnonzero((self.codes == repeated).all(axis=1))
+            name = "".join(self.vocabulary[code] for code in repeated)
+            raise OovrecError(f"the token tuple {name} names both '{self.ids[rows[0]]}' and '{self.ids[rows[1]]}'")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def depth(self) -> int:
+        """Tokens an id."""
+        return int(self.codes.shape[1])
+
+    @cached_property
+    def levels(self) -> list[np.ndarray]:
+        """For each depth the sorted codes that occur there."""
+        return [np.unique(self.codes[:, level]) for level in range(self.depth)]
+
+    def text(self, index: int) -> str:
+        """The entity's tokens as text, as they stand in a prompt: ``<CI79><I1220>``."""
+        return "".join(self.vocabulary[code] for code in self.codes[index])
+
+    @classmethod
+    def of(cls, ids: Sequence[str], tuples: Sequence[Sequence[str]], centroids: dict[str, np.ndarray] | None = None) -> TokenTable:
+        """A table from token strings; ``centroids`` by token string."""
+        columns = list(zip(*tuples, strict=True))
+        vocabulary = list(dict.fromkeys(token for column in columns for token in sorted(set(column), key=_natural)))
+        code = {token: index for index, token in enumerate(vocabulary)}
+        codes = np.array([[code[token] for token in entry] for entry in tuples], np.int32)
+        rows = None
+        if centroids is not None:
+            width = len(next(iter(centroids.values())))
+            rows = np.zeros((len(vocabulary), width), np.float32)
+            for token, vector in centroids.items():
+                if token in code:
+                    rows[code[token]] = vector
+        return cls(list(ids), codes, vocabulary, rows)
+
+    def reindexed(self, ids: Sequence[str]) -> TokenTable:
+        """The same tokens in the order of ``ids``.
+
+        Raises:
+            OovrecError: an id has no tokens.
+        """
+        row = {name: index for index, name in enumerate(self.ids)}
+        if missing := [name for name in ids if name not in row]:
+            raise OovrecError(
+                f"{len(missing)} ids have no tokens, '{missing[0]}' first", remedy="build tokens from this dataset"
+            )
+        return TokenTable(list(ids), self.codes[[row[name] for name in ids]], self.vocabulary, self.centroids)
+
+
+def _natural(token: str) -> tuple[str, int]:
+    digits = re.search(r"\d+", token)
+    return (re.sub(r"\d+", "", token), int(digits.group()) if digits else -1)
+
+
+def read_table(path: Path) -> TokenTable:
+    """Read ``id<TAB>token<TAB>token…`` or the published form ``id <CTn><r>``, a line an id.
+
+    Raises:
+        OovrecError: missing or empty; a line without tokens, of another depth than the first, a repeated
+            id or tuple (each names the line).
+    """
+    ids: list[str] = []
+    tuples: list[tuple[str, ...]] = []
+    seen_ids: dict[str, int] = {}
+    seen_tuples: dict[tuple[str, ...], int] = {}
+    for number, line in enumerate(read_text(path, remedy="give a file of ids and their tokens").splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        name, _, rest = line.partition("\t") if "\t" in line else line.partition(" ")
+        tokens = tuple(TOKEN.findall(rest))
+        if not tokens or TOKEN.sub("", rest).strip():
+            raise OovrecError("is not an id followed by <tokens>", where=where, remedy="write id<TAB><token><TAB><token>")
+        if tuples and len(tokens) != len(tuples[0]):
+            raise OovrecError(f"has {len(tokens)} tokens, the lines above have {len(tuples[0])}", where=where)
+        for kind, key, seen in (("id", name, seen_ids), ("token tuple", tokens, seen_tuples)):
+            if key in seen:  # type: ignore[operator]
+                raise OovrecError(f"repeats the {kind} of line {seen[key]}", where=where, remedy="keep one of the two")  # type: ignore[index]
+        seen_ids[name] = seen_tuples[tokens] = number
+        ids.append(name)
+        tuples.append(tokens)
+    return TokenTable.of(ids, tuples)
+
+
+def write_table(path: Path, table: TokenTable) -> None:
+    """Write ``id<TAB>token<TAB>token…``, a line an id, atomically."""
+    lines = ("\t".join([name, *(table.vocabulary[code] for code in row)]) for name, row in zip(table.ids, table.codes, strict=True))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What ``tokens build`` makes: item tokens, user tokens, and how they were built.
+
+    Attributes:
+        items: one row an item of the dataset, in the dataset's order.
+        users: one row a user; None for schemes that name items only.
+        method: the scheme.
+        built_from: ``train``, or ``all`` where held-out interactions were seen.
+        seed: what it was built with.
+        config: the scheme's options.
+        details: further facts for ``tokens.json`` (counts, versions, fallbacks).
+    """
+
+    items: TokenTable
+    users: TokenTable | None
+    method: str
+    built_from: BuiltFrom
+    seed: int
+    config: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write ``item_tokens.tsv``, ``user_tokens.tsv``, ``centroids.safetensors`` and, last, ``tokens.json``."""
+        centroids = {}
+        for name, table in (("item", self.items), ("user", self.users)):
+            if table is None:
+                continue
+            write_table(folder / f"{name}_tokens.tsv", table)
+            if table.centroids is not None:
+                centroids[name] = table.centroids
+        if centroids:
+            write_tensors(folder / "centroids.safetensors", centroids)
+        write_json(folder / "tokens.json", self.summary())
+
+    def summary(self) -> dict[str, Any]:
+        """What ``tokens.json`` holds."""
+        tables = {"item": self.items, "user": self.users}
+        return {
+            "method": self.method,
+            "built_from": self.built_from,
+            "seed": self.seed,
+            "depth": self.items.depth,
+            "counts": {f"{name}s": len(table) for name, table in tables.items() if table is not None},
+            "config": self.config,
+            **self.details,
+            "vocabulary": {name: table.vocabulary for name, table in tables.items() if table is not None},
+        }
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokens:
+        """Read a folder written by :meth:`save`.
+
+        Raises:
+            OovrecError: a file is missing, broken, or does not belong to the others.
+        """
+        about = read_json(folder / "tokens.json", remedy="give a folder made by 'oovrec tokens build'")
+        arrays = read_tensors(folder / "centroids.safetensors")[0] if (folder / "centroids.safetensors").exists() else {}
+        try:
+            tables = {name: _load_table(folder, name, words, arrays.get(name)) for name, words in about["vocabulary"].items()}
+            known = {"method", "built_from", "seed", "depth", "counts", "config", "vocabulary"}
+            details = {key: value for key, value in about.items() if key not in known}
+            return cls(tables["item"], tables.get("user"), about["method"], about["built_from"], about["seed"], about["config"], details)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise OovrecError(f"lacks {error}", where=folder / "tokens.json", remedy="build the tokens again") from error
+
+
+def _load_table(folder: Path, name: str, vocabulary: list[str], centroids: np.ndarray | None) -> TokenTable:
+    path = folder / f"{name}_tokens.tsv"
+    table = read_table(path)
+    code = {token: index for index, token in enumerate(vocabulary)}
+    if stray := [token for token in table.vocabulary if token not in code]:
+        raise OovrecError(f"has the token {stray[0]}, which tokens.json does not list", where=path, remedy="build the tokens again")
+    if centroids is not None and len(centroids) != len(vocabulary):
+        raise OovrecError("does not fit tokens.json", where=folder / "centroids.safetensors", remedy="build the tokens again")
+    translate = np.array([code[token] for token in table.vocabulary], np.int32)
+    return TokenTable(table.ids, translate[table.codes], vocabulary, centroids)

@@ -1,0 +1,41 @@
+"""How a model is trained: the options that every system shares."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from oovrec.config import Options
+
+
+class TrainingConfig(Options):
+    """Options of :func:`oovrec.training.loop.train`.
+
+    Attributes:
+        epochs: passes over the training part, at most.
+        batch_size: sequences (or prompts) in a batch.
+        learning_rate: AdamW's, after warm-up.
+        weight_decay: AdamW's, on matrices only (not on biases, norms and embeddings of one dimension).
+        warmup_steps: optimiser steps in which the rate rises linearly from zero.
+        schedule: the rate after warm-up: held, or falling to zero along a cosine.
+        clip_norm: the gradient's norm is cut to this; 0 leaves it.
+        accumulate: batches an optimiser step.
+        patience: stop after this many validations without a better masked ndcg@10.
+        validate_every: epochs from one validation to the next.
+        validation_users: validate on a fixed sample of this many users; 0 takes all.
+        precision: ``auto`` is bf16 where the hardware multiplies it natively, else fp32.
+    """
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    clip_norm: float = Field(1.0, ge=0)
+    accumulate: int = Field(1, ge=1)
+    patience: int = Field(10, ge=1)
+    validate_every: int = Field(1, ge=1)
+    validation_users: int = Field(0, ge=0)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
