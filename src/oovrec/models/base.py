@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -129,6 +129,11 @@ class Recommender(ABC):
     def scores(self, histories: Histories) -> Tensor:
         """``[batch, items]`` float32, higher is better: log-probabilities where the model has them."""
 
+    @classmethod
+    def restore(cls, config: Options, entities: Entities, folder: Path) -> Self:
+        """The model that ``folder`` holds, its weights still to be loaded."""
+        return cls(config, entities)
+
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Named arrays that, with config and entities, make the fitted model again."""
@@ -235,7 +240,8 @@ def load(folder: Path) -> Recommender:
     if header["items"] != entities.fingerprint:
         remedy = "take both from one run"
         raise OovrecError("was trained on other items than items.tsv lists", where=path, remedy=remedy)
-    model = system(header["system"])(configured(header["system"], json.loads(header["config"])), entities)
+    config = configured(header["system"], json.loads(header["config"]))
+    model = system(header["system"]).restore(config, entities, folder)
     try:
         model.load_state(state)
     except (KeyError, ValueError, RuntimeError) as error:

@@ -1,0 +1,191 @@
+"""META ID (L): a LLaMA that reads and writes items as out-of-vocabulary tokens (Huang et al., ICML 2025).
+
+Two forms. ``history``: the input is ``<s>`` and the history's tokens, nothing else; every position of a
+history is learnt in one pass, as in a sequential recommender. ``prompt``: the paper's form, a worded
+prompt and one target; the way to use a pretrained checkpoint. Differences from the paper: the loss at a
+token is over the tokens legal there; the whole catalogue is scored exactly instead of by a beam.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.decoding.trie import Trie
+from oovrec.models.generative.augmentation import AugmentedEmbedding
+from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender, Sample, pad_right, restricted_loss
+from oovrec.training.loop import Batch
+from oovrec.training.windows import Windows
+
+
+class LlamaOptions(GenerativeConfig):
+    """Options of the LLaMA recommender.
+
+    Attributes:
+        form: ``history`` or ``prompt``, see the module's text.
+        history: as in :class:`GenerativeConfig`.
+        dropout: on the input embeddings, in training.
+    """
+
+    form: Literal["history", "prompt"] = "history"
+    history: int = Field(100, ge=1)
+    alpha: float = Field(1.0, ge=0)
+    dropout: float = Field(0.3, ge=0, lt=1)
+
+
+def shape(width: int, layers: int, heads: int, inner: int, **other: object) -> dict[str, object]:
+    """A named architecture; embeddings are tied, as in small LLaMAs."""
+    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": inner}
+    return {**sizes, "max_position_embeddings": 2048, "tie_word_embeddings": True, **other}
+
+
+class LlamaNetwork(nn.Module):
+    """LLaMA's body with augmented embeddings; forward gives the loss of a batch.
+
+    Args:
+        network: a ``LlamaForCausalLM``.
+        embedding: its token embedding, augmented.
+        trie: the catalogue.
+        dropout: on the input embeddings.
+    """
+
+    def __init__(self, network: PreTrainedModel, embedding: AugmentedEmbedding, trie: Trie, dropout: float) -> None:
+        super().__init__()
+        self.embedding, self.body, self.trie = embedding, network.model, trie
+        self.body.embed_tokens = nn.Identity()
+        self.head = None if network.config.tie_word_embeddings else network.lm_head
+        self.dropout = nn.Dropout(dropout)
+
+    def rows(self, tokens: Tensor) -> Tensor:
+        """Output rows ``[n, d]`` of ``tokens`` ``[n]``."""
+        return self.embedding(tokens) if self.head is None else self.head.weight[tokens]
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """``[B, L]`` right-padded ids to ``[B, L, d]`` states; causal, so padding reaches no real position."""
+        return self.body(inputs_embeds=self.dropout(self.embedding(ids)), use_cache=False).last_hidden_state
+
+    def forward(self, ids: Tensor, where: Tensor, nodes: Tensor, scale: Tensor) -> Tensor:
+        """Loss of the targets in a batch.
+
+        Args:
+            ids: ``[B, L]`` inputs.
+            where: ``[n, depth]`` positions in the flattened ``[B · L]`` states that predict each target's tokens.
+            nodes: ``[n, depth]`` the targets' trie nodes.
+            scale: what the sum is divided by: the mean number of targets a batch.
+        """
+        states = self.hidden(ids).flatten(0, 1)[where]
+        self.trie = trie = self.trie.to(ids.device)
+        return restricted_loss(states, nodes, trie, [self.rows(level.tokens) for level in trie.levels]) / scale
+
+
+class LlamaStepper:
+    """A batch of prompts read once; continuations attend to their prompt and to themselves (tree attention).
+
+    Args:
+        network: the model, in eval mode.
+        ids: ``[B, L]`` right-padded prompts.
+        lengths: ``[B]`` their true lengths.
+    """
+
+    def __init__(self, network: LlamaNetwork, ids: Tensor, lengths: Tensor) -> None:
+        self.network, self.lengths = network, lengths
+        self.cache = DynamicCache(config=network.body.config)
+        states = network.body(inputs_embeds=network.embedding(ids), past_key_values=self.cache, use_cache=True)
+        self.last = states.last_hidden_state[torch.arange(len(ids), device=ids.device), lengths - 1]
+        self.prompt = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # [B, L]
+
+    def root(self) -> Tensor:
+        return self.last
+
+    def extend(self, paths: Tensor) -> Tensor:
+        batch, length = self.prompt.shape
+        width, depth = paths.shape[1:]
+        ids = paths.expand(batch, width, depth).reshape(batch, -1)
+        step = torch.arange(depth, device=ids.device).repeat(width)
+        path = torch.arange(width, device=ids.device).repeat_interleave(depth)
+        own = (path[:, None] == path) & (step[:, None] >= step)  # [W·t, W·t]
+        prompt = self.prompt[:, None].expand(-1, len(step), -1)
+        mask = torch.cat([prompt, own.expand(batch, -1, -1)], dim=2)[:, None]
+        states = self.network.body(
+            inputs_embeds=self.network.embedding(ids),
+            attention_mask=mask,
+            position_ids=self.lengths[:, None] + step,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
+        self.cache.crop(length)
+        return states.view(batch, width, depth, -1)[:, :, -1]
+
+    def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        return (hidden @ self.network.rows(tokens).T).float()
+
+
+class Llama(GenerativeRecommender):
+    """META ID on LLaMA; also any other token scheme, and any LLaMA-shaped checkpoint."""
+
+    name = "llama"
+    Config = LlamaOptions
+    config: LlamaOptions
+    module: LlamaNetwork
+    hf_config = LlamaConfig
+    hf_model = LlamaForCausalLM
+    causal = True
+    shapes = {
+        "debug": shape(32, 2, 2, 64),
+        "compact": shape(128, 3, 4, 512),
+        "medium": shape(256, 4, 4, 1024),
+        "smollm2-135m": shape(576, 30, 9, 1536, num_key_value_heads=3),
+    }
+
+    def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> LlamaNetwork:
+        return LlamaNetwork(network, embedding, self._trie, self.config.dropout)
+
+    def read(self, histories: Histories) -> LlamaStepper:
+        rows = [self._prefix(items, int(user)) for items, user in zip(histories, histories.users, strict=True)]
+        ids, lengths = pad_right(rows, self.vocabulary.pad)
+        return LlamaStepper(self.module, ids.to(self.device), lengths.to(self.device))
+
+    def _prefix(self, items: np.ndarray, user: int) -> np.ndarray:
+        if self.config.form == "prompt":
+            return self.evaluation_prompt(items, user)
+        recent = items[-self.config.history :]
+        return np.concatenate([[self.vocabulary.start], self.vocabulary.items[recent].ravel()])
+
+    def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
+        training = dataset.histories("train")
+        if self.config.form == "prompt":
+            return [partial(self._prompts, training, *batch) for batch in self.prompt_batches(training, batch_size, rng)]
+        plan = windows(training, self.config.history, batch_size, rng)
+        return [partial(self._windows, batch, plan.mean_items) for batch in plan.batches]
+
+    def _windows(self, batch: Histories, scale: float) -> dict[str, Tensor]:
+        """``<s>`` and all but the last token of each window; each token predicts the next."""
+        depth = self.vocabulary.items.shape[1]
+        rows = [np.concatenate([[self.vocabulary.start], self.vocabulary.items[items].ravel()[:-1]]) for items in batch]
+        ids, _ = pad_right(rows, self.vocabulary.pad)
+        column = np.arange(len(batch.items)) - np.repeat(batch.indptr[:-1], batch.lengths)
+        first = batch.rows * ids.shape[1] + column * depth
+        return self._batch(ids, first, batch.items, scale)
+
+    def _prompts(self, training: Histories, samples: list[Sample], rng: np.random.Generator) -> dict[str, Tensor]:
+        """Prompt and target, all but the target's last token."""
+        prompts = [self.training_prompt(training, sample, rng) for sample in samples]
+        targets = training.items[[sample.where for sample in samples]]
+        rows = [np.concatenate([prompt, self.vocabulary.items[item][:-1]]) for prompt, item in zip(prompts, targets, strict=True)]
+        ids, lengths = pad_right(rows, self.vocabulary.pad)
+        depth = self.vocabulary.items.shape[1]
+        first = np.arange(len(rows)) * ids.shape[1] + lengths.numpy() - depth
+        return self._batch(ids, first, targets, len(samples))
+
+    def _batch(self, ids: Tensor, first: np.ndarray, items: np.ndarray, scale: float) -> dict[str, Tensor]:
+        where = first[:, None] + np.arange(self.vocabulary.items.shape[1])
+        nodes = self._trie.nodes.cpu()[torch.from_numpy(items.astype(np.int64))]
+        return {"ids": ids, "where": torch.from_numpy(where), "nodes": nodes, "scale": torch.tensor(float(scale))}

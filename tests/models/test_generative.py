@@ -1,0 +1,141 @@
+"""LLaMA and T5 recommenders against the stock transformers path, token by token."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaForCausalLM, T5ForConditionalGeneration
+
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.decoding.beam import beam_search
+from oovrec.models.base import Entities
+from oovrec.models.generative.augmentation import AugmentedEmbedding
+from oovrec.models.generative.base import GenerativeRecommender
+from oovrec.models.generative.llama import Llama, LlamaOptions
+from oovrec.models.generative.t5 import T5
+from oovrec.tokens.table import Tokens, TokenTable
+
+ITEMS, USERS = 13, 5
+
+
+@pytest.fixture
+def entities() -> Entities:
+    rng = np.random.default_rng(0)
+    centroids = {f"<CI{n}>": rng.normal(size=6) for n in range(4)} 
+    tuples = [(f"<CI{n % 4}>", f"<I{1001 + n // 4}>") for n in range(ITEMS)]
+    items = TokenTable.of([f"i{n}" for n in range(ITEMS)], tuples, centroids)
+    users = TokenTable.of([f"u{n}" for n in range(USERS)], [(f"<CU{n % 2}>", f"<U{1001 + n // 2}>") for n in range(USERS)])
+    return Entities(items.ids, users.ids, None, Tokens(items, users, "meta", "train", 0))
+
+
+@pytest.fixture(params=["llama-history", "llama-prompt", "t5"])
+def model(request: pytest.FixtureRequest, entities: Entities) -> GenerativeRecommender:
+    torch.manual_seed(0)
+    if request.param == "t5":
+        made: GenerativeRecommender = T5(T5.Config(shape="debug", alpha=0.7), entities)
+    else:
+        form = request.param.removeprefix("llama-")
+        made = Llama(LlamaOptions(shape="debug", form=form, alpha=0.7), entities)
+    for parameter in made.module.parameters():  # far from initialisation, so that every term counts
+        torch.nn.init.normal_(parameter, std=0.3)
+    made.module.eval()
+    return made
+
+
+def histories() -> Histories:
+    return Histories.of([[1, 2, 3], [4], [7, 7, 1, 0, 12, 5], []], users=[0, 3, -1, 2])
+
+
+def stock(model: GenerativeRecommender) -> torch.nn.Module:
+    """The plain transformers model with the augmentation merged into its table."""
+    state = {name: value for name, value in model.module.state_dict().items() if not name.startswith("embedding")}
+    table = model.module.embedding.merged()
+    if isinstance(model, Llama):
+        plain = LlamaForCausalLM(model.backbone_config)
+        state = {name.replace("body", "model"): value for name, value in state.items()}
+        state |= {"model.embed_tokens.weight": table, "lm_head.weight": table}
+    else:
+        plain = T5ForConditionalGeneration(model.backbone_config)
+        state |= {name: table for name in plain.state_dict() if name.endswith(("shared.weight", "embed_tokens.weight", "lm_head.weight"))}
+    plain.load_state_dict(state)
+    return plain.eval()
+
+
+def stock_scores(model: GenerativeRecommender, items: np.ndarray, user: int) -> np.ndarray:
+    """Log-probability of each item, one item a row through the stock model, normalised over legal tokens."""
+    codes = torch.from_numpy(model.vocabulary.items)
+    plain = stock(model)
+    if isinstance(model, Llama):
+        prompt = torch.from_numpy(model._prefix(items, user)).expand(ITEMS, -1)
+        logits = plain(torch.cat([prompt, codes], dim=1)).logits[:, -3:-1]
+    else:
+        prompt = torch.from_numpy(model.evaluation_prompt(items, user)).expand(ITEMS, -1)
+        start = torch.full((ITEMS, 1), plain.config.decoder_start_token_id)
+        logits = plain(input_ids=prompt, decoder_input_ids=torch.cat([start, codes[:, :1]], dim=1)).logits
+    first = logits[:, 0].masked_fill(~torch.isin(torch.arange(logits.shape[2]), codes[:, 0]), -torch.inf)
+    scores = first.log_softmax(1).gather(1, codes[:, :1])[:, 0]
+    for item in range(ITEMS):
+        siblings = codes[codes[:, 0] == codes[item, 0], 1]
+        scores[item] += logits[item, 1, codes[item, 1]] - logits[item, 1, siblings].logsumexp(0)
+    return scores.detach().numpy()
+
+
+def test_scores_equal_the_stock_model_item_by_item(model: GenerativeRecommender) -> None:
+    batch = histories()
+    ours = model.scores(batch).numpy()
+    for row, (items, user) in enumerate(zip(batch, batch.users, strict=True)):
+        np.testing.assert_allclose(ours[row], stock_scores(model, items, int(user)), atol=2e-4)
+
+
+@torch.no_grad()
+def test_beam_of_catalogue_width_equals_scores(model: GenerativeRecommender) -> None:
+    exact = model.scores(histories())
+    items, scores = beam_search(model.read(histories()), model.trie, ITEMS)
+    torch.testing.assert_close(exact.gather(1, items), scores, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scores, exact.sort(dim=1, descending=True).values, atol=1e-4, rtol=1e-4)
+
+
+def dataset() -> Dataset:
+    full = Histories.of([[1, 2, 3, 4], [5, 6, 7], [0, 8, 9, 10, 11, 12, 1, 2], [3, 4, 5], [6, 1, 2, 0]], users=range(USERS))
+    return Dataset("small", [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)], full)
+
+
+def test_training_loss_is_the_mean_of_the_scores_it_trains(model: GenerativeRecommender) -> None:
+    """The loss of a batch, recomputed target by target with :meth:`scores` from what precedes each target."""
+    model.module.embedding.table.weight.data[model.vocabulary.someone] *= 0  # prompts differ by user drop-out only
+    batches = model.epoch(dataset(), 4, np.random.default_rng(3))
+    with torch.no_grad():
+        losses = [model.module(**batch()) for batch in batches]
+    assert all(torch.isfinite(loss) and loss > 0 for loss in losses)
+    if isinstance(model, Llama) and model.config.form == "history":
+        training = dataset().histories("train")
+        expected = 0.0
+        for history in training:
+            for position, item in enumerate(history):
+                expected -= float(model.scores(Histories.of([history[:position]]))[0, item])
+        mean = len(training.items) / len(batches)
+        assert sum(map(float, losses)) * mean == pytest.approx(expected, rel=1e-4)
+
+
+def test_only_tokens_with_a_centroid_are_augmented() -> None:
+    centroids = np.zeros((6, 3), np.float32)
+    centroids[4] = [1, 2, 3]
+    layer = AugmentedEmbedding(6, 8, centroids, alpha=0.5)
+    moved = (layer.merged() - layer.table.weight).detach()
+    assert (moved[[0, 1, 2, 3, 5]] == 0).all()
+    torch.testing.assert_close(moved[4], 0.5 * layer.project.weight.detach() @ torch.tensor([1.0, 2.0, 3.0]))
+
+
+def test_a_saved_checkpoint_serves_as_backbone(entities: Entities, tmp_path: object) -> None:
+    """The real loading code of ``model.backbone``, on a small checkpoint: its weights arrive."""
+    for system, options in ((Llama, {"form": "prompt"}), (T5, {})):
+        torch.manual_seed(1)
+        folder = tmp_path / system.name  # type: ignore[operator]
+        source = system(system.Config(shape="debug", alpha=0, **options), entities)
+        plain = stock(source)
+        plain.save_pretrained(folder)
+        source.vocabulary.tokenizer.save_pretrained(folder)
+        loaded = system(system.Config(backbone=str(folder), alpha=0, **options), entities)
+        torch.testing.assert_close(loaded.scores(histories()), source.scores(histories()), atol=1e-4, rtol=1e-4)
