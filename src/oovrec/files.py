@@ -93,29 +93,39 @@ def read_json(path: Path, *, remedy: str = "restore the file or make it again") 
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
-    """Write named arrays and string metadata as safetensors, atomically."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    """Write named arrays and string metadata as safetensors, atomically, with a digest of both in the header."""
+    ordered = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    header = dict(metadata or {})
     with atomic(path) as temporary:
-        save_file(contiguous, temporary, metadata=dict(metadata or {}))
+        save_file(ordered, temporary, metadata={**header, "sha256": _digest(ordered, header)})
 
 
-def read_tensors(path: Path, *, framework: str = "numpy") -> tuple[dict[str, Any], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """All arrays of a safetensors file and its metadata.
-
-    Args:
-        framework: ``numpy`` or ``pt`` (torch tensors).
 
     Raises:
         OovrecError: missing, truncated or tampered.
     """
     if not path.is_file():
         raise OovrecError("no such file", where=path, remedy="train the model again or check the path")
+    remedy = "restore the file from a copy or train again"
     try:
-        with safe_open(path, framework=framework) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        with safe_open(path, framework="numpy") as file:
+            tensors, header = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        remedy = "restore the file from a copy or train again"
         raise OovrecError("is not a whole safetensors file (truncated or altered)", where=path, remedy=remedy) from error
+    if header.pop("sha256", None) not in (None, _digest(tensors, header)):
+        raise OovrecError("was altered after it was written (its digest differs)", where=path, remedy=remedy)
+    return tensors, header
+
+
+def _digest(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over names, types, shapes, numbers and metadata; files of other programs carry none."""
+    about = [[name, str(tensors[name].dtype), tensors[name].shape] for name in sorted(tensors)]
+    digest = hashlib.sha256(json.dumps([about, dict(metadata)], sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].reshape(-1).view(np.uint8))
+    return digest.hexdigest()
 
 
 def sha256(*paths: Path) -> str:

@@ -63,6 +63,11 @@ class Entities:
         """SHA-256 over the item ids in order: a checkpoint fits data with the same one."""
         return hashlib.sha256("\n".join(self.items).encode()).hexdigest()
 
+    @property
+    def tokens_origin(self) -> dict[str, Any] | None:
+        """How the tokens were made, which with the data says what they are."""
+        return self.tokens and {key: value for key, value in self.tokens.summary().items() if key != "vocabulary"}
+
     def save(self, folder: Path) -> None:
         """Write ``items.tsv`` (id, title), ``users.txt`` and ``tokens/``."""
         titles = self.titles or [""] * len(self.items)
@@ -184,7 +189,12 @@ class NeuralRecommender(Recommender):
         def epoch(rng: np.random.Generator) -> list[Batch]:
             return self.epoch(dataset, training.batch_size, rng)
 
-        return train(self.module, epoch, validate, training, seed=seed, folder=folder, resume=resume, data=dataset.fingerprint)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.module = type(self)(self.config, self.entities).module  # every fit begins anew, from its own seed
+        model = {"system": self.name, **self.config.model_dump(mode="json"), "tokens": self.entities.tokens_origin}
+        data = dataset.fingerprint
+        return train(self.module, epoch, validate, training, seed=seed, folder=folder, resume=resume, data=data, model=model)
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: tensor.detach().cpu().numpy() for name, tensor in self.module.state_dict().items()}

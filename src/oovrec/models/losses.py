@@ -1,0 +1,64 @@
+"""Losses that several systems share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK = {"cpu": 1 << 21, "cuda": 1 << 28}  # logits at once: on a processor they stay in its cache
+TINY = torch.finfo(torch.float32).tiny  # a smaller probability is counted as this one, in the loss but not in the gradient
+
+
+def softmax_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Sum over ``n`` positions of the cross-entropy of a softmax over the whole catalogue.
+
+    Equals ``F.cross_entropy(hidden @ weight.T, targets, reduction="sum")``, but the logits exist only a chunk
+    of positions at a time, and the gradient is made in the same pass: three matrix products and one softmax
+    a chunk. Under autocast the products are in its type; loss and gradients add up in float32.
+
+    Args:
+        hidden: ``[n, d]`` states.
+        weight: ``[items, d]`` output rows.
+        targets: ``[n]`` item indices.
+    """
+    loss: Tensor = _SoftmaxCrossEntropy.apply(hidden, weight, targets)
+    return loss
+
+
+class _SoftmaxCrossEntropy(torch.autograd.Function):
+    """With p the softmax: d loss/d hidden = p · weight − weight[targets], d loss/d weight = pᵀ · hidden − its targets' part."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        kind = hidden.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        states, rows = hidden.to(dtype), weight.to(dtype)
+        learning = any(ctx.needs_input_grad)
+        grad_hidden = torch.empty_like(states) if learning else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if learning else None
+        size = max(1, CHUNK.get(kind, CHUNK["cuda"]) // len(weight))
+        logits, probabilities = states.new_empty(2, min(size, len(states)), len(weight))
+        loss = hidden.new_zeros((), dtype=torch.float32)
+        with torch.autocast(kind, enabled=False):
+            for start in range(0, len(states), size):
+                part, wanted = states[start : start + size], targets[start : start + size, None]
+                z, p = logits[: len(part)], probabilities[: len(part)]
+                torch.mm(part, rows.T, out=z)
+                torch.softmax(z, 1, out=p)
+                loss -= p.gather(1, wanted).float().clamp_min(TINY).log().sum()
+                if grad_hidden is not None and grad_weight is not None:
+                    torch.mm(p, rows, out=grad_hidden[start : start + size])
+                    grad_weight += p.T @ part
+            if grad_hidden is not None and grad_weight is not None:
+                grad_weight.index_add_(0, targets, states.float(), alpha=-1)
+                ctx.save_for_backward(grad_hidden - rows[targets], grad_weight)
+        ctx.dtypes = hidden.dtype, weight.dtype
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+        (scale,), (grad_hidden, grad_weight) = grad_outputs, ctx.saved_tensors
+        kinds = ctx.dtypes
+        return (grad_hidden * scale).to(kinds[0]), (grad_weight * scale).to(kinds[1]), None

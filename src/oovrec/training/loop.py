@@ -1,0 +1,262 @@
+"""The one training loop: any module whose forward takes a batch by keyword and returns its loss."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from oovrec.errors import Interrupted, OovrecError
+from oovrec.progress import Bar
+from oovrec.training.checkpoint import Checkpoint, EpochLog, Progress, Weights, weights
+from oovrec.training.config import TrainingConfig
+from oovrec.training.interrupts import Interrupts
+from oovrec.training.optimizer import adamw, autocast, learning_rate
+
+Batch = Callable[[], dict[str, Tensor]]
+Epoch = Callable[[np.random.Generator], Sequence[Batch]]
+
+CHECKPOINT_SECONDS = 60.0  # between two states inside an epoch
+CHECKPOINT_SHARE = 0.05  # of the time may go into them: where writing is slow, they are rarer
+LOOK = 10  # updates between two looks at the loss on an accelerator, which each look has to wait for
+
+
+def train(
+    module: nn.Module,
+    epoch: Epoch,
+    validate: Callable[[], float],
+    config: TrainingConfig,
+    *,
+    seed: int,
+    folder: Path | None,
+    resume: bool,
+    data: str,
+    model: Mapping[str, Any] | None = None,
+) -> list[EpochLog]:
+    """Train ``module`` in place; it ends on the accelerator, in eval mode, with the weights of its best epoch.
+
+    The batches of an epoch are drawn from a generator of (seed, epoch), dropout in a batch from one of
+    (seed, epoch, batch, process): a training that was interrupted anywhere goes on as if it had not been, on a
+    processor to the last bit. With several processes (``accelerate launch``) each takes every n-th batch.
+
+    Args:
+        module: called with a batch's tensors by keyword; returns the loss, a scalar.
+        epoch: lists an epoch's batches, each a function that makes its tensors, the first of which has
+            a row a sample.
+        validate: a figure to maximise (masked validation ndcg@10); called in eval mode, without gradients.
+        config: the shared options.
+        seed: of every random choice.
+        folder: ``log.jsonl`` and ``checkpoint/`` go there; None keeps nothing.
+        resume: go on from the state in ``folder``; a finished training gives its weights and log back.
+        data: fingerprint of the data.
+        model: options of the model. A state of another seed, data, config or model is refused.
+
+    Returns:
+        One entry an epoch.
+
+    Raises:
+        OovrecError: nothing (fitting) to resume; the loss is not a number; out of memory or disk.
+        Interrupted: Ctrl-C; the state is kept.
+    """
+    accelerator = Accelerator(mixed_precision="no")  # autocast is the loop's own, so that validation has the same
+    options = {f"training.{name}": value for name, value in config.model_dump().items()}
+    options |= {f"model.{name}": value for name, value in (model or {}).items()}
+    checkpoint = Checkpoint(folder, {"seed": seed, "data": data, "processes": accelerator.num_processes, **options})
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):  # dropout draws from torch's global generator: leave that as it was
+        return _Training(accelerator, module, epoch, validate, config, seed, checkpoint).run(resume)
+
+
+class _Training:
+    """One training under way: what :func:`train` is given, and how far it has come."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        module: nn.Module,
+        epoch: Epoch,
+        validate: Callable[[], float],
+        config: TrainingConfig,
+        seed: int,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.accelerator, self.device = accelerator, accelerator.device
+        self.module, self.epoch, self.validate = module.to(self.device), epoch, validate
+        self.config, self.seed, self.checkpoint = config, seed, checkpoint
+        self.optimizer = adamw(self.module, config)
+        self.model = accelerator.prepare(self.module)
+        self.progress = Progress()
+        self.best: Weights | None = None
+        self.interrupts = Interrupts()
+        self.bar: Bar | None = None
+        self.unread: list[Tensor] = []  # losses not yet fetched from the device
+        self.checkpoint_at = time.monotonic() + CHECKPOINT_SECONDS
+
+    def run(self, resume: bool) -> list[EpochLog]:
+        if resume:
+            self.progress, self.best = self.checkpoint.read(self.module, self.optimizer)
+        elif self.accelerator.is_main_process:
+            self.checkpoint.clear()
+        try:
+            with self.interrupts:
+                self._epochs()
+        except KeyboardInterrupt as error:  # a second Ctrl-C, in the middle of a step
+            raise self._interrupted() from error
+        if self.best is not None:
+            self.module.load_state_dict(self.best)
+        self.module.eval()
+        return self.progress.logs
+
+    def _epochs(self) -> None:
+        if self.progress.finished:
+            return
+        batches = self._batches()
+        left = len(batches) * (self.config.epochs - self.progress.epoch + 1) - self.progress.batch
+        main = self.accelerator.is_main_process
+        with Bar("training", left, "batches") if main else nullcontext() as self.bar:
+            while True:
+                self._learn(batches)
+                self._close_epoch(batches)
+                if self.progress.finished:
+                    return
+                batches = self._batches()
+
+    def _batches(self) -> list[Batch]:
+        """This process's share of the epoch under way; the first batches again where the count does not divide."""
+        batches = self.epoch(np.random.default_rng([self.seed, self.progress.epoch]))
+        if not batches:
+            raise OovrecError("there is nothing to learn from", remedy="give histories of at least two training items")
+        step = self.accelerator.num_processes
+        places = range(self.accelerator.process_index, math.ceil(len(batches) / step) * step, step)
+        return [batches[place % len(batches)] for place in places]
+
+    def _learn(self, batches: list[Batch]) -> None:
+        """The rest of the epoch's updates."""
+        self.module.train()
+        began, before = time.monotonic(), self.progress.seconds
+        while self.progress.batch < len(batches):
+            some = batches[self.progress.batch : self.progress.batch + self.config.accumulate]
+            with _memory(self.config.batch_size):
+                self._update(some, self._rate(len(batches)))
+            if self.device.type == "cpu" or self.progress.updates % LOOK == 0 or self.progress.batch == len(batches):
+                self._read_losses()
+                self.progress.seconds = before + time.monotonic() - began
+                self._keep_or_stop()
+            if self.bar is not None:
+                self.bar.advance(len(some), self._note())
+
+    def _rate(self, batches: int) -> float:
+        done = (self.progress.epoch - 1 + self.progress.batch / batches) / self.config.epochs
+        return learning_rate(self.config, self.progress.updates, done)
+
+    def _update(self, batches: list[Batch], rate: float) -> None:
+        """One optimiser step over ``batches``, the gradients of which are averaged."""
+        for number, batch in enumerate(batches, 1):
+            key = [self.seed, self.progress.epoch, self.progress.batch, self.accelerator.process_index]
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+            tensors = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch().items()}
+            with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.model):
+                with autocast(self.config, self.device):
+                    loss = self.model(**tensors)
+                self.accelerator.backward(loss / self.config.accumulate)
+            self.unread.append(loss.detach())
+            self.progress.batch += 1
+            self.progress.samples += len(next(iter(tensors.values()))) * self.accelerator.num_processes
+        if self.config.clip_norm:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.progress.updates += 1
+
+    def _read_losses(self) -> None:
+        for loss in torch.stack(self.unread).tolist():
+            if not math.isfinite(loss):
+                where = f"epoch {self.progress.epoch}, batch {self.progress.batch}"
+                remedy = f"lower training.learning_rate (it is {self.config.learning_rate:g})"
+                raise OovrecError("the loss is no longer a number", where=where, remedy=remedy)
+            self.progress.loss += loss
+        self.unread.clear()
+
+    def _keep_or_stop(self) -> None:
+        if self.interrupts.requested:
+            self.accelerator.set_trigger()
+        if self.accelerator.check_trigger():  # in any process
+            self._keep()
+            raise self._interrupted()
+        if time.monotonic() >= self.checkpoint_at:
+            self._keep()
+
+    def _keep(self) -> None:
+        began = time.monotonic()
+        if self.accelerator.is_main_process:
+            self.checkpoint.write(self.progress, self.module, self.optimizer, self.best)
+        ended = time.monotonic()
+        self.checkpoint_at = ended + max(CHECKPOINT_SECONDS, (ended - began) / CHECKPOINT_SHARE)
+
+    def _interrupted(self) -> Interrupted:
+        place = f"stopped in epoch {self.progress.epoch} of {self.config.epochs}"
+        if self.checkpoint.folder is None:
+            return Interrupted(f"{place}; nothing was kept, as no run folder was given.")
+        return Interrupted(f"{place}; the same command with --resume goes on from there ({self.checkpoint.folder}).")
+
+    def _close_epoch(self, batches: list[Batch]) -> None:
+        """Validate where it is time to, write the log and the state, decide whether to go on."""
+        state, config = self.progress, self.config
+        due = state.epoch % config.validate_every == 0 or state.epoch == config.epochs
+        ndcg = self._validated() if due else None
+        loss, speed = self._mean(state.loss / len(batches)), state.samples / max(state.seconds, 1e-9)
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        state.logs.append(EpochLog(state.epoch, loss, ndcg, state.seconds, speed, rate))
+        if ndcg is not None:
+            better = state.best is None or ndcg > state.best
+            state.waited = 0 if better else state.waited + 1
+            if better:
+                state.best, self.best = ndcg, weights(self.module)
+        state.finished = state.epoch == config.epochs or state.waited >= config.patience
+        if not state.finished:
+            state.begin_next()
+        self._keep()
+
+    def _validated(self) -> float:
+        self.module.eval()
+        try:
+            with self.interrupts.at_once(), torch.no_grad(), autocast(self.config, self.device):
+                return self._mean(self.validate())
+        except KeyboardInterrupt as error:  # validation changes nothing, so the state is whole
+            self._keep()
+            raise self._interrupted() from error
+
+    def _mean(self, value: float) -> float:
+        """Over the processes, so that all decide alike."""
+        if self.accelerator.num_processes == 1:
+            return value
+        mine = torch.tensor(value, dtype=torch.float64, device=self.device)
+        return float(self.accelerator.reduce(mine, "mean"))
+
+    def _note(self) -> str:
+        state = self.progress
+        loss = f"loss {state.loss / max(state.batch, 1):.3f}"
+        best = "" if state.best is None else f"  best ndcg@10 {state.best:.4f}"
+        return f"epoch {state.epoch}/{self.config.epochs}  {loss}{best}"
+
+
+@contextmanager
+def _memory(batch_size: int) -> Iterator[None]:
+    """Turns running out of memory into an error that names the option to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        signs = ("out of memory", "can't allocate memory", "not enough memory")
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in signs):
+            raise
+        raise OovrecError("out of memory", where="training", remedy=f"lower training.batch_size (it is {batch_size})") from error
