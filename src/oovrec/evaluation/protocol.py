@@ -1,0 +1,168 @@
+"""The one way in which systems are scored: the whole catalogue, raw and masked, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
+from oovrec.evaluation.metrics import TOP, coverage, ndcg, paired_bootstrap, per_user, percentile_intervals, resampled_means
+from oovrec.evaluation.ranks import ranks
+from oovrec.progress import Bar
+
+Scores = Callable[[Histories], Tensor]  # histories -> [batch, items], higher is better
+COMPARED = ("ndcg@10", "hit@10")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a system did for each user of a split.
+
+    ``raw``: every item is a candidate; ``masked``: the history's own items are not.
+
+    Attributes:
+        users: ``[n]`` int64 user indices.
+        targets: ``[n]`` int64 held-out items.
+        raw, masked: ``[n]`` int64 1-based ranks of the targets.
+        later_day: ``[n]`` bool, the target is of a later day than the item before it; None without times.
+        top_raw, top_masked: ``[n, 10]`` int64 the best items, best first; -1 where there are no more.
+        items: the catalogue's size.
+        repeat_targets: how many targets stand in their own history, where masking makes them a miss.
+        seed: of the bootstrap.
+    """
+
+    users: np.ndarray
+    targets: np.ndarray
+    raw: np.ndarray
+    masked: np.ndarray
+    later_day: np.ndarray | None
+    top_raw: np.ndarray
+    top_masked: np.ndarray
+    items: int
+    repeat_targets: int
+    seed: int = 0
+
+    def blocks(self) -> dict[str, dict[str, Any]]:
+        """``raw`` and ``masked``, and ``later_day_raw`` and ``later_day_masked`` where any target is of a later day.
+
+        Each maps metrics to means, ``ci`` to their 95% intervals and ``users`` to how many were counted.
+        """
+        lists = {"raw": (self.raw, self.top_raw), "masked": (self.masked, self.top_masked)}
+        blocks = {name: _block(*both, self.items, self.seed) for name, both in lists.items()}
+        if self.later_day is not None and self.later_day.any():
+            for name, (rank, top) in lists.items():
+                blocks[f"later_day_{name}"] = _block(rank[self.later_day], top[self.later_day], self.items, self.seed)
+        return blocks
+
+
+def _block(rank: np.ndarray, top: np.ndarray, items: int, seed: int) -> dict[str, Any]:
+    values = per_user(rank)
+    table = np.stack(list(values.values()), axis=1)
+    intervals = dict(zip(values, percentile_intervals(resampled_means(table, seed=seed)), strict=True))
+    means = {name: float(column.mean()) for name, column in values.items()}
+    means["coverage@10"], intervals["coverage@10"] = coverage(top, items)
+    return {**means, "ci": {name: list(interval) for name, interval in intervals.items()}, "users": len(rank)}
+
+
+def evaluate(
+    scores: Scores,
+    dataset: Dataset,
+    split: Literal["validation", "test"] = "test",
+    *,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> Evaluation:
+    """Rank the held-out item of every user among the whole catalogue, in one pass.
+
+    Args:
+        scores: from histories to ``[batch, items]`` scores.
+        batch_size: users at a time; memory grows with ``batch_size`` × items.
+        seed: of the bootstrap of the intervals.
+
+    Raises:
+        OovrecError: a score is NaN, or no user has a target.
+    """
+    histories, targets = _split(dataset, split)
+    raw, masked = np.empty_like(targets), np.empty_like(targets)
+    width = min(TOP, len(dataset.items))
+    tops = np.empty((2, len(targets), width), np.int64)
+    with Bar(f"evaluating on {split}", len(targets), "users") as bar:
+        for rows, batch, scored in _scored(scores, histories, batch_size, len(dataset.items)):
+            wanted = torch.from_numpy(targets[rows])
+            raw[rows] = ranks(scored, wanted).cpu()
+            masked[rows] = ranks(scored, wanted, batch).cpu()
+            tops[0, rows], tops[1, rows] = _top(scored, width), _top(_without_seen(scored, batch), width)
+            bar.advance(len(batch))
+    repeats = np.zeros(len(targets), bool)
+    repeats[histories.rows[histories.items == targets[histories.rows]]] = True
+    users, later = histories.users, dataset.later_day(split)
+    return Evaluation(users, targets, raw, masked, later, tops[0], tops[1], len(dataset.items), int(repeats.sum()), seed)
+
+
+def validation_score(scores: Scores, dataset: Dataset, *, users: int = 0, batch_size: int = 256) -> float:
+    """Masked ndcg@10 on validation targets: the one figure by which models and epochs are chosen.
+
+    Args:
+        users: take a sample of this many users, always the same; 0 takes all.
+
+    Raises:
+        OovrecError: a score is NaN, or no user has a target.
+    """
+    histories, targets = _split(dataset, "validation")
+    if 0 < users < len(targets):
+        sample = np.sort(np.random.default_rng(0).choice(len(targets), users, replace=False))
+        histories, targets = histories.take(sample), targets[sample]
+    masked = np.empty_like(targets)
+    for rows, batch, scored in _scored(scores, histories, batch_size, len(dataset.items)):
+        masked[rows] = ranks(scored, torch.from_numpy(targets[rows]), batch).cpu()
+    return float(ndcg(masked, 10).mean())
+
+
+def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Paired bootstrap over users of a − b, for masked and raw ndcg@10 and hit@10.
+
+    Returns:
+        By block, then by metric: ``mean``, ``interval`` (95%) and two-sided ``p``.
+    """
+    if not (np.array_equal(a.users, b.users) and np.array_equal(a.targets, b.targets)):
+        raise ValueError("the two evaluations are not of the same users and targets")
+    found: dict[str, dict[str, Any]] = {}
+    for block, first, second in (("masked", a.masked, b.masked), ("raw", a.raw, b.raw)):
+        ours, theirs = per_user(first), per_user(second)
+        found[block] = {metric: asdict(paired_bootstrap(ours[metric], theirs[metric], seed=seed)) for metric in COMPARED}
+    return found
+
+
+def _split(dataset: Dataset, split: Literal["validation", "test"]) -> tuple[Histories, np.ndarray]:
+    histories, targets = dataset.histories(split), dataset.targets(split)
+    if not len(targets):
+        raise OovrecError("no user has three items, so nothing is held out", where=dataset.name, remedy="give a larger log")
+    return histories, targets
+
+
+@torch.no_grad()
+def _scored(scores: Scores, histories: Histories, size: int, items: int) -> Iterator[tuple[slice, Histories, Tensor]]:
+    for rows, batch in histories.batches(size):
+        scored = scores(batch)
+        if scored.shape != (len(batch), items):
+            raise ValueError(f"scores of shape {tuple(scored.shape)} for {len(batch)} histories and {items} items")
+        yield rows, batch, scored
+
+
+def _top(scores: Tensor, width: int) -> np.ndarray:
+    """``[batch, width]`` the best items; -1 for scores of −inf, which no list shows."""
+    best = scores.topk(width, dim=1)
+    return torch.where(best.values == -torch.inf, -1, best.indices).cpu().numpy()
+
+
+def _without_seen(scores: Tensor, histories: Histories) -> Tensor:
+    masked = scores.clone()
+    masked[torch.from_numpy(histories.rows), torch.from_numpy(histories.items.astype(np.int64))] = -torch.inf
+    return masked
