@@ -68,10 +68,10 @@ def stock_scores(model: GenerativeRecommender, items: np.ndarray, user: int) -> 
     codes = torch.from_numpy(model.vocabulary.items)
     plain = stock(model)
     if isinstance(model, Llama):
-        prompt = torch.from_numpy(model._prefix(items, user)).expand(ITEMS, -1)
+        prompt = torch.from_numpy(model.prompt(items, user)).expand(ITEMS, -1)
         logits = plain(torch.cat([prompt, codes], dim=1)).logits[:, -3:-1]
     else:
-        prompt = torch.from_numpy(model.evaluation_prompt(items, user)).expand(ITEMS, -1)
+        prompt = torch.from_numpy(model.prompt(items, user)).expand(ITEMS, -1)
         start = torch.full((ITEMS, 1), plain.config.decoder_start_token_id)
         logits = plain(input_ids=prompt, decoder_input_ids=torch.cat([start, codes[:, :1]], dim=1)).logits
     first = logits[:, 0].masked_fill(~torch.isin(torch.arange(logits.shape[2]), codes[:, 0]), -torch.inf)

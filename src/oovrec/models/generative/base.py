@@ -154,7 +154,7 @@ class GenerativeRecommender(NeuralRecommender):
     def restore(cls, config: Options, entities: Entities, folder: Path) -> Self:
         return cls(config, entities, folder / "backbone")
 
-    def evaluation_prompt(self, items: np.ndarray, user: int) -> np.ndarray:
+    def prompt(self, items: np.ndarray, user: int) -> np.ndarray:
         """The prompt a history is scored with: the first seen wording; without items the direct task's."""
         task: Task = "sequential" if len(items) else "direct"
         return self.prompter.ids(user, items, task=task)

@@ -23,7 +23,7 @@ from oovrec.decoding.trie import Trie
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender, Sample, pad_right, restricted_loss
 from oovrec.training.loop import Batch
-from oovrec.training.windows import Windows
+from oovrec.training.windows import windows
 
 
 class LlamaOptions(GenerativeConfig):
@@ -106,7 +106,7 @@ class LlamaStepper:
         return self.last
 
     def extend(self, paths: Tensor) -> Tensor:
-        batch, length = self.prompt.shape
+        batch = len(self.prompt)
         width, depth = paths.shape[1:]
         ids = paths.expand(batch, width, depth).reshape(batch, -1)
         step = torch.arange(depth, device=ids.device).repeat(width)
@@ -121,7 +121,7 @@ class LlamaStepper:
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
-        self.cache.crop(length)
+        self.cache.crop(-ids.shape[1])
         return states.view(batch, width, depth, -1)[:, :, -1]
 
     def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -149,13 +149,13 @@ class Llama(GenerativeRecommender):
         return LlamaNetwork(network, embedding, self._trie, self.config.dropout)
 
     def read(self, histories: Histories) -> LlamaStepper:
-        rows = [self._prefix(items, int(user)) for items, user in zip(histories, histories.users, strict=True)]
+        rows = [self.prompt(items, int(user)) for items, user in zip(histories, histories.users, strict=True)]
         ids, lengths = pad_right(rows, self.vocabulary.pad)
         return LlamaStepper(self.module, ids.to(self.device), lengths.to(self.device))
 
-    def _prefix(self, items: np.ndarray, user: int) -> np.ndarray:
+    def prompt(self, items: np.ndarray, user: int) -> np.ndarray:
         if self.config.form == "prompt":
-            return self.evaluation_prompt(items, user)
+            return super().prompt(items, user)
         recent = items[-self.config.history :]
         return np.concatenate([[self.vocabulary.start], self.vocabulary.items[recent].ravel()])
 
@@ -164,7 +164,7 @@ class Llama(GenerativeRecommender):
         if self.config.form == "prompt":
             return [partial(self._prompts, training, *batch) for batch in self.prompt_batches(training, batch_size, rng)]
         plan = windows(training, self.config.history, batch_size, rng)
-        return [partial(self._windows, batch, plan.mean_items) for batch in plan.batches]
+        return [partial(self._windows, batch, plan.mean_targets) for batch in plan.batches]
 
     def _windows(self, batch: Histories, scale: float) -> dict[str, Tensor]:
         """``<s>`` and all but the last token of each window; each token predicts the next."""

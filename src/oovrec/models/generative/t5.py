@@ -171,7 +171,7 @@ class T5(GenerativeRecommender):
 
     def read(self, histories: Histories) -> T5Stepper:
         pairs = zip(histories, histories.users, strict=True)
-        ids, mask = self._prompts([self.evaluation_prompt(items, int(user)) for items, user in pairs])
+        ids, mask = self._prompts([self.prompt(items, int(user)) for items, user in pairs])
         return T5Stepper(self.module, ids.to(self.device), mask.to(self.device))
 
     def _prompts(self, rows: list[np.ndarray]) -> tuple[Tensor, Tensor]:
