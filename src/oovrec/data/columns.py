@@ -1,0 +1,115 @@
+"""Which column of a log is what, and the interactions that its rows make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import polars as pl
+
+from oovrec.config import Options
+from oovrec.data.interactions import Interactions
+from oovrec.data.times import unix_seconds
+from oovrec.errors import OovrecError, unknown
+
+Role = Literal["user", "item", "time", "rating", "title"]
+# Names in common use, the likeliest first; compared without case, spaces and punctuation.
+USUAL: dict[Role, tuple[str, ...]] = {
+    "user": ("user", "userid", "uid", "reviewerid", "customerid", "customer", "visitorid", "accountid", "sessionid"),
+    "item": ("item", "itemid", "iid", "parentasin", "asin", "productid", "product", "movieid", "bookid", "articleid", "sku"),
+    "time": ("time", "timestamp", "unixtime", "unixreviewtime", "datetime", "date", "ts", "createdat"),
+    "rating": ("rating", "overall", "score", "stars"),
+    "title": ("title", "itemtitle", "producttitle", "movietitle", "itemname", "productname", "name"),
+}
+
+
+class Columns(Options):
+    """Names of a log's columns; None looks for a usual name, '' leaves the column out.
+
+    Attributes:
+        user: who.
+        item: what.
+        time: when (seconds, milliseconds or ISO dates); a log without one is taken to be in time order.
+        rating: how much it was liked; kept, never used as a filter.
+        title: the item's text.
+    """
+
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    rating: str | None = None
+    title: str | None = None
+
+    def resolve(self, header: Sequence[str], where: object) -> dict[Role, str]:
+        """The column of each role that the log has.
+
+        Raises:
+            OovrecError: a named column is not there, or no column looks like users or items.
+        """
+        found: dict[Role, str] = {}
+        for role in get_args(Role):
+            named: str | None = getattr(self, role)
+            if named and named not in header:
+                raise unknown("column", named, header, where=where)
+            if column := usual(role, header, where) if named is None else named:
+                found[role] = column
+        return found
+
+
+def usual(role: Role, header: Sequence[str], where: object) -> str | None:
+    """The column of ``header`` with a usual name for ``role``; None for a role that a log can do without.
+
+    Raises:
+        OovrecError: no column looks like users or items.
+    """
+    plain = {re.sub(r"[\W_]", "", name).lower(): name for name in header}
+    column = next((plain[name] for name in USUAL[role] if name in plain), None)
+    if column is None and role in ("user", "item"):
+        remedy = f"name it with --{role}-column"
+        raise OovrecError(f"no column looks like the {role} among: {', '.join(header)}", where=where, remedy=remedy)
+    return column
+
+
+def interactions(table: pl.DataFrame, columns: Columns, where: object, line: Callable[[int], str]) -> Interactions:
+    """The interactions of a log's rows.
+
+    Args:
+        table: one row an interaction.
+        columns: which column is what.
+        where: the file, for errors.
+        line: names the place of a row by its number, for errors.
+
+    Raises:
+        OovrecError: a missing column; a row without user or item, or with a time or rating that is none.
+    """
+    roles = columns.resolve(table.columns, where)
+    table = table.select([pl.col(name).alias(role) for role, name in roles.items()])
+    blank = table.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    if blank.all():
+        raise OovrecError("has a header but no rows", where=where, remedy="give a log with interactions")
+
+    def refuse(bad: pl.Series, what: str, remedy: str) -> None:
+        rows = (bad.fill_null(True) & ~blank).arg_true()
+        if len(rows):
+            raise OovrecError(what, where=f"{where}, {line(rows[0])}", remedy=remedy)
+
+    made: dict[str, pl.Series] = {}
+    for role in ("user", "item"):
+        made[role] = ids = table[role].cast(pl.String)
+        refuse(ids == "", f"has no {role}", "fill it in or remove the line")
+        refuse(ids.str.contains(r"[\t\r\n]"), f"has a tab or line break in the {role} id", "remove it from the id")
+    if "time" in roles:
+        made["time"] = unix_seconds(table["time"])
+        remedy = "use seconds, milliseconds or dates like 2014-07-23, or leave the column out with --time-column ''"
+        refuse(made["time"].is_null(), f"'{roles['time']}' is not a time", remedy)
+    if "rating" in roles:
+        made["rating"] = table["rating"].cast(pl.Float64, strict=False)
+        remedy = "mend it, or leave the column out with --rating-column ''"
+        refuse(~made["rating"].is_finite(), f"'{roles['rating']}' is not a number", remedy)
+    notes = [] if "time" in roles else ["the log has no times: its rows are taken to be in time order"]
+    titles = None
+    if "title" in roles:
+        named = table.select(made["item"].alias("item"), pl.col("title").cast(pl.String)).drop_nulls().unique("item", keep="first")
+        titles = dict(zip(named["item"], named["title"], strict=True))
+    return Interactions(pl.DataFrame(made).filter(~blank), titles, notes=notes)

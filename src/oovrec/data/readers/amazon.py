@@ -1,0 +1,96 @@
+"""Amazon reviews as J. McAuley's group publishes them: 5-core reviews and item metadata in one folder.
+
+2014: ``reviews_<category>_5.json.gz`` and ``meta_<category>.json.gz``, whose lines are Python literals, not JSON;
+2018: ``<category>_5.json.gz`` and ``meta_<category>.json.gz``; 2023: ``<category>.csv`` (user_id, parent_asin, rating,
+timestamp in milliseconds) and ``meta_<category>.jsonl``.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Container, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from oovrec.data.columns import Columns, interactions
+from oovrec.data.interactions import Interactions, number_attributes
+from oovrec.data.text import read_table, stream_lines
+from oovrec.errors import OovrecError
+
+FORMAT = "an Amazon reviews folder (reviews and meta_*)"
+NAMED_COLUMNS = False
+REVIEWS = ("*_5.json.gz", "*.csv")
+FIELDS = {"user": "reviewerID", "item": "asin", "rating": "overall", "time": "unixReviewTime"}
+ITEM = re.compile(r"""["'](?:parent_asin|asin)["']: *["']([^"']+)["']""")
+
+
+def reads(path: Path) -> bool:
+    """A folder with one file of reviews and one of metadata."""
+    return len(_reviews(path)) == 1 and len(_metadata(path)) == 1
+
+
+def read(path: Path, columns: Columns) -> Interactions:
+    """Reviews as interactions; items' titles; brand (or store) and categories as attributes.
+
+    Raises:
+        OovrecError: a file is truncated; a line that is not of its format; a review without user, item or time.
+    """
+    reviews, metadata = _reviews(path)[0], _metadata(path)[0]
+    if reviews.suffix == ".csv":
+        log = interactions(read_table(reviews), Columns(), reviews, lambda row: f"line {row + 2}")
+    else:
+        log = interactions(_json_reviews(reviews), Columns(), reviews, lambda row: f"review {row + 1}")
+    items = dict(_items(metadata, set(log.frame["item"])))
+    titles = {item: " ".join(str(about.get("title") or "").split()) for item, about in items.items()}
+    attributes = number_attributes({item: list(_attributes(about)) for item, about in items.items()})
+    return Interactions(log.frame, titles, attributes).read_from(path, reviews, metadata)
+
+
+def _reviews(path: Path) -> list[Path]:
+    return [file for pattern in REVIEWS for file in path.glob(pattern)]
+
+
+def _metadata(path: Path) -> list[Path]:
+    return [*path.glob("meta_*.json.gz"), *path.glob("meta_*.jsonl")]
+
+
+def _json_reviews(path: Path) -> pl.DataFrame:
+    rows: dict[str, list[Any]] = {role: [] for role in FIELDS}
+    for number, line in stream_lines(path):
+        review = _parsed(line, f"{path}, line {number}")
+        for role, field in FIELDS.items():
+            rows[role].append(review.get(field))
+    return pl.DataFrame(rows, schema={"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl.Int64})
+
+
+def _items(path: Path, wanted: Container[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The metadata of the wanted items; other lines (most of them) are not parsed."""
+    for number, line in stream_lines(path):
+        found = ITEM.search(line)
+        if found and found[1] in wanted:
+            yield found[1], _parsed(line, f"{path}, line {number}")
+
+
+def _parsed(line: str, where: str) -> dict[str, Any]:
+    try:
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError:
+            value = ast.literal_eval(line.strip())
+    except (ValueError, SyntaxError) as error:
+        raise OovrecError("is neither JSON nor a Python literal", where=where, remedy="fetch the file again") from error
+    if not isinstance(value, dict):
+        raise OovrecError("is not an object", where=where, remedy="fetch the file again")
+    return value
+
+
+def _attributes(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if brand := about.get("brand") or about.get("store"):
+        yield "brand", str(brand)
+    for category in about.get("category") or about.get("categories") or []:
+        # 2014 lists paths through the category tree, the later years one path
+        yield from (("category", str(name)) for name in (category if isinstance(category, list) else [category]))

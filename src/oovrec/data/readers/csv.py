@@ -1,0 +1,27 @@
+"""CSV and TSV logs: a header line, one interaction a line, plain or gzipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from oovrec.data.columns import Columns, interactions
+from oovrec.data.interactions import Interactions
+from oovrec.data.text import read_table
+
+FORMAT = "a CSV or TSV file (.csv, .tsv, also .gz)"
+NAMED_COLUMNS = True
+
+
+def reads(path: Path) -> bool:
+    """A file ending in ``.csv`` or ``.tsv``, perhaps with ``.gz``."""
+    return path.is_file() and path.name.removesuffix(".gz").endswith((".csv", ".tsv"))
+
+
+def read(path: Path, columns: Columns) -> Interactions:
+    """The log of ``path``; the separator is found from the header.
+
+    Raises:
+        OovrecError: not such a table, or wrong columns; a line without user, item or a proper time.
+    """
+    log = interactions(read_table(path), columns, path, lambda row: f"line {row + 2}")
+    return log.read_from(path, path)

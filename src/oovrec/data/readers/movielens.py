@@ -1,0 +1,63 @@
+"""GroupLens' own MovieLens folders: ``ratings.dat`` and ``movies.dat`` (1M, 10M), or ``ratings.csv`` and ``movies.csv``.
+
+The formats are those of the README files in GroupLens' archives.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import polars as pl
+
+from oovrec.data.columns import Columns, interactions
+from oovrec.data.interactions import Interactions, number_attributes
+from oovrec.data.text import numbered_lines, read_table, read_text
+from oovrec.errors import OovrecError
+
+FORMAT = "a MovieLens folder (ratings and movies, .dat or .csv)"
+NAMED_COLUMNS = False
+NO_GENRE = "(no genres listed)"
+
+
+def reads(path: Path) -> bool:
+    """A folder with ratings and movies."""
+    return any((path / f"ratings{end}").is_file() and (path / f"movies{end}").is_file() for end in (".dat", ".csv"))
+
+
+def read(path: Path, columns: Columns) -> Interactions:
+    """Ratings as interactions, films' titles (with their year) and genres.
+
+    Raises:
+        OovrecError: a file is broken; a line without user, film or time.
+    """
+    dat = (path / "ratings.dat").is_file()
+    ratings, movies = (path / f"{name}{'.dat' if dat else '.csv'}" for name in ("ratings", "movies"))
+    first_row = 1 if dat else 2
+    table = _dat_ratings(ratings) if dat else read_table(ratings)
+    log = interactions(table, Columns(), ratings, lambda row: f"line {row + first_row}")
+    films = _dat_movies(movies) if dat else read_table(movies).drop_nulls().rows()
+    titles = {film: title for film, title, _ in films}
+    genres = {film: [("genre", genre) for genre in listed.split("|") if genre != NO_GENRE] for film, _, listed in films}
+    return Interactions(log.frame, titles, number_attributes(genres)).read_from(path, ratings, movies)
+
+
+def _dat_ratings(path: Path) -> pl.DataFrame:
+    """``user::item::rating::time`` lines; polars separates by one character, so every second column is empty."""
+    try:
+        table = pl.read_csv(io.BytesIO(read_text(path).encode()), separator=":", has_header=False, infer_schema=False)
+        return table.select(
+            user=pl.col("column_1"), item=pl.col("column_3"), rating=pl.col("column_5"), time=pl.col("column_7")
+        )
+    except pl.exceptions.PolarsError as error:
+        raise OovrecError("has lines that are not user::film::rating::time", where=path, remedy="fetch it again") from error
+
+
+def _dat_movies(path: Path) -> list[tuple[str, ...]]:
+    films = []
+    for number, line in numbered_lines(read_text(path, encoding="latin-1")):
+        film = tuple(line.split("::"))
+        if len(film) != 3:
+            raise OovrecError("is not film::title::genres", where=f"{path}, line {number}", remedy="fetch it again")
+        films.append(film)
+    return films

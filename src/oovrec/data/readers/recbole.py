@@ -1,0 +1,88 @@
+"""RecBole's atomic files: ``<name>.inter`` and beside it, perhaps, ``<name>.item``.
+
+Tab-separated, each column typed in the header (``item_id:token``, ``timestamp:float``, ``class:token_seq``), as
+RecBole's documentation of atomic files describes them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polars as pl
+
+from oovrec.data.columns import Columns, interactions, usual
+from oovrec.data.interactions import Interactions, number_attributes
+from oovrec.data.text import read_table
+from oovrec.errors import OovrecError, unknown
+
+FORMAT = "RecBole atomic files (.inter, .item)"
+NAMED_COLUMNS = True
+TYPES = ("token", "token_seq", "float", "float_seq")
+
+
+def reads(path: Path) -> bool:
+    """A ``.inter`` file, or a folder with one."""
+    return path.suffix == ".inter" if path.is_file() else len(list(path.glob("*.inter"))) == 1
+
+
+def read(path: Path, columns: Columns) -> Interactions:
+    """The log of a ``.inter`` file, with titles and attributes from the ``.item`` file beside it.
+
+    A title is the first text column named title or name, with the year in brackets where a column has it;
+    the other words and texts are attributes, a word of a ``token_seq`` each.
+
+    Raises:
+        OovrecError: a header without types, wrong columns, a line without user, item or a proper time, an item twice.
+    """
+    inter = path if path.is_file() else next(iter(path.glob("*.inter")))
+    table, _ = _typed_table(inter)
+    log = interactions(table, columns, inter, lambda row: f"line {row + 2}")
+    item_file = inter.with_suffix(".item")
+    if not item_file.exists():
+        return log.read_from(path, inter)
+    titles, attributes = _items(item_file)
+    made = Interactions(log.frame, titles, attributes, notes=log.notes)
+    return made.read_from(path, inter, item_file)
+
+
+def _typed_table(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The table with plain column names, and the type of each."""
+    table = read_table(path, separator="\t", quoted=False)
+    types: dict[str, str] = {}
+    for column in table.columns:
+        name, colon, kind = column.rpartition(":")
+        where = f"{path}, line 1"
+        if not colon:
+            raise OovrecError(f"column '{column}' has no type", where=where, remedy=f"write it like '{column}:token'")
+        if kind not in TYPES:
+            raise unknown("column type", kind, TYPES, where=where)
+        types[name] = kind
+    return table.rename(dict(zip(table.columns, types, strict=True))), types
+
+
+def _items(path: Path) -> tuple[dict[str, str] | None, dict[str, tuple[int, ...]] | None]:
+    """Titles and attributes by item id; None for what the file has no columns of."""
+    table, types = _typed_table(path)
+    key = usual("item", table.columns, path)
+    ids = table[key]
+    if (repeated := ids.is_duplicated()).any():
+        remedy = "keep one of the lines"
+        raise OovrecError(f"item '{ids.filter(repeated)[0]}' stands there twice", where=path, remedy=remedy)
+    texts = [name for name, kind in types.items() if kind == "token_seq" and re.search("title|name", name)]
+    year = next((name for name in types if "year" in name), None)
+    kinds = [name for name, kind in types.items() if kind.startswith("token") and name not in (key, year, *texts[:1])]
+    titles = dict(zip(ids, _dated(table, texts[0], year), strict=True)) if texts else None
+    words = {item: _words(row, kinds, types) for item, row in zip(ids, table.rows(named=True), strict=True)}
+    return titles, number_attributes(words) if kinds else None
+
+
+def _dated(table: pl.DataFrame, title: str, year: str | None) -> pl.Series:
+    text = pl.col(title).fill_null("")
+    dated = text if year is None else pl.concat_str(text, pl.lit(" ("), pl.col(year), pl.lit(")"))
+    return table.select(pl.coalesce(dated, text)).to_series()
+
+
+def _words(row: dict[str, str | None], kinds: list[str], types: dict[str, str]) -> list[tuple[str, str]]:
+    cells = {kind: row[kind] or "" for kind in kinds}
+    return [(kind, word) for kind, cell in cells.items() for word in (cell.split() if types[kind] == "token_seq" else [cell]) if word]

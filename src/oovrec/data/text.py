@@ -1,0 +1,93 @@
+"""Text files of logs, plain or gzipped, with the place named where one is broken."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from oovrec.errors import OovrecError
+
+REMEDY = "give a file with an interaction log"
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise OovrecError("no such file", where=path, remedy="check the path") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise OovrecError("is not a whole gzip file (truncated or altered)", where=path, remedy="fetch it again") from error
+    except UnicodeDecodeError as error:
+        raise OovrecError(f"is not {error.encoding.upper()} text", where=path, remedy=REMEDY) from error
+    except OSError as error:
+        raise OovrecError(f"cannot be read ({error.strerror})", where=path, remedy="check the path") from error
+
+
+def read_text(path: Path, *, encoding: str = "utf-8") -> str:
+    """The text of a file, unpacked when its name ends in ``.gz``.
+
+    Raises:
+        OovrecError: missing, unreadable, empty, truncated, or not text.
+    """
+    with _named_errors(path):
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode(encoding)
+    if "\0" in text:
+        raise OovrecError("is a binary file, not text", where=path, remedy=REMEDY)
+    if not text.strip():
+        raise OovrecError("is empty", where=path, remedy=REMEDY)
+    return text.removeprefix("\ufeff")  # a byte order mark, as spreadsheets write it
+
+
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1; only line feeds end a line, as editors count."""
+    return ((number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if not line.isspace() and line)
+
+
+def stream_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """As :func:`numbered_lines`, without holding the whole file (gzipped or not) in memory."""
+    with _named_errors(path), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, line.decode("utf-8")
+
+
+def read_table(path: Path, *, separator: str | None = None, quoted: bool = True) -> pl.DataFrame:
+    """A table with a header line; every column is text, an absent value is null, a blank line a row of nulls.
+
+    Args:
+        separator: between columns; None takes the one of tab, comma, semicolon and bar that the header has most of.
+        quoted: values may stand in double quotes.
+
+    Raises:
+        OovrecError: as :func:`read_text`; a header with one column or a column twice; a line with too many columns.
+    """
+    text = read_text(path)
+    first = text.split("\n", 1)[0].rstrip("\r")
+    separator = separator or max("\t,;|", key=first.count)
+    header = next(csv.reader([first], delimiter=separator)) if quoted else first.split(separator)
+    where = f"{path}, line 1"
+    if len(header) < 2:
+        remedy = "separate columns by tab, comma, semicolon or bar, and name them in the first line"
+        raise OovrecError(f"the header has one column, '{first[:60]}'", where=where, remedy=remedy)
+    if repeated := [name for name in header if header.count(name) > 1]:
+        raise OovrecError(f"the header has '{repeated[0]}' twice", where=where, remedy="rename one of them")
+    quote = '"' if quoted else None
+    try:
+        return pl.read_csv(io.BytesIO(text.encode()), separator=separator, quote_char=quote, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        where = f"{path}, line {_bad_line(text, separator, quoted, len(header))}"
+        raise OovrecError(f"does not have {len(header)} columns like the header", where=where, remedy="mend the line") from error
+
+
+def _bad_line(text: str, separator: str, quoted: bool, width: int) -> int:
+    rows = csv.reader(io.StringIO(text), delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    return next((rows.line_num for row in rows if len(row) > width), rows.line_num)
