@@ -1,0 +1,48 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PROJECT := pyproject.toml constraints.txt
+
+.PHONY: help setup demo test lint bench clean
+
+help:  ## what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/python:
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+# torch first and by itself: asked for by another package, pip might take a newer build with CUDA packages.
+.venv/installed: .venv/python $(PROJECT)
+	@echo "Installing oovrec into .venv (a minute or two the first time)"
+	$(INSTALL) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(INSTALL) --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@echo "Installing the tools for tests and checks"
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+setup: .venv/installed  ## a .venv with the oovrec command
+
+demo: setup  ## real films and users: tokens, a language model, honest figures, a report
+	$(BIN)/oovrec run --data ml-100k --out runs/demo --resume-if-exists
+
+test: lint  ## lint, types and all tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+lint: .venv/installed-dev  ## style, types, one-way rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed-dev  ## speed against the stock paths, in one run each
+	$(BIN)/python benchmarks/tokens.py
+	$(BIN)/python benchmarks/engine.py --system llama
+	$(BIN)/python benchmarks/engine.py --system t5
+
+clean:  ## remove the .venv and the runs
+	rm -rf .venv runs
