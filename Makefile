@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 PROJECT := pyproject.toml constraints.txt
 
 .PHONY: help setup demo test lint bench clean
@@ -28,7 +28,7 @@ help:  ## what there is to make
 setup: .venv/installed  ## a .venv with the oovrec command
 
 demo: setup  ## real films and users: tokens, a language model, honest figures, a report
-	$(BIN)/oovrec run --data ml-100k --out runs/demo --resume-if-exists
+	$(BIN)/oovrec run --out runs/demo $(if $(wildcard runs/demo/config.yaml),--resume)
 
 test: lint  ## lint, types and all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
@@ -44,5 +44,5 @@ bench: .venv/installed-dev  ## speed against the stock paths, in one run each
 	$(BIN)/python benchmarks/engine.py --system llama
 	$(BIN)/python benchmarks/engine.py --system t5
 
-clean:  ## remove the .venv and the runs
-	rm -rf .venv runs
+clean:  ## remove the .venv and tools' caches; runs stay
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
