@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from filelock import FileLock
+
 from oovrec.data.download import download, download_wheel
 from oovrec.errors import OovrecError, unknown
 from oovrec.files import read_json, sha256, write_json
@@ -81,8 +83,8 @@ GROUPLENS_TERMS = "GroupLens: research use, no redistribution without permission
 
 
 def _movielens(name: str, digest: str, ratings: str, movies: str) -> Entry:
-    members = (f"{name}/{ratings}", f"{name}/{movies}")
-    return Entry((Source(f"https://files.grouplens.org/datasets/movielens/{name}.zip", digest, members),), GROUPLENS_TERMS)
+    url = f"https://files.grouplens.org/datasets/movielens/{name}.zip"
+    return Entry((Source(url, digest, (f"{name}/{ratings}", f"{name}/{movies}")),), GROUPLENS_TERMS)
 
 
 def _amazon() -> dict[str, Entry]:
@@ -126,7 +128,8 @@ def cache_folder() -> Path:
 def get(name: str) -> Path:
     """The folder of a named dataset, fetched into the cache where it is not there yet.
 
-    The folder appears whole or not at all; an interrupted download goes on where it stopped.
+    The folder appears whole or not at all; an interrupted download goes on where it stopped. Of several
+    processes that want it one fetches and the others wait.
 
     Raises:
         OovrecError: no such name; no network; a wrong checksum; a full disk.
@@ -134,23 +137,30 @@ def get(name: str) -> Path:
     if name not in CATALOG:
         raise unknown_dataset(name)
     cache = cache_folder()
-    folder, downloads = cache / name, cache / ".downloads" / name
-    if folder.is_dir():
-        return folder
-    entry = CATALOG[name]
-    say(f"fetching {name} into {folder} ({entry.licence})")
     try:
-        downloads.mkdir(parents=True, exist_ok=True)
-        files = [_fetch(source, downloads, cache / f"{name}.lock.json") for source in entry.sources]
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache) as building:
-            for source, file in zip(entry.sources, files, strict=True):
-                _unpack(source, file, Path(building))
-            _publish(Path(building), folder)
-        shutil.rmtree(downloads)
+        (cache / ".downloads").mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / ".downloads" / f"{name}.busy"):  # another process may be at it
+            if not (cache / name).is_dir():
+                _build(name, cache)
     except OSError as error:
         remedy = "free some space there or set XDG_CACHE_HOME to another folder"
         raise OovrecError(f"cannot be written ({error.strerror})", where=cache, remedy=remedy) from error
-    return folder
+    return cache / name
+
+
+def _build(name: str, cache: Path) -> None:
+    """Fetch a dataset's files and make its folder appear in one step."""
+    entry, folder, downloads = CATALOG[name], cache / name, cache / ".downloads" / name
+    say(f"fetching {name} into {folder} ({entry.licence})")
+    downloads.mkdir(exist_ok=True)
+    files = [_fetch(source, downloads, cache / f"{name}.lock.json") for source in entry.sources]
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache) as parent:
+        building = Path(parent) / name
+        building.mkdir()
+        for source, file in zip(entry.sources, files, strict=True):
+            _unpack(source, file, building)
+        building.rename(folder)
+    shutil.rmtree(downloads)
 
 
 def _fetch(source: Source, folder: Path, lock: Path) -> Path:
@@ -175,14 +185,5 @@ def _unpack(source: Source, file: Path, folder: Path) -> None:
                 with archive.open(member) as packed, (folder / Path(member).name).open("wb") as whole:
                     shutil.copyfileobj(packed, whole)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise OovrecError(f"is not the archive that was expected ({error})", where=source.url, remedy="report it") from error
-
-
-def _publish(building: Path, folder: Path) -> None:
-    """Make the built folder visible in one step; another process may have done it meanwhile."""
-    building.chmod(0o755)
-    try:
-        building.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
+        what = f"is not the archive that was expected ({error})"
+        raise OovrecError(what, where=source.url, remedy="report it") from error

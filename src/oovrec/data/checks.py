@@ -10,7 +10,8 @@ import numpy as np
 
 from oovrec.data.dataset import DAY, Dataset, Split
 
-# Amazon's original Sports and Toys ascend in .69 to .72 of adjacent pairs (ties of a day are stored by id), copies sorted by id in all.
+# Amazon's Beauty, Sports and Toys ascend in .69 to .72 of adjacent pairs (ties of a day are stored by id), copies of
+# them that were sorted by id in all.
 SORTED_SHARE = 0.95
 QUANTILES = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three quarters": 0.75, "most": 1.0}
 
@@ -49,7 +50,7 @@ class Report:
         mean_length: interactions a user.
         items_without_training: items that only held-out interactions touch.
         repeats: share of interactions with an item that the user had before.
-        duplicates: interactions that occur again with the same user, item and time (without times: that follow themselves).
+        duplicates: interactions that repeat another's user, item and time; without times, the item just before.
         ascending: share of adjacent items in histories whose ids ascend (as numbers where all are).
         splits: counts by split.
         notes: what reading changed.
@@ -80,7 +81,10 @@ class Report:
 
 
 def inspect(dataset: Dataset) -> Report:
-    """Count a dataset's parts and look for what would make figures on it mislead."""
+    """Count a dataset's parts and look for what would make figures on it mislead.
+
+    At least one user must have three items, as in every dataset that ``load_dataset`` gives.
+    """
     lengths, total = dataset.full.lengths, len(dataset.full.items)
     trained = np.zeros(len(dataset.items), bool)
     trained[dataset.histories("train").items] = True
@@ -121,14 +125,14 @@ def _split_report(dataset: Dataset, split: Split, trained: np.ndarray) -> SplitR
 
 
 def _ascending(dataset: Dataset) -> float:
-    """Share of adjacent pairs within histories whose item ids ascend; 0 where there are no pairs."""
+    """Share of adjacent pairs within histories whose item ids ascend."""
     numeric = all(item.isdecimal() for item in dataset.items)
     order = sorted(range(len(dataset.items)), key=lambda i: int(dataset.items[i]) if numeric else dataset.items[i])
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     ranks, rows = rank[dataset.full.items], dataset.full.rows
     adjacent = rows[1:] == rows[:-1]
-    return float((ranks[1:] > ranks[:-1])[adjacent].mean()) if adjacent.any() else 0.0
+    return float((ranks[1:] > ranks[:-1])[adjacent].mean())
 
 
 def _duplicates(dataset: Dataset) -> int:
@@ -152,14 +156,14 @@ def _warnings(dataset: Dataset, ascending: float, duplicates: int, same_day: flo
     warnings = []
     if ascending >= SORTED_SHARE:
         warnings.append(
-            f"sorted_by_id: {ascending:.1%} of adjacent items ascend by id; these histories look sorted by item id, not by "
-            "time, and figures on them mean nothing; get the data in its original order"
+            f"sorted_by_id: {ascending:.1%} of adjacent items ascend by id; these histories look sorted by item id, "
+            "not by time, and figures on them mean nothing; get the data in its original order"
         )
-    if same_day and not (dataset.times % DAY).any():
+    if dataset.times is not None and same_day and not (dataset.times % DAY).any():
         warnings.append(
-            f"whole_days: times are whole days and {same_day:.1%} of test targets share the day of the item before them, "
-            "so their order is not known; read the later_day figures too"
+            f"whole_days: times are whole days and {same_day:.1%} of test targets share the day of the item before "
+            "them, so their order is not known; read the later_day figures too"
         )
     if duplicates:
-        warnings.append(f"duplicates: {duplicates:,} interactions stand there twice; remove them if they are no real repeats")
+        warnings.append(f"duplicates: {duplicates:,} interactions stand there twice; remove them if they are an error")
     return warnings

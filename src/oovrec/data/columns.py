@@ -17,7 +17,7 @@ Role = Literal["user", "item", "time", "rating", "title"]
 # Names in common use, the likeliest first; compared without case, spaces and punctuation.
 USUAL: dict[Role, tuple[str, ...]] = {
     "user": ("user", "userid", "uid", "reviewerid", "customerid", "customer", "visitorid", "accountid", "sessionid"),
-    "item": ("item", "itemid", "iid", "parentasin", "asin", "productid", "product", "movieid", "bookid", "articleid", "sku"),
+    "item": ("item", "itemid", "iid", "parentasin", "asin", "productid", "product", "movieid", "bookid", "articleid"),
     "time": ("time", "timestamp", "unixtime", "unixreviewtime", "datetime", "date", "ts", "createdat"),
     "rating": ("rating", "overall", "score", "stars"),
     "title": ("title", "itemtitle", "producttitle", "movietitle", "itemname", "productname", "name"),
@@ -52,23 +52,23 @@ class Columns(Options):
             named: str | None = getattr(self, role)
             if named and named not in header:
                 raise unknown("column", named, header, where=where)
-            if column := usual(role, header, where) if named is None else named:
+            if column := usual(role, header) if named is None else named:
                 found[role] = column
+            elif role in ("user", "item"):
+                raise missing(role, header, where)
         return found
 
 
-def usual(role: Role, header: Sequence[str], where: object) -> str | None:
-    """The column of ``header`` with a usual name for ``role``; None for a role that a log can do without.
-
-    Raises:
-        OovrecError: no column looks like users or items.
-    """
+def usual(role: Role, header: Sequence[str]) -> str | None:
+    """The column of ``header`` with a usual name for ``role``, if there is one."""
     plain = {re.sub(r"[\W_]", "", name).lower(): name for name in header}
-    column = next((plain[name] for name in USUAL[role] if name in plain), None)
-    if column is None and role in ("user", "item"):
-        remedy = f"name it with --{role}-column"
-        raise OovrecError(f"no column looks like the {role} among: {', '.join(header)}", where=where, remedy=remedy)
-    return column
+    return next((plain[name] for name in USUAL[role] if name in plain), None)
+
+
+def missing(role: Role, header: Sequence[str], where: object) -> OovrecError:
+    """An error for a header in which no column looks like ``role``."""
+    what = f"no column looks like the {role} among: {', '.join(header)}"
+    return OovrecError(what, where=where, remedy=f"name it with --{role}-column")
 
 
 def interactions(table: pl.DataFrame, columns: Columns, where: object, line: Callable[[int], str]) -> Interactions:
@@ -108,8 +108,11 @@ def interactions(table: pl.DataFrame, columns: Columns, where: object, line: Cal
         remedy = "mend it, or leave the column out with --rating-column ''"
         refuse(~made["rating"].is_finite(), f"'{roles['rating']}' is not a number", remedy)
     notes = [] if "time" in roles else ["the log has no times: its rows are taken to be in time order"]
-    titles = None
-    if "title" in roles:
-        named = table.select(made["item"].alias("item"), pl.col("title").cast(pl.String)).drop_nulls().unique("item", keep="first")
-        titles = dict(zip(named["item"], named["title"], strict=True))
+    titles = _titles(made["item"], table["title"].cast(pl.String)) if "title" in roles else None
     return Interactions(pl.DataFrame(made).filter(~blank), titles, notes=notes)
+
+
+def _titles(items: pl.Series, titles: pl.Series) -> dict[str, str]:
+    """The first title of each item."""
+    rows = pl.DataFrame({"item": items, "title": titles}).drop_nulls().unique("item", keep="first", maintain_order=True)
+    return dict(rows.iter_rows())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import subprocess
 import sys
 import time
@@ -51,7 +50,7 @@ def download(url: str, path: Path, *, sha256: str | None = None, attempts: int =
         _forget(part)
         remedy = "try again; if it stays so, the publisher has changed the file"
         raise OovrecError(f"has SHA-256 {found}, not {sha256}", where=url, remedy=remedy)
-    os.replace(part, path)
+    part.replace(path)
     _forget(part)
     return path
 
@@ -112,7 +111,8 @@ def _open(url: str, part: Path) -> HTTPResponse:
     if part.exists() and part.stat().st_size and same.exists():
         headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": same.read_text()}
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response: HTTPResponse = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        return response
     except urllib.error.HTTPError as error:
         if error.code != 416:  # nothing lies behind what we have: begin anew
             raise

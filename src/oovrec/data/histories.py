@@ -23,7 +23,9 @@ class Histories:
     users: np.ndarray
 
     @classmethod
-    def of(cls, sequences: Sequence[Sequence[int] | np.ndarray], users: Sequence[int] | np.ndarray | None = None) -> Histories:
+    def of(
+        cls, sequences: Sequence[Sequence[int] | np.ndarray], users: Sequence[int] | np.ndarray | None = None
+    ) -> Histories:
         """Histories from a list of index lists; without ``users`` every user is unknown."""
         lengths = np.fromiter((len(sequence) for sequence in sequences), np.int64, len(sequences))
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -53,8 +53,9 @@ class Interactions:
             kept = kept[enough]
         if len(kept) == len(users):
             return self
-        lost = [len(np.unique(codes)) - len(np.unique(codes[kept])) for codes in (users, items)]
-        note = f"{k}-core removed {lost[0]:,} users, {lost[1]:,} items and {len(users) - len(kept):,} of {len(users):,} interactions"
+        gone = [len(np.unique(codes)) - len(np.unique(codes[kept])) for codes in (users, items)]
+        rows = f"{len(users) - len(kept):,} of {len(users):,}"
+        note = f"{k}-core removed users: {gone[0]:,}, items: {gone[1]:,}, interactions: {rows}"
         return replace(self, frame=self.frame[kept], notes=[*self.notes, note])
 
     def dataset(self, name: str) -> Dataset:
@@ -95,7 +96,7 @@ def _codes(ids: pl.Series) -> tuple[np.ndarray, list[str]]:
 
 def _counts(codes: np.ndarray) -> np.ndarray:
     """``[rows]`` how often each row's code occurs."""
-    return np.bincount(codes)[codes]
+    return np.asarray(np.bincount(codes)[codes])
 
 
 def number_attributes(values: dict[str, list[tuple[str, str]]]) -> dict[str, tuple[int, ...]]:

@@ -24,7 +24,8 @@ def _named_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise OovrecError("no such file", where=path, remedy="check the path") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise OovrecError("is not a whole gzip file (truncated or altered)", where=path, remedy="fetch it again") from error
+        what = "is not a whole gzip file (truncated or altered)"
+        raise OovrecError(what, where=path, remedy="fetch it again") from error
     except UnicodeDecodeError as error:
         raise OovrecError(f"is not {error.encoding.upper()} text", where=path, remedy=REMEDY) from error
     except OSError as error:
@@ -49,7 +50,7 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
 
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, with their numbers from 1; only line feeds end a line, as editors count."""
-    return ((number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if not line.isspace() and line)
+    return ((number, line.rstrip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
 def stream_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -85,9 +86,16 @@ def read_table(path: Path, *, separator: str | None = None, quoted: bool = True)
         return pl.read_csv(io.BytesIO(text.encode()), separator=separator, quote_char=quote, infer_schema=False)
     except pl.exceptions.PolarsError as error:
         where = f"{path}, line {_bad_line(text, separator, quoted, len(header))}"
-        raise OovrecError(f"does not have {len(header)} columns like the header", where=where, remedy="mend the line") from error
+        what = f"does not have {len(header)} columns like the header"
+        raise OovrecError(what, where=where, remedy="mend the line") from error
 
 
 def _bad_line(text: str, separator: str, quoted: bool, width: int) -> int:
+    """Where the first row with too many values begins, else the last row (whose quote is then left open)."""
     rows = csv.reader(io.StringIO(text), delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
-    return next((rows.line_num for row in rows if len(row) > width), rows.line_num)
+    begin = after = 1
+    for row in rows:
+        begin, after = after, rows.line_num + 1
+        if len(row) > width:
+            break
+    return begin

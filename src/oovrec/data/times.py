@@ -20,7 +20,7 @@ def unix_seconds(column: pl.Series) -> pl.Series:
     if column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
         return column.cast(pl.Datetime("us")).dt.epoch("s")
     numbers = column.cast(pl.Float64, strict=False)
-    if column.dtype == pl.String and numbers.is_null().all():
+    if column.dtype == pl.String and not numbers.is_finite().any():
         return _iso_seconds(column)
     return _scaled_to_seconds(numbers)
 

@@ -1,4 +1,4 @@
-"""GroupLens' own MovieLens folders: ``ratings.dat`` and ``movies.dat`` (1M, 10M), or ``ratings.csv`` and ``movies.csv``.
+"""GroupLens' own MovieLens folders: ``ratings`` and ``movies``, as ``.dat`` (1M, 10M) or ``.csv`` (20M and later).
 
 The formats are those of the README files in GroupLens' archives.
 """
@@ -44,17 +44,17 @@ def read(path: Path, columns: Columns) -> Interactions:
 
 def _dat_ratings(path: Path) -> pl.DataFrame:
     """``user::item::rating::time`` lines; polars separates by one character, so every second column is empty."""
+    data, names = io.BytesIO(read_text(path).encode()), ["user", "", "item", "-", "rating", "--", "time"]
     try:
-        table = pl.read_csv(io.BytesIO(read_text(path).encode()), separator=":", has_header=False, infer_schema=False)
-        return table.select(
-            user=pl.col("column_1"), item=pl.col("column_3"), rating=pl.col("column_5"), time=pl.col("column_7")
-        )
+        table = pl.read_csv(data, separator=":", has_header=False, new_columns=names, infer_schema=False)
+        return table.select("user", "item", "rating", "time")
     except pl.exceptions.PolarsError as error:
-        raise OovrecError("has lines that are not user::film::rating::time", where=path, remedy="fetch it again") from error
+        what = "has lines that are not user::film::rating::time"
+        raise OovrecError(what, where=path, remedy="fetch it again") from error
 
 
 def _dat_movies(path: Path) -> list[tuple[str, ...]]:
-    films = []
+    films: list[tuple[str, ...]] = []
     for number, line in numbered_lines(read_text(path, encoding="latin-1")):
         film = tuple(line.split("::"))
         if len(film) != 3:

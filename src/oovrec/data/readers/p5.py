@@ -60,7 +60,8 @@ def _sequences(path: Path) -> pl.DataFrame:
             remedy = "write 'user item item …' with at least two items, or remove the line"
             raise OovrecError(f"has {many}", where=where, remedy=remedy)
         if user in lines:
-            raise OovrecError(f"user '{user}' already stands on line {lines[user]}", where=where, remedy="join the two lines")
+            what = f"user '{user}' already stands on line {lines[user]}"
+            raise OovrecError(what, where=where, remedy="join the two lines")
         lines[user] = number
         lengths.append(len(history))
         items += history
@@ -78,17 +79,17 @@ def _times(path: Path, frame: pl.DataFrame) -> pl.Series:
         remedy = f"give a row for each interaction of {SEQUENCES}"
         raise OovrecError(f"has {len(table):,} rows for {len(frame):,} interactions", where=path, remedy=remedy)
     seconds = unix_seconds(table["unix_time"])
-    same_user = frame["user"] == frame["user"].shift(1)
-    problems = [
-        (table["user"].ne_missing(frame["user"]) | table["item"].ne_missing(frame["item"]),
-         f"is not the interaction that {SEQUENCES} has there", f"write the rows in the order of {SEQUENCES}"),
-        (seconds.is_null(), "has no time", "fill in unix seconds"),
-        (same_user & (seconds < seconds.shift(1)), "is earlier than the line above it, of the same user",
-         "sort each user's items by time, in both files"),
-    ]  # fmt: skip
-    for bad, what, remedy in problems:
+
+    def refuse(bad: pl.Series, what: str, remedy: str) -> None:
         if bad.any():
             raise OovrecError(what, where=f"{path}, line {bad.arg_true()[0] + 2}", remedy=remedy)
+
+    other = table["user"].ne_missing(frame["user"]) | table["item"].ne_missing(frame["item"])
+    refuse(other, f"is not the interaction that {SEQUENCES} has there", f"write the rows in the order of {SEQUENCES}")
+    refuse(seconds.is_null(), "has no time", "fill in unix seconds")
+    earlier = (frame["user"] == frame["user"].shift(1)) & (seconds < seconds.shift(1))
+    remedy = "sort each user's items by time, in both files"
+    refuse(earlier, "is earlier than the line above it, of the same user", remedy)
     return seconds.alias("time")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from oovrec.data.columns import Columns, interactions, usual
+from oovrec.data.columns import Columns, interactions, missing, usual
 from oovrec.data.interactions import Interactions, number_attributes
 from oovrec.data.text import read_table
 from oovrec.errors import OovrecError, unknown
@@ -64,7 +64,9 @@ def _typed_table(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
 def _items(path: Path) -> tuple[dict[str, str] | None, dict[str, tuple[int, ...]] | None]:
     """Titles and attributes by item id; None for what the file has no columns of."""
     table, types = _typed_table(path)
-    key = usual("item", table.columns, path)
+    key = usual("item", table.columns)
+    if key is None:
+        raise missing("item", table.columns, path)
     ids = table[key]
     if (repeated := ids.is_duplicated()).any():
         remedy = "keep one of the lines"
@@ -84,5 +86,6 @@ def _dated(table: pl.DataFrame, title: str, year: str | None) -> pl.Series:
 
 
 def _words(row: dict[str, str | None], kinds: list[str], types: dict[str, str]) -> list[tuple[str, str]]:
-    cells = {kind: row[kind] or "" for kind in kinds}
-    return [(kind, word) for kind, cell in cells.items() for word in (cell.split() if types[kind] == "token_seq" else [cell]) if word]
+    cells = [(kind, row[kind] or "") for kind in kinds]
+    split = [(kind, cell.split() if types[kind] == "token_seq" else [cell]) for kind, cell in cells]
+    return [(kind, word) for kind, words in split for word in words if word]

@@ -1,0 +1,156 @@
+"""Every broken input gets one sentence that names the place and the remedy."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from oovrec.data.load import load_dataset
+from oovrec.errors import OovrecError
+
+SEQUENCES = "u1 a b c\nu2 c b\n"
+TIMES = "user\titem\tunix_time\nu1\ta\t1\nu1\tb\t2\nu1\tc\t3\nu2\tc\t1\nu2\tb\t2\n"
+INTER = "user_id:token\titem_id:token\ttimestamp:float\nu\ta\t1\nu\tb\t2\nu\tc\t3\n"
+
+
+def p5(sequences: str = SEQUENCES, **companions: str | bytes) -> dict[str, str | bytes]:
+    names = {"times": "times.tsv.gz", "texts": "item_text.tsv", "attributes": "item_attributes.json"}
+    return {"user_sequence.txt": sequences} | {names[key]: value for key, value in companions.items()}
+
+
+CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
+    "empty file": ({"log.csv": ""}, r"log\.csv: is empty; give a file with an interaction log\.$"),
+    "blank file": ({"log.txt": " \n\n"}, r"log\.txt: is empty"),
+    "binary file": ({"log.csv": b"\x7fELF\x00\x01\x02"}, r"log\.csv: is a binary file, not text"),
+    "file in another encoding": ({"log.txt": b"u1 caf\xe9 b"}, r"log\.txt: is not UTF-8 text"),
+    "unknown format": ({"log.xls": "x"}, r"log\.xls: is of no format that oovrec reads; give one of: .*P5.*Parquet"),
+    "header only": ({"log.csv": "user,item\n"}, r"log\.csv: has a header but no rows"),
+    "one column": (
+        {"log.csv": "user item time\na b 1\n"},
+        r"line 1: the header has one column, 'user item time'; separate",
+    ),
+    "wrong columns": (
+        {"log.csv": "who,what\na,b\n"},
+        r"log\.csv: no column looks like the user among: who, what; name it with --user-column\.$",
+    ),
+    "no item column": ({"log.csv": "user,what\na,b\n"}, r"no column looks like the item among: user, what"),
+    "column twice": ({"log.csv": "user,user,item\na,b,c\n"}, r"line 1: the header has 'user' twice; rename one"),
+    "line too long": (
+        {"log.csv": "user,item\na,b\na,b,c\n"},
+        r"log\.csv, line 3: does not have 2 columns like the header",
+    ),
+    "open quote": ({"log.csv": 'user,item\na,b\n"a,c\n'}, r"log\.csv, line 3: does not have 2 columns"),
+    "no user": ({"log.csv": "user,item\na,b\n\n,c\n"}, r"log\.csv, line 4: has no user; fill it in"),
+    "no item": ({"log.csv": "user,item\na,b\na\n"}, r"log\.csv, line 3: has no item"),
+    "tab in an id": ({"log.csv": "user,item\na,b\tb\n"}, r"line 2: has a tab or line break in the item id"),
+    "NaN time": (
+        {"log.csv": "user,item,time\na,b,1\na,c,nan\n"},
+        r"log\.csv, line 3: 'time' is not a time; use seconds",
+    ),
+    "missing time": ({"log.csv": "user,item,when,time\na,b,1,\na,c,2,5\n"}, r"log\.csv, line 2: 'time' is not a time"),
+    "date of no known form": ({"log.csv": "user,item,date\na,b,23/7/2014\n"}, r"line 2: 'date' is not a time"),
+    "rating of letters": ({"log.csv": "user,item,rating\na,b,good\n"}, r"line 2: 'rating' is not a number"),
+    "parquet that is none": ({"log.parquet": "user,item\n"}, r"log\.parquet: is not a whole Parquet file"),
+    "empty parquet": ({"log.parquet": b""}, r"log\.parquet: is not a whole Parquet file"),
+    "p5 line with one item": (
+        p5("u1 a b\nu2 a\n"),
+        r"user_sequence\.txt, line 2: has one item; write 'user item item …' with at least two items, or remove",
+    ),
+    "p5 line with a user": (p5("u1\n"), r"line 1: has no items"),
+    "csv named txt": ({"log.txt": "user,item\na,b\n"}, r"log\.txt, line 1: has no items"),
+    "user twice": (p5("u1 a b\n\nu1 c d\n"), r"user_sequence\.txt, line 3: user 'u1' already stands on line 1; join"),
+    "times going back": (
+        p5(times=TIMES.replace("u1\tc\t3", "u1\tc\t1")),
+        r"times\.tsv\.gz, line 4: is earlier than the line above it, of the same user; sort",
+    ),
+    "times with NaN": (p5(times=TIMES.replace("b\t2", "b\tnan")), r"times\.tsv\.gz, line 3: has no time"),
+    "times of too few rows": (p5(times=TIMES[:-7]), r"times\.tsv\.gz: has 4 rows for 5 interactions"),
+    "times of other items": (
+        p5(times=TIMES.replace("u2\tc", "u2\ta")),
+        r"times\.tsv\.gz, line 5: is not the interaction that user_sequence\.txt has there",
+    ),
+    "times with other columns": (p5(times="user\titem\twhen\n"), r"line 1: has the columns user, item, when; name"),
+    "truncated gzip": (p5(times=gzip.compress(TIMES.encode())[:-9]), r"times\.tsv\.gz: is not a whole gzip file"),
+    "gzip that is none": (p5(times=TIMES.encode()), r"times\.tsv\.gz: is not a whole gzip file"),
+    "text without a tab": (p5(texts="a an a\n"), r"item_text\.tsv, line 1: has no tab"),
+    "text twice": (p5(texts="a\tx\nb\ty\na\tz\n"), r"item_text\.tsv, line 3: item 'a' stands there twice"),
+    "broken JSON": (p5(attributes='{"a": [1,\n'), r"item_attributes\.json, line \d: is not valid JSON \(.*\); restore"),
+    "JSON of another shape": (p5(attributes="[1]"), r"item_attributes\.json: is not an object of lists"),
+    "attributes that are no numbers": (p5(attributes='{"a": ["x"]}'), r"item 'a' has no list of whole numbers"),
+    "recbole without types": (
+        {"d.inter": "user_id\titem_id\nu\ti\n"},
+        r"d\.inter, line 1: column 'user_id' has no type",
+    ),
+    "recbole with a wrong type": (
+        {"d.inter": "user_id:tokn\titem_id:token\nu\ti\n"},
+        r"line 1: unknown column type 'tokn'; did you mean 'token'",
+    ),
+    "recbole time": ({"d.inter": INTER.replace("\t2\n", "\t\n")}, r"d\.inter, line 3: 'timestamp' is not a time"),
+    "recbole item twice": (
+        {"d.inter": INTER, "d.item": "item_id:token\tname:token_seq\na\tx\na\ty\n"},
+        r"d\.item: item 'a' stands there twice",
+    ),
+    "amazon review cut short": (
+        {"X_5.json.gz": '{"reviewerID": "u"', "meta_X.json.gz": "{}"},
+        r"X_5\.json\.gz, line 1: is neither JSON nor a Python literal; fetch the file again",
+    ),
+    "amazon reviews truncated": (
+        {"X_5.json.gz": gzip.compress(b'{"reviewerID": "u"}\n')[:-9], "meta_X.json.gz": "{}"},
+        r"X_5\.json\.gz: is not a whole gzip file",
+    ),
+    "amazon review without an item": (
+        {"X_5.json.gz": '{"reviewerID": "u", "unixReviewTime": 1}', "meta_X.json.gz": "{}"},
+        r"X_5\.json\.gz, review 1: has no item",
+    ),
+    "movielens film": (
+        {"ratings.dat": "1::2::3::4\n", "movies.dat": "2::A film\n"},
+        r"movies\.dat, line 1: is not film::title::genres",
+    ),
+    "movielens ratings": (
+        {"ratings.dat": "1,2,3,4\n", "movies.dat": "2::A film::Drama\n"},
+        r"ratings\.dat: has lines that are not user::film::rating::time",
+    ),
+    "histories too short": (p5("u1 a b\nu2 a b\n"), r"no user has three items, and one each is needed to train"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input(tmp_path: Path, case: str) -> None:
+    files, message = CASES[case]
+    for name, content in files.items():
+        data = content.encode() if isinstance(content, str) else content
+        packed = name.endswith(".gz") and isinstance(content, str)
+        (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
+    with pytest.raises(OovrecError, match=message) as caught:
+        load_dataset(tmp_path / name if len(files) == 1 else tmp_path, k_core=1)
+    assert str(caught.value).count("\n") == 0
+    assert caught.value.remedy
+
+
+def test_too_small_for_its_core(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text(SEQUENCES)
+    with pytest.raises(OovrecError, match=r"none of 5 interactions are left .* must have 5; lower --k-core"):
+        load_dataset(tmp_path / "log.txt")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("ml-100", r"^unknown dataset 'ml-100'; did you mean 'ml-100k'\.$"),
+        ("amazon-2014-beuty", r"did you mean 'amazon-2014-beauty'"),
+        ("qqq", r"^unknown dataset 'qqq'; choose one of: .*ml-100k"),
+        ("no/such", r"^no/such: no such file or folder; check the path\.$"),
+        ("nosuch.csv", r"^nosuch\.csv: no such file or folder"),
+        (Path("nosuch"), r"^nosuch: no such file or folder"),
+    ],
+)
+def test_what_is_not_there(data: str | Path, message: str) -> None:
+    with pytest.raises(OovrecError, match=message):
+        load_dataset(data)
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(OovrecError, match="is of no format that oovrec reads"):
+        load_dataset(tmp_path)
