@@ -52,6 +52,7 @@ class Progress:
         epoch: the epoch under way, from 1.
         batch: batches of it that are done (of each process).
         updates: optimiser steps since the beginning.
+        rate: the learning rate of the last one.
         loss: sum of the losses of those batches.
         samples: sequences (or prompts) in those batches.
         seconds: spent on those batches.
@@ -64,6 +65,7 @@ class Progress:
     epoch: int = 1
     batch: int = 0
     updates: int = 0
+    rate: float = 0.0
     loss: float = 0.0
     samples: int = 0
     seconds: float = 0.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,7 +145,7 @@ class _Training:
         while self.progress.batch < len(batches):
             some = batches[self.progress.batch : self.progress.batch + self.config.accumulate]
             with _memory(self.config.batch_size):
-                self._update(some, self._rate(len(batches)))
+                self._update(some, len(batches))
             if self.device.type == "cpu" or self.progress.updates % LOOK == 0 or self.progress.batch == len(batches):
                 self._read_losses()
                 self.progress.seconds = before + time.monotonic() - began
@@ -153,12 +153,10 @@ class _Training:
             if self.bar is not None:
                 self.bar.advance(len(some), self._note())
 
-    def _rate(self, batches: int) -> float:
-        done = (self.progress.epoch - 1 + self.progress.batch / batches) / self.config.epochs
-        return learning_rate(self.config, self.progress.updates, done)
-
-    def _update(self, batches: list[Batch], rate: float) -> None:
-        """One optimiser step over ``batches``, the gradients of which are averaged."""
+    def _update(self, batches: list[Batch], total: int) -> None:
+        """One optimiser step over ``batches`` of the epoch's ``total``; their gradients are averaged."""
+        done = (self.progress.epoch - 1 + self.progress.batch / total) / self.config.epochs
+        self.progress.rate = learning_rate(self.config, self.progress.updates, done)
         for number, batch in enumerate(batches, 1):
             key = [self.seed, self.progress.epoch, self.progress.batch, self.accelerator.process_index]
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
@@ -173,7 +171,7 @@ class _Training:
         if self.config.clip_norm:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.progress.rate
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.progress.updates += 1
@@ -215,8 +213,7 @@ class _Training:
         due = state.epoch % config.validate_every == 0 or state.epoch == config.epochs
         ndcg = self._validated() if due else None
         loss, speed = self._mean(state.loss / len(batches)), state.samples / max(state.seconds, 1e-9)
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        state.logs.append(EpochLog(state.epoch, loss, ndcg, state.seconds, speed, rate))
+        state.logs.append(EpochLog(state.epoch, loss, ndcg, state.seconds, speed, state.rate))
         if ndcg is not None:
             better = state.best is None or ndcg > state.best
             state.waited = 0 if better else state.waited + 1
