@@ -118,6 +118,7 @@ def test_where_resuming_is_not_safe_it_begins_anew(server: Server, tmp_path: Pat
     elif change == "changed the file":
         server.content, server.etag = CONTENT[::-1], '"v2"'
     assert download(server.url, tmp_path / "file.bin").read_bytes() == server.content
+    assert server.asked == [None, None if change == "names no version" else "bytes=300000-"]
 
 
 def test_a_part_that_is_already_whole_is_fetched_anew(server: Server, tmp_path: Path) -> None:

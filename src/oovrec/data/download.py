@@ -68,7 +68,7 @@ def download_wheel(requirement: str, folder: Path, *, sha256: str | None = None)
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         remedy = "check the network and pip's settings"
         raise OovrecError(f"pip cannot download it ({last})", where=requirement, remedy=remedy)
-    wheel = next(iter(folder.glob(f"{requirement.split('==')[0].replace('-', '_')}-*.whl")))
+    wheel = next(iter(folder.glob(f"{requirement.partition('==')[0].replace('-', '_')}-*.whl")))
     if sha256 is not None and (found := digest_of(wheel)) != sha256:
         wheel.unlink()
         raise OovrecError(f"has SHA-256 {found}, not {sha256}", where=requirement, remedy="check pip's package index")
