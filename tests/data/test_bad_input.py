@@ -45,6 +45,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     "no user": ({"log.csv": "user,item\na,b\n\n,c\n"}, r"log\.csv, line 4: has no user; fill it in"),
     "no item": ({"log.csv": "user,item\na,b\na\n"}, r"log\.csv, line 3: has no item"),
     "tab in an id": ({"log.csv": "user,item\na,b\tb\n"}, r"line 2: has a tab or line break in the item id"),
+    "line break in an id": ({"log.csv": "user,item\na\u2028,b\n"}, r"line 2: has a tab or line break in the user id"),
     "NaN time": (
         {"log.csv": "user,item,time\na,b,1\na,c,nan\n"},
         r"log\.csv, line 3: 'time' is not a time; use seconds",

@@ -53,6 +53,17 @@ def test_rows_are_sorted_by_time(tmp_path: Path) -> None:
     assert [data.items[index] for index in data.full[data.user_index["007"]]] == ["y", "z", "x"]
 
 
+def test_names_come_from_files_and_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "shop-1.0"
+    folder.mkdir()
+    written(folder / "log.csv.gz", "user,item,time,rating")
+    (folder / "user_sequence.txt").write_text("u a b c\n")
+    assert load_dataset(folder / "log.csv.gz", k_core=1).name == "log"
+    assert load_dataset(folder, k_core=1).name == "shop-1.0"
+    assert load_dataset(folder / "user_sequence.txt", k_core=1).name == "shop-1.0"
+    assert load_dataset(folder, k_core=1, name="mine").name == "mine"
+
+
 def test_quotes_blank_lines_byte_order_mark_and_titles(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     text = '\ufeffuser,item,title\na,x,"Rain, and ""sun"""\n\na,y,\r\na,x,other\n\n'

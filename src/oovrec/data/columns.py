@@ -14,6 +14,7 @@ from oovrec.data.times import unix_seconds
 from oovrec.errors import OovrecError, unknown
 
 Role = Literal["user", "item", "time", "rating", "title"]
+LINE_BREAK = r"[\t\n\x0b\x0c\r\x1c-\x1e\u{85}\u{2028}\u{2029}]"  # a tab, or what str.splitlines ends a line at
 # Names in common use, the likeliest first; compared without case, spaces and punctuation.
 USUAL: dict[Role, tuple[str, ...]] = {
     "user": ("user", "userid", "uid", "reviewerid", "customerid", "customer", "visitorid", "accountid", "sessionid"),
@@ -98,7 +99,7 @@ def interactions(table: pl.DataFrame, columns: Columns, where: object, line: Cal
     for role in ("user", "item"):
         made[role] = ids = table[role].cast(pl.String)
         refuse(ids == "", f"has no {role}", "fill it in or remove the line")
-        refuse(ids.str.contains(r"[\t\r\n]"), f"has a tab or line break in the {role} id", "remove it from the id")
+        refuse(ids.str.contains(LINE_BREAK), f"has a tab or line break in the {role} id", "remove it from the id")
     if "time" in roles:
         made["time"] = unix_seconds(table["time"])
         remedy = "use seconds, milliseconds or dates like 2014-07-23, or leave the column out with --time-column ''"

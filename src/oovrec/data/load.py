@@ -48,7 +48,8 @@ def _located(data: str | Path) -> tuple[Path, str]:
     path = Path(data).expanduser()
     if path.exists():
         named = path.parent if path.name == "user_sequence.txt" else path
-        return path, named.resolve().name.split(".")[0]
+        name = named.resolve().name
+        return path, name.partition(".")[0] if named.is_file() else name
     if isinstance(data, Path) or len(path.parts) > 1 or path.suffix:
         raise OovrecError("no such file or folder", where=data, remedy="check the path")
     raise catalog.unknown_dataset(data)
