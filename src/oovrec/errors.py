@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LISTED = 24  # names that an error lists at most
+
 
 class OovrecError(Exception):
     """A mistake a person can mend: printed as one sentence, without a traceback.
@@ -32,5 +34,6 @@ def unknown(kind: str, name: str, choices: Iterable[str], *, where: object = Non
     """An error for a name that is not among ``choices``, naming its nearest neighbour."""
     known = sorted(choices)
     close = difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean '{close[0]}'" if close else f"choose one of: {', '.join(known)}"
+    listed = ", ".join(known[:LISTED]) + (f" … ({len(known):,} in all)" if len(known) > LISTED else "")
+    remedy = f"did you mean '{close[0]}'" if close else f"choose one of: {listed}"
     return OovrecError(f"unknown {kind} '{name}'", where=where, remedy=remedy)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -90,6 +91,20 @@ def read_json(path: Path, *, remedy: str = "restore the file or make it again") 
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno}"
         raise OovrecError(f"is not valid JSON ({error.msg})", where=where, remedy=remedy) from error
+
+
+def read_yaml(path: Path, *, remedy: str = "mend the file") -> Any:
+    """The value of a YAML file.
+
+    Raises:
+        OovrecError: missing, or not YAML (the line is named).
+    """
+    try:
+        return yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else path
+        raise OovrecError(f"is not valid YAML ({getattr(error, 'problem', error)})", where=where, remedy=remedy) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:

@@ -1,0 +1,156 @@
+"""Recipes: all that decides a training, in one YAML file; shipped ones go by name, others by path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from oovrec.config import Options, checked
+from oovrec.errors import OovrecError, unknown
+from oovrec.files import read_yaml
+from oovrec.models.base import system
+from oovrec.tokens.table import BuiltFrom
+from oovrec.training.config import TrainingConfig
+
+SECTIONS = ("tokens", "model", "training")
+
+
+class TokenRecipe(Options):
+    """How the tokens are built; in a recipe the scheme's own options stand beside ``method`` and ``from``.
+
+    Attributes:
+        method: the scheme.
+        built_from: ``train``, or ``all`` to let it see held-out interactions.
+        options: the scheme's own.
+    """
+
+    method: str = "meta"
+    built_from: BuiltFrom = Field("train", alias="from")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Recipe(Options):
+    """A training, fully decided.
+
+    Attributes:
+        system: the recommender.
+        tokens: how its tokens are built; None where it needs none.
+        model: the system's options, defaults included.
+        training: how it is trained.
+        references: shipped recipes that ``oovrec run`` trains beside it, for comparison.
+        seed: of every random choice.
+    """
+
+    system: str
+    tokens: TokenRecipe | None = None
+    model: dict[str, Any] = Field(default_factory=dict)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    references: tuple[str, ...] = ()
+    seed: int = Field(0, ge=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, defaults included, in the form of a recipe file."""
+        values = self.model_dump(mode="json")
+        if self.tokens is None:
+            del values["tokens"]
+        else:
+            values["tokens"] = {"method": self.tokens.method, "from": self.tokens.built_from, **self.tokens.options}
+        return values
+
+    @property
+    def hash(self) -> str:
+        """12 hex digits that tell trainings apart; what they are compared with does not count."""
+        values = {key: value for key, value in self.to_dict().items() if key != "references"}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    folder = Path(str(resources.files("oovrec.app") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """The shipped recipe of that name, or the one in a YAML file.
+
+    Args:
+        overrides: ``key=value`` or ``section.key=value``, the value as YAML; a later one wins.
+
+    Raises:
+        OovrecError: no such recipe; not YAML; an unknown key (its nearest neighbour is named) or a bad value.
+    """
+    path = shipped().get(str(name), Path(name))
+    if path == Path(name) and len(path.parts) == 1 and not path.suffix and not path.is_file():
+        raise unknown("recipe", str(name), shipped())
+    values = read_yaml(path, remedy="give a recipe as YAML")
+    where = str(name)
+    if not isinstance(values, dict):
+        raise OovrecError("is not a list of 'key: value'", where=where, remedy="give a recipe as YAML")
+    for override in overrides:
+        _apply(values, override)
+    return parse_recipe(values, where)
+
+
+def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from plain values, as :meth:`Recipe.to_dict` gives them.
+
+    Raises:
+        OovrecError: an unknown key or system, or a bad value; each names the section.
+    """
+    for key in values:
+        if key not in Recipe.model_fields:
+            raise unknown("key", key, Recipe.model_fields, where=where)
+    sections = {name: _section(values, name, where) for name in SECTIONS}
+    parts = {**values, "training": checked(TrainingConfig, sections["training"], where=f"{where}, training")}
+    if isinstance(name := values.get("system"), str):
+        parts["model"] = checked(system(name).Config, sections["model"], where=f"{where}, model").model_dump(mode="json")
+    parts["tokens"] = _tokens(sections["tokens"], f"{where}, tokens") if values.get("tokens") is not None else None
+    recipe = checked(Recipe, parts, where=where)
+    for reference in recipe.references:
+        if reference not in shipped():
+            raise unknown("recipe", reference, shipped(), where=f"{where}, references")
+    if system(recipe.system).needs_tokens and recipe.tokens is None:
+        raise OovrecError(f"'{recipe.system}' needs tokens", where=where, remedy="add 'tokens: {method: meta, from: train}'")
+    return recipe
+
+
+def _section(values: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    section = {} if values.get(name) is None else values[name]
+    if not isinstance(section, dict):
+        raise OovrecError(f"'{name}' has no keys", where=where, remedy=f"set one of its keys: {name}.key=value")
+    return section
+
+
+def _tokens(section: dict[str, Any], where: str) -> TokenRecipe:
+    options = {key: value for key, value in section.items() if key not in ("method", "from")}
+    built_from = section.get("from", "train")
+    if built_from not in ("train", "all"):
+        raise unknown("source of tokens", str(built_from), ("train", "all"), where=where)
+    return TokenRecipe(**{"method": str(section.get("method", "meta")), "from": built_from, "options": options})
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Put ``section.key=value`` into ``values``."""
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise OovrecError("is not key=value", where=f"--set {override}", remedy="write --set section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise OovrecError("has no YAML value", where=f"--set {override}", remedy="put the value in quotes") from error
+    place = values
+    for key in keys[:-1]:
+        if place.get(key) is None:
+            place[key] = {}
+        place = place[key]
+        if not isinstance(place, dict):
+            raise OovrecError(f"'{key}' has no keys of its own", where=f"--set {override}", remedy="check the key")
+    place[keys[-1]] = value
