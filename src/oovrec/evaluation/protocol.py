@@ -13,7 +13,7 @@ from torch import Tensor
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.evaluation.metrics import TOP, coverage, ndcg, paired_bootstrap, per_user, percentile_intervals, resampled_means
+from oovrec.evaluation import metrics
 from oovrec.evaluation.ranks import ranks
 from oovrec.progress import Bar
 
@@ -63,11 +63,11 @@ class Evaluation:
 
 
 def _block(rank: np.ndarray, top: np.ndarray, items: int, seed: int) -> dict[str, Any]:
-    values = per_user(rank)
+    values = metrics.per_user(rank)
     table = np.stack(list(values.values()), axis=1)
-    intervals = dict(zip(values, percentile_intervals(resampled_means(table, seed=seed)), strict=True))
+    intervals = dict(zip(values, metrics.percentile_intervals(metrics.resampled_means(table, seed=seed)), strict=True))
     means = {name: float(column.mean()) for name, column in values.items()}
-    means["coverage@10"], intervals["coverage@10"] = coverage(top, items)
+    means["coverage@10"], intervals["coverage@10"] = metrics.coverage(top, items)
     return {**means, "ci": {name: list(interval) for name, interval in intervals.items()}, "users": len(rank)}
 
 
@@ -91,7 +91,7 @@ def evaluate(
     """
     histories, targets = _split(dataset, split)
     raw, masked = np.empty_like(targets), np.empty_like(targets)
-    width = min(TOP, len(dataset.items))
+    width = min(metrics.TOP, len(dataset.items))
     tops = np.empty((2, len(targets), width), np.int64)
     with Bar(f"evaluating on {split}", len(targets), "users") as bar:
         for rows, batch, scored in _scored(scores, histories, batch_size, len(dataset.items)):
@@ -102,8 +102,18 @@ def evaluate(
             bar.advance(len(batch))
     repeats = np.zeros(len(targets), bool)
     repeats[histories.rows[histories.items == targets[histories.rows]]] = True
-    users, later = histories.users, dataset.later_day(split)
-    return Evaluation(users, targets, raw, masked, later, tops[0], tops[1], len(dataset.items), int(repeats.sum()), seed)
+    return Evaluation(
+        users=histories.users,
+        targets=targets,
+        raw=raw,
+        masked=masked,
+        later_day=dataset.later_day(split),
+        top_raw=tops[0],
+        top_masked=tops[1],
+        items=len(dataset.items),
+        repeat_targets=int(repeats.sum()),
+        seed=seed,
+    )
 
 
 def validation_score(scores: Scores, dataset: Dataset, *, users: int = 0, batch_size: int = 256) -> float:
@@ -122,7 +132,7 @@ def validation_score(scores: Scores, dataset: Dataset, *, users: int = 0, batch_
     masked = np.empty_like(targets)
     for rows, batch, scored in _scored(scores, histories, batch_size, len(dataset.items)):
         masked[rows] = ranks(scored, torch.from_numpy(targets[rows]), batch).cpu()
-    return float(ndcg(masked, 10).mean())
+    return float(metrics.ndcg(masked, 10).mean())
 
 
 def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -135,15 +145,18 @@ def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> dict[str, dict[st
         raise ValueError("the two evaluations are not of the same users and targets")
     found: dict[str, dict[str, Any]] = {}
     for block, first, second in (("masked", a.masked, b.masked), ("raw", a.raw, b.raw)):
-        ours, theirs = per_user(first), per_user(second)
-        found[block] = {metric: asdict(paired_bootstrap(ours[metric], theirs[metric], seed=seed)) for metric in COMPARED}
+        ours, theirs = metrics.per_user(first), metrics.per_user(second)
+        for metric in COMPARED:
+            difference = metrics.paired_bootstrap(ours[metric], theirs[metric], seed=seed)
+            found.setdefault(block, {})[metric] = asdict(difference)
     return found
 
 
 def _split(dataset: Dataset, split: Literal["validation", "test"]) -> tuple[Histories, np.ndarray]:
     histories, targets = dataset.histories(split), dataset.targets(split)
     if not len(targets):
-        raise OovrecError("no user has three items, so nothing is held out", where=dataset.name, remedy="give a larger log")
+        what = "no user has three items, so nothing is held out"
+        raise OovrecError(what, where=dataset.name, remedy="give a larger log")
     return histories, targets
 
 

@@ -52,7 +52,8 @@ def write_result(path: Path, result: Result) -> None:
     """Write ``result`` as one flat JSON object, its blocks beside its other keys."""
     _check_blocks(result.blocks, path)
     flat = result.model_dump()
-    write_json(path, {**flat, **flat.pop("blocks")})
+    blocks = flat.pop("blocks")
+    write_json(path, {**flat, **blocks})
 
 
 def read_result(path: Path) -> Result:

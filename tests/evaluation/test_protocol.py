@@ -1,0 +1,171 @@
+"""The protocol on a log small enough to rank by hand, and against masking the scores themselves."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from oovrec.data.dataset import DAY, Dataset
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
+from oovrec.evaluation.protocol import compare, evaluate, validation_score
+
+# items:            0  1  2 | validation | test
+SEQUENCES = [
+    [0, 1, 2, 3],  # train 0 1
+    [0, 1, 4, 2],  # train 0 1
+    [0, 5, 1, 0],  # train 0 5; the test target 0 is a repeat
+    [2, 3],  # too short for a target
+]
+ITEMS = 12
+
+
+def dataset(sequences: list[list[int]] = SEQUENCES, items: int = ITEMS, times: np.ndarray | None = None) -> Dataset:
+    names = [f"u{user}" for user in range(len(sequences))]
+    full = Histories.of(sequences, np.arange(len(sequences)))
+    return Dataset("toy", names, [f"i{item}" for item in range(items)], full, times)
+
+
+def popularity(data: Dataset) -> Tensor:
+    return torch.bincount(torch.from_numpy(data.histories("train").items).long(), minlength=len(data.items)).float()
+
+
+def test_popularity_by_hand() -> None:
+    data = dataset()
+    counts = popularity(data)
+    assert counts.tolist() == [3, 2, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0]
+    found = evaluate(lambda histories: counts.expand(len(histories), -1), data)
+    # ties against the model: target 3 (count 1) behind 0, 1, 2 and 5; target 2 behind 0, 1, 3 and 5
+    assert found.raw.tolist() == [5, 5, 1]
+    # user 0 has seen 0 1 2: target 3 behind 5; user 1 has seen 0 1 4: target 2 behind 3 and 5; user 2: a repeat
+    assert found.masked.tolist() == [2, 3, ITEMS - 3 + 1]
+    assert (found.users.tolist(), found.targets.tolist(), found.repeat_targets) == ([0, 1, 2], [3, 2, 0], 1)
+    blocks = found.blocks()
+    assert list(blocks) == ["raw", "masked"]
+    assert blocks["raw"]["hit@5"] == 1
+    assert blocks["raw"]["users"] == 3
+    np.testing.assert_allclose(blocks["raw"]["mrr"], (1 / 5 + 1 / 5 + 1) / 3)
+    np.testing.assert_allclose(blocks["masked"]["ndcg@10"], (1 / np.log2(3) + 1 / np.log2(4) + 1 / np.log2(11)) / 3)
+
+
+def test_test_histories_hold_the_validation_item_and_no_target() -> None:
+    seen: list[list[int]] = []
+
+    def scores(histories: Histories) -> Tensor:
+        seen.extend(history.tolist() for history in histories)
+        return torch.zeros(len(histories), ITEMS)
+
+    evaluate(scores, dataset(), batch_size=2)
+    assert seen == [[0, 1, 2], [0, 1, 4], [0, 5, 1]]
+    seen.clear()
+    validation_score(scores, dataset())
+    assert seen == [[0, 1], [0, 1], [0, 5]]
+
+
+@pytest.fixture(scope="module")
+def many() -> Dataset:
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(0, 40, rng.integers(3, 12)).tolist() for _ in range(300)]
+    times = np.arange(sum(map(len, sequences))) * (DAY // 3)  # two of three targets share the day before
+    return dataset(sequences, 40, times)
+
+
+def noise(data: Dataset, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(len(data.users), len(data.items), generator=generator)
+
+
+def test_ranks_and_lists_equal_a_sort_of_masked_scores(many: Dataset) -> None:
+    table = noise(many, 0)
+    found = evaluate(lambda histories: table[histories.users], many, batch_size=64)
+    for row, (user, target, history) in enumerate(zip(found.users, found.targets, many.histories("test"), strict=True)):
+        raw = torch.argsort(table[user], descending=True).numpy()
+        masked = raw[~np.isin(raw, history)]
+        assert found.raw[row] == np.flatnonzero(raw == target)[0] + 1
+        assert found.top_raw[row].tolist() == raw[:10].tolist()
+        assert found.top_masked[row].tolist() == masked[:10].tolist()
+        if target not in history:
+            assert found.masked[row] == np.flatnonzero(masked == target)[0] + 1
+    repeats = sum(target in history for target, history in zip(found.targets, many.histories("test"), strict=True))
+    assert found.repeat_targets == repeats > 0
+
+
+def test_batch_size_does_not_matter(many: Dataset) -> None:
+    table = noise(many, 0)
+    one, all_at_once = (evaluate(lambda h: table[h.users], many, batch_size=size) for size in (1, 1000))
+    assert one.blocks() == all_at_once.blocks()
+
+
+def test_later_day_counts_only_its_users(many: Dataset) -> None:
+    table = noise(many, 1)
+    found = evaluate(lambda histories: table[histories.users], many)
+    later = found.later_day
+    assert later is not None
+    assert 0 < later.sum() < len(later)
+    block = found.blocks()["later_day_masked"]
+    assert block["users"] == later.sum()
+    np.testing.assert_allclose(block["hit@10"], (found.masked[later] <= 10).mean())
+    np.testing.assert_allclose(block["coverage@10"], len(np.unique(found.top_masked[later])) / 40)
+
+
+def test_blocks_are_json_with_figures_inside_their_intervals(many: Dataset) -> None:
+    table = noise(many, 1)
+    blocks = json.loads(json.dumps(evaluate(lambda histories: table[histories.users], many).blocks()))
+    assert list(blocks) == ["raw", "masked", "later_day_raw", "later_day_masked"]
+    for block in blocks.values():
+        for metric, (low, high) in block["ci"].items():
+            assert low <= block[metric] <= high
+            assert low < high or metric == "coverage@10"
+
+
+def test_short_catalogues_give_short_lists() -> None:
+    data = dataset([[0, 1, 2], [2, 1, 0]], items=4)
+    found = evaluate(lambda histories: torch.arange(4.0).expand(len(histories), -1), data)
+    assert found.top_raw.tolist() == [[3, 2, 1, 0]] * 2
+    assert found.top_masked.tolist() == [[3, 2, -1, -1], [3, 0, -1, -1]]
+
+
+def test_validation_sample_is_fixed_and_its_whole_is_the_mean(many: Dataset) -> None:
+    table = noise(many, 2)
+
+    def scores(histories: Histories) -> Tensor:
+        return table[histories.users]
+
+    everyone = evaluate(scores, many, "validation")
+    np.testing.assert_allclose(validation_score(scores, many), everyone.blocks()["masked"]["ndcg@10"])
+    sample = validation_score(scores, many, users=50)
+    assert sample == validation_score(scores, many, users=50, batch_size=7)
+    assert sample != validation_score(scores, many)
+    assert validation_score(scores, many, users=10_000) == validation_score(scores, many)
+
+
+def test_compare_finds_the_better_one(many: Dataset) -> None:
+    table = noise(many, 3)
+    helped = table.clone()
+    helped[torch.arange(len(many.users)), torch.from_numpy(many.targets("test"))] += 2
+    poor, good = (evaluate(lambda h, t=t: t[h.users], many) for t in (table, helped))
+    found = compare(good, poor)
+    assert list(found) == ["masked", "raw"]
+    for block in found.values():
+        for difference in block.values():
+            assert difference["interval"][0] > 0
+            assert difference["p"] < 0.01
+    expected = good.blocks()["masked"]["hit@10"] - poor.blocks()["masked"]["hit@10"]
+    np.testing.assert_allclose(found["masked"]["hit@10"]["mean"], expected)
+
+
+def test_compare_refuses_other_users(many: Dataset) -> None:
+    def zeros(histories: Histories) -> Tensor:
+        return torch.zeros(len(histories), 40)
+
+    with pytest.raises(ValueError, match="same users"):
+        compare(evaluate(zeros, many, "test"), evaluate(zeros, many, "validation"))
+
+
+def test_without_targets_there_is_one_sentence() -> None:
+    with pytest.raises(OovrecError, match="no user has three items"):
+        evaluate(lambda histories: torch.zeros(0, 5), dataset([[0, 1], [2, 3]], 5))
