@@ -42,7 +42,14 @@ def in_batches(size: int) -> Callable[[np.random.Generator], list[Batch]]:
     return epoch
 
 
-def run(module: nn.Module, *, batch: int = 8, validate: Callable[[], float] = lambda: 0.0, folder: Path | None = None, **options: Any):
+def run(
+    module: nn.Module,
+    *,
+    batch: int = 8,
+    validate: Callable[[], float] = lambda: 0.0,
+    folder: Path | None = None,
+    **options: Any,
+):
     config = TrainingConfig(**{"precision": "fp32", "epochs": 3, "learning_rate": 0.05, **options})
     return train(module, in_batches(batch), validate, config, seed=1, folder=folder, resume=False, data="toy")
 
@@ -50,7 +57,9 @@ def run(module: nn.Module, *, batch: int = 8, validate: Callable[[], float] = la
 def test_it_learns_what_torch_learns_by_hand() -> None:
     ours, theirs = Regression(), Regression()
     logs = run(ours, clip_norm=0.5)
-    optimizer = torch.optim.AdamW([{"params": [theirs.map.weight]}, {"params": [theirs.map.bias], "weight_decay": 0}], lr=0.05)
+    optimizer = torch.optim.AdamW(
+        [{"params": [theirs.map.weight]}, {"params": [theirs.map.bias], "weight_decay": 0}], lr=0.05
+    )
     losses = []
     for _ in range(3):
         for batch in in_batches(8)(np.random.default_rng()):
@@ -172,7 +181,9 @@ def test_another_runtime_error_is_not_taken_for_it() -> None:
 
 def test_nothing_to_learn_from_is_an_error() -> None:
     with pytest.raises(OovrecError, match="nothing to learn from"):
-        train(Regression(), lambda rng: [], lambda: 0.0, TrainingConfig(), seed=1, folder=None, resume=False, data="toy")
+        train(
+            Regression(), lambda rng: [], lambda: 0.0, TrainingConfig(), seed=1, folder=None, resume=False, data="toy"
+        )
 
 
 def test_the_callers_random_state_is_left_alone() -> None:

@@ -1,4 +1,7 @@
-"""An interrupted training goes on to the same bits; also run as a program by the tests that need a process of their own."""
+"""An interrupted training goes on to the same bits.
+
+Also run as a program, by the tests that need a process to kill or two to work together.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,9 @@ def toy_epoch(before: Callable[[], None] = lambda: None) -> Callable[[np.random.
     return epoch
 
 
-def toy_train(module: Toy, folder: Path | None, *, resume: bool = False, before: Callable[[], None] = lambda: None) -> list[EpochLog]:
+def toy_train(
+    module: Toy, folder: Path | None, *, resume: bool = False, before: Callable[[], None] = lambda: None
+) -> list[EpochLog]:
     def validate() -> float:
         return float(-module.table.abs().sum())
 
@@ -224,7 +229,16 @@ def test_a_state_of_something_else(interrupted: Path) -> None:
 
 def test_two_processes_equal_two_accumulated_batches(tmp_path: Path) -> None:
     """Each of two processes takes every other batch; their mean gradient is that of accumulating both."""
-    program = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, "together", str(tmp_path)]
+    program = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        __file__,
+        "together",
+        str(tmp_path),
+    ]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, *program], check=True, env=environment, capture_output=True, timeout=300)
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))

@@ -14,7 +14,9 @@ from oovrec.training.windows import windows
 def numbered(lengths: list[int]) -> Histories:
     """Histories in which no item occurs twice, so that an item says where it stood."""
     ends = np.cumsum(lengths)
-    return Histories.of([np.arange(end - length, end) for end, length in zip(ends, lengths, strict=True)], range(len(lengths)))
+    return Histories.of(
+        [np.arange(end - length, end) for end, length in zip(ends, lengths, strict=True)], range(len(lengths))
+    )
 
 
 @pytest.mark.parametrize("context", [0, 1])

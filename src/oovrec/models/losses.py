@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 CHUNK = {"cpu": 1 << 21, "cuda": 1 << 28}  # logits at once: on a processor they stay in its cache
-TINY = torch.finfo(torch.float32).tiny  # a smaller probability is counted as this one, in the loss but not in the gradient
+TINY = torch.finfo(
+    torch.float32
+).tiny  # a smaller probability is counted as this one, in the loss but not in the gradient
 
 
 def softmax_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -28,7 +30,7 @@ def softmax_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Te
 
 
 class _SoftmaxCrossEntropy(torch.autograd.Function):
-    """With p the softmax: d loss/d hidden = p · weight − weight[targets], d loss/d weight = pᵀ · hidden − its targets' part."""
+    """With p the softmax, d loss / d hidden = p · weight − weight[targets]; d loss / d weight mirrors it."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

@@ -157,7 +157,9 @@ class Checkpoint:
             then, now = stored.get(name), self.settings.get(name)
             if then != now:
                 changed = f"the interrupted training had {name} = {then}, not {now}"
-                raise OovrecError(changed, where=self.path, remedy="give the same settings, or start again without --resume")
+                raise OovrecError(
+                    changed, where=self.path, remedy="give the same settings, or start again without --resume"
+                )
 
 
 def _moments(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -256,4 +256,6 @@ def _memory(batch_size: int) -> Iterator[None]:
         signs = ("out of memory", "can't allocate memory", "not enough memory")
         if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in signs):
             raise
-        raise OovrecError("out of memory", where="training", remedy=f"lower training.batch_size (it is {batch_size})") from error
+        raise OovrecError(
+            "out of memory", where="training", remedy=f"lower training.batch_size (it is {batch_size})"
+        ) from error

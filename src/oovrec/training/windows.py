@@ -25,7 +25,9 @@ class Windows:
     mean_targets: float
 
 
-def windows(histories: Histories, length: int, batch_size: int, rng: np.random.Generator, *, context: int = 0) -> Windows:
+def windows(
+    histories: Histories, length: int, batch_size: int, rng: np.random.Generator, *, context: int = 0
+) -> Windows:
     """Cut histories into windows and batch them by length.
 
     The targets of a history are all its items but the first ``context``. Each is in exactly one window, behind
@@ -50,14 +52,20 @@ def windows(histories: Histories, length: int, batch_size: int, rng: np.random.G
     return Windows([batches[i] for i in rng.permutation(len(batches))], targets / max(len(batches), 1))
 
 
-def _cut(histories: Histories, length: int, rng: np.random.Generator, context: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cut(
+    histories: Histories, length: int, rng: np.random.Generator, context: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Start in ``histories.items``, length and history of each window."""
     stride = length - context
     targets = np.maximum(histories.lengths - context, 0)
-    first = np.where(targets > stride, rng.integers(1, stride + 1, len(histories)), targets)  # targets of the first window
+    first = np.where(
+        targets > stride, rng.integers(1, stride + 1, len(histories)), targets
+    )  # targets of the first window
     count = np.where(targets > 0, 1 + -(-(targets - first) // stride), 0)
     rows = np.repeat(np.arange(len(histories)), count)
     number = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)  # of the window in its history
-    begin = np.where(number > 0, first[rows] + (number - 1) * stride, 0)  # first target, counted from the history's first
+    begin = np.where(
+        number > 0, first[rows] + (number - 1) * stride, 0
+    )  # first target, counted from the history's first
     end = np.minimum(first[rows] + number * stride, targets[rows])
     return histories.indptr[rows] + begin, end - begin + context, rows

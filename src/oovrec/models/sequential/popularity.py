@@ -31,7 +31,13 @@ class Popularity(Recommender):
         self.counts = torch.zeros(len(entities.items))
 
     def fit(
-        self, dataset: Dataset, training: TrainingConfig, *, seed: int = 0, folder: Path | None = None, resume: bool = False
+        self,
+        dataset: Dataset,
+        training: TrainingConfig,
+        *,
+        seed: int = 0,
+        folder: Path | None = None,
+        resume: bool = False,
     ) -> list[EpochLog]:
         items = dataset.histories("train").items
         self.counts = torch.from_numpy(np.bincount(items, minlength=len(dataset.items))).float()

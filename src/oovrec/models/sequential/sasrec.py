@@ -136,7 +136,10 @@ class SASRec(NeuralRecommender):
 
     def _scores(self, histories: Histories) -> Tensor:
         recent = histories.last(self.config.length)
-        items, lengths = torch.from_numpy(recent.padded(0)).to(self.device), torch.from_numpy(recent.lengths).to(self.device)
+        items, lengths = (
+            torch.from_numpy(recent.padded(0)).to(self.device),
+            torch.from_numpy(recent.lengths).to(self.device),
+        )
         if not items.shape[1]:
             return torch.zeros(len(histories), len(self.entities.items), device=self.device)
         last = self.module.hidden(items)[torch.arange(len(items), device=self.device), lengths.clamp_min(1) - 1]

@@ -1,0 +1,226 @@
+"""One contract for every recommender: whatever ``systems()`` finds has to pass all of this."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.errors import Interrupted, OovrecError
+from oovrec.models.base import Entities, NeuralRecommender, Recommender, configured, load, system, systems
+from oovrec.training.config import TrainingConfig
+from oovrec.training.loop import Batch
+
+# Small options by system; one that is not listed is tested with its defaults.
+SMALL: dict[str, dict[str, Any]] = {
+    "sasrec": {"width": 16, "length": 8},
+    "llama": {"shape": "debug", "history": 8},
+    "t5": {"shape": "debug", "history": 8},
+}
+TRAINING = TrainingConfig(epochs=2, batch_size=32, precision="fp32", validation_users=20)
+
+
+def new(name: str, entities: Entities) -> Recommender:
+    return system(name)(configured(name, SMALL.get(name, {})), entities)
+
+
+@pytest.fixture(scope="module", params=sorted(systems()))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def fitted(name: str, chains: Dataset, entities: Entities) -> Recommender:
+    model = new(name, entities)
+    model.fit(chains, TRAINING, seed=3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def some(chains: Dataset) -> Histories:
+    """Known users, an unknown one, an empty history and one longer than any model's memory."""
+    known = chains.histories("test").take(slice(0, 5))
+    sequences = [*known, np.array([3, 1]), np.array([], np.int32), np.arange(300) % len(chains.items)]
+    return Histories.of(sequences, [*known.users, -1, -1, 2])
+
+
+@pytest.fixture(scope="module")
+def saved(fitted: Recommender, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    fitted.save(folder)
+    return folder
+
+
+def copied(folder: Path, to: Path) -> Path:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            target = to / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    return to
+
+
+def test_scores_are_finite_float32_for_each_history_and_item(
+    fitted: Recommender, some: Histories, chains: Dataset
+) -> None:
+    scores = fitted.scores(some)
+    assert scores.shape == (len(some), len(chains.items))
+    assert scores.dtype == torch.float32
+    assert torch.isfinite(scores).all()
+    assert not scores.requires_grad
+
+
+def test_scores_depend_on_the_history_alone_not_on_its_batch(fitted: Recommender, some: Histories) -> None:
+    together = fitted.scores(some)
+    alone = torch.cat([fitted.scores(some.take(np.array([row]))) for row in range(len(some))])
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)
+
+
+def test_scoring_twice_gives_the_same(fitted: Recommender, some: Histories) -> None:
+    assert torch.equal(fitted.scores(some), fitted.scores(some))
+
+
+def test_fit_begins_anew_and_depends_on_the_seed_alone(
+    name: str, fitted: Recommender, some: Histories, chains: Dataset, entities: Entities
+) -> None:
+    before = fitted.scores(some)
+    other = new(name, entities)
+    torch.manual_seed(12345)  # the state of torch's global generator must not matter
+    for _ in range(2):
+        other.fit(chains, TRAINING, seed=3)
+        assert torch.equal(other.scores(some), before)
+    if isinstance(other, NeuralRecommender):
+        other.fit(chains, TRAINING, seed=4)
+        assert not torch.equal(other.scores(some), before)
+
+
+def test_fit_resumes_to_the_same_scores(
+    name: str, fitted: Recommender, some: Histories, chains: Dataset, entities: Entities, tmp_path: Path
+) -> None:
+    model = new(name, entities)
+    if not isinstance(model, NeuralRecommender):
+        pytest.skip("has no epochs")
+    original, made = model.epoch, [0]
+
+    def interrupted(dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
+        def wrapped(batch: Batch) -> Callable[[], dict[str, torch.Tensor]]:
+            def make() -> dict[str, torch.Tensor]:
+                made[0] += 1
+                if made[0] == 2:
+                    signal.raise_signal(signal.SIGINT)
+                return batch()
+
+            return make
+
+        return [wrapped(batch) for batch in original(dataset, batch_size, rng)]
+
+    model.epoch = interrupted  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        model.fit(chains, TRAINING, seed=3, folder=tmp_path)
+    resumed = new(name, entities)
+    resumed.fit(chains, TRAINING, seed=3, folder=tmp_path, resume=True)
+    assert torch.equal(resumed.scores(some), fitted.scores(some))
+
+
+def test_save_and_load_change_no_score(fitted: Recommender, saved: Path, some: Histories) -> None:
+    loaded = load(saved)
+    assert type(loaded) is type(fitted)
+    assert loaded.config == fitted.config
+    assert torch.equal(loaded.scores(some), fitted.scores(some))
+
+
+def test_recommends_the_best_items_that_were_not_seen(fitted: Recommender, some: Histories) -> None:
+    seen_too = fitted.recommend(some, k=5, mask_seen=False)
+    scores = fitted.scores(some)
+    np.testing.assert_array_equal(seen_too.scores, scores.sort(dim=1, descending=True).values[:, :5].numpy())
+    short = some.take(slice(0, 7))
+    best = fitted.recommend(short, k=10)
+    for history, items, values, all_scores in zip(short, best.items, best.scores, scores.numpy(), strict=False):
+        assert len(set(items)) == 10
+        assert not set(items) & set(history)
+        unseen = np.setdiff1d(np.arange(len(all_scores)), history)
+        np.testing.assert_array_equal(values, np.sort(all_scores[unseen])[::-1][:10])
+
+
+def test_no_options_are_the_defaults_and_survive_json(name: str) -> None:
+    defaults = system(name).Config()
+    assert configured(name, {}) == defaults
+    small = configured(name, SMALL.get(name, {}))
+    for config in (defaults, small):
+        assert configured(name, json.loads(config.model_dump_json())) == config
+
+
+def test_an_unknown_option_is_an_error(name: str) -> None:
+    with pytest.raises(OovrecError, match="model: unknown key 'depht'"):
+        configured(name, {"depht": 3})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_device_changes_no_score(fitted: Recommender, saved: Path, some: Histories) -> None:
+    if not isinstance(fitted, NeuralRecommender):
+        pytest.skip("has no module")
+    loaded = load(saved)
+    assert isinstance(loaded, NeuralRecommender)
+    here = fitted.module.to("cpu") and fitted.scores(some)
+    loaded.module.to("cuda")
+    there = loaded.scores(some)
+    assert there.device.type == "cuda"
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-3, atol=1e-3)
+
+
+def test_weights_of_other_items_are_refused(saved: Path, tmp_path: Path) -> None:
+    folder = copied(saved, tmp_path)
+    listed = (folder / "items.tsv").read_text().replace("i7\t", "other\t")
+    (folder / "items.tsv").write_text(listed)
+    with pytest.raises(OovrecError, match=r"other items than items\.tsv lists; take both from one run"):
+        load(folder)
+
+
+def test_weights_that_do_not_fit_are_refused(saved: Path, tmp_path: Path) -> None:
+    folder = copied(saved, tmp_path)
+    path = folder / "model.safetensors"
+    header = load_header(path)
+    save_file({name: array.ravel()[:1] for name, array in load_file(path).items()}, path, metadata=header)
+    with pytest.raises(OovrecError, match="does not fit its own config"):
+        load(folder)
+
+
+def load_header(path: Path) -> dict[str, str]:
+    content = path.read_bytes()
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    return {key: value for key, value in metadata.items() if key != "sha256"}
+
+
+def test_truncated_weights_are_refused(saved: Path, tmp_path: Path) -> None:
+    path = copied(saved, tmp_path) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(OovrecError, match=r"model\.safetensors: is not a whole safetensors file"):
+        load(tmp_path)
+
+
+def test_altered_weights_are_refused(saved: Path, tmp_path: Path) -> None:
+    path = copied(saved, tmp_path) / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(OovrecError, match="was altered after it was written"):
+        load(tmp_path)
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(OovrecError, match=r"model\.safetensors: no such file"):
+        load(tmp_path)
+
+
+def test_an_unknown_system_names_its_neighbour() -> None:
+    with pytest.raises(OovrecError, match="unknown system 'sasrek'; did you mean 'sasrec'"):
+        system("sasrek")
