@@ -27,7 +27,7 @@ from oovrec.evaluation.results import hardware, versions
 from oovrec.models.base import Entities, system
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.tokens.build import build_tokens
-from oovrec.training.loop import bf16_is_native
+from oovrec.training.optimizer import native_bf16
 
 BEAMS, STOCK_BATCH, STOCK_USERS = 10, 64, 16
 
@@ -84,7 +84,7 @@ def our_training(model: GenerativeRecommender, dataset: Dataset, seconds: float)
     plan = iter(batch for _ in range(1000) for batch in model.epoch(dataset, STOCK_BATCH, rng))
     model.module.train()
     optimiser = torch.optim.AdamW(model.module.parameters(), lr=1e-3, fused=True)
-    native = bf16_is_native()
+    native = native_bf16(torch.device("cpu"))
 
     def step() -> int:
         batch = next(plan)()
@@ -177,7 +177,7 @@ def main() -> None:
         "data": dataset.name,
         "system": options.system,
         "shape": options.shape,
-        "precision": "bf16" if bf16_is_native() else "fp32",
+        "precision": "bf16" if native_bf16(torch.device("cpu")) else "fp32",
     }
     print(json.dumps(result, indent=1))
     for name, unit, stock, ours in (
