@@ -16,6 +16,8 @@ from oovrec.files import read_json, read_tensors, read_text, write_json, write_t
 
 BuiltFrom = Literal["train", "all"]
 TOKEN = re.compile(r"<[^<>\s]+>")
+SUMMARY = {"method", "built_from", "seed", "depth", "counts", "config", "vocabulary"}  # keys of tokens.json
+AGAIN = "build the tokens again"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ class TokenTable:
         return "".join(self.vocabulary[code] for code in self.codes[index])
 
     @classmethod
-    def of(cls, ids: Sequence[str], tuples: Sequence[Sequence[str]], centroids: dict[str, np.ndarray] | None = None) -> TokenTable:
+    def of(
+        cls, ids: Sequence[str], tuples: Sequence[Sequence[str]], centroids: dict[str, np.ndarray] | None = None
+    ) -> TokenTable:
         """A table from token strings; ``centroids`` by token string."""
         columns = list(zip(*tuples, strict=True))
         vocabulary = list(dict.fromkeys(token for column in columns for token in sorted(set(column), key=_natural)))
@@ -113,12 +117,15 @@ def read_table(path: Path) -> TokenTable:
         name, _, rest = line.partition("\t") if "\t" in line else line.partition(" ")
         tokens = tuple(TOKEN.findall(rest))
         if not tokens or TOKEN.sub("", rest).strip():
-            raise OovrecError("is not an id followed by <tokens>", where=where, remedy="write id<TAB><token><TAB><token>")
+            remedy = "write id<TAB><token><TAB><token>"
+            raise OovrecError("is not an id followed by <tokens>", where=where, remedy=remedy)
         if tuples and len(tokens) != len(tuples[0]):
             raise OovrecError(f"has {len(tokens)} tokens, the lines above have {len(tuples[0])}", where=where)
-        for kind, key, seen in (("id", name, seen_ids), ("token tuple", tokens, seen_tuples)):
-            if key in seen:  # type: ignore[operator]
-                raise OovrecError(f"repeats the {kind} of line {seen[key]}", where=where, remedy="keep one of the two")  # type: ignore[index]
+        for kind, line_before in (("id", seen_ids.get(name)), ("token tuple", seen_tuples.get(tokens))):
+            if line_before is not None:
+                raise OovrecError(
+                    f"repeats the {kind} of line {line_before}", where=where, remedy="keep one of the two"
+                )
         seen_ids[name] = seen_tuples[tokens] = number
         ids.append(name)
         tuples.append(tokens)
@@ -127,7 +134,9 @@ def read_table(path: Path) -> TokenTable:
 
 def write_table(path: Path, table: TokenTable) -> None:
     """Write ``id<TAB>token<TAB>token…``, a line an id, atomically."""
-    lines = ("\t".join([name, *(table.vocabulary[code] for code in row)]) for name, row in zip(table.ids, table.codes, strict=True))
+    words = table.vocabulary
+    rows = zip(table.ids, table.codes.tolist(), strict=True)
+    lines = ("\t".join([name, *(words[code] for code in codes)]) for name, codes in rows)
     write_text(path, "\n".join(lines) + "\n")
 
 
@@ -187,24 +196,33 @@ class Tokens:
         Raises:
             OovrecError: a file is missing, broken, or does not belong to the others.
         """
-        about = read_json(folder / "tokens.json", remedy="give a folder made by 'oovrec tokens build'")
-        arrays = read_tensors(folder / "centroids.safetensors")[0] if (folder / "centroids.safetensors").exists() else {}
+        path = folder / "tokens.json"
+        about = read_json(path, remedy="give a folder made by 'oovrec tokens build'")
+        file = folder / "centroids.safetensors"
+        centroids = read_tensors(file)[0] if file.exists() else {}
         try:
-            tables = {name: _load_table(folder, name, words, arrays.get(name)) for name, words in about["vocabulary"].items()}
-            known = {"method", "built_from", "seed", "depth", "counts", "config", "vocabulary"}
-            details = {key: value for key, value in about.items() if key not in known}
-            return cls(tables["item"], tables.get("user"), about["method"], about["built_from"], about["seed"], about["config"], details)
+            items, users = (_load_table(folder, about, name, centroids.get(name)) for name in ("item", "user"))
+            if items is None:
+                raise KeyError("item")
+            details = {key: value for key, value in about.items() if key not in SUMMARY}
+            method, built_from, seed, config = (about[key] for key in ("method", "built_from", "seed", "config"))
         except (KeyError, TypeError, AttributeError) as error:
-            raise OovrecError(f"lacks {error}", where=folder / "tokens.json", remedy="build the tokens again") from error
+            raise OovrecError(f"lacks {error}", where=path, remedy=AGAIN) from error
+        return cls(items, users, method, built_from, seed, config, details)
 
 
-def _load_table(folder: Path, name: str, vocabulary: list[str], centroids: np.ndarray | None) -> TokenTable:
-    path = folder / f"{name}_tokens.tsv"
+def _load_table(folder: Path, about: dict[str, Any], name: str, centroids: np.ndarray | None) -> TokenTable | None:
+    """One table of the folder, checked against ``tokens.json``; None where that has no such vocabulary."""
+    if name not in about["vocabulary"]:
+        return None
+    path, vocabulary = folder / f"{name}_tokens.tsv", about["vocabulary"][name]
     table = read_table(path)
     code = {token: index for index, token in enumerate(vocabulary)}
     if stray := [token for token in table.vocabulary if token not in code]:
-        raise OovrecError(f"has the token {stray[0]}, which tokens.json does not list", where=path, remedy="build the tokens again")
+        raise OovrecError(f"has the token {stray[0]}, which tokens.json does not list", where=path, remedy=AGAIN)
+    if len(table) != (count := about["counts"][f"{name}s"]):
+        raise OovrecError(f"has {len(table)} lines where tokens.json counts {count}", where=path, remedy=AGAIN)
     if centroids is not None and len(centroids) != len(vocabulary):
-        raise OovrecError("does not fit tokens.json", where=folder / "centroids.safetensors", remedy="build the tokens again")
+        raise OovrecError("does not fit tokens.json", where=folder / "centroids.safetensors", remedy=AGAIN)
     translate = np.array([code[token] for token in table.vocabulary], np.int32)
     return TokenTable(table.ids, translate[table.codes], vocabulary, centroids)

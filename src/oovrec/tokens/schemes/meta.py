@@ -1,0 +1,67 @@
+"""META ID (Huang et al., "Improving LLMs for Recommendation with Out-Of-Vocabulary Tokens", ICML 2025).
+
+Meta-path walks over the user–item graph, skip-gram, and clusters of the embeddings by cosine; an entity is named by
+its cluster and its number in it. Users and items share the walks and the embedding space and are clustered apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
+from oovrec.tokens.build import Built
+from oovrec.tokens.clusters import spherical_kmeans
+from oovrec.tokens.naming import cluster_token, two_level_names
+from oovrec.tokens.skipgram import SkipGramConfig, embed
+from oovrec.tokens.table import TokenTable
+from oovrec.tokens.walks import Graph
+
+
+class Config(SkipGramConfig):
+    """Options of ``meta``, beside those of the skip-gram.
+
+    Attributes:
+        clusters: how many clusters of items, and of users; by default the square root of their number.
+    """
+
+    clusters: int | None = Field(None, ge=1)
+
+
+def build(histories: Histories, users: Sequence[str], items: Sequence[str], config: Config, seed: int) -> Built:
+    """META ID tokens. A cluster's token carries its centroid, of unit length.
+
+    Users and items that have no interaction in ``histories`` have no embedding. They form one further
+    cluster, the last, whose centroid is zero, so that their names reveal nothing.
+
+    Raises:
+        OovrecError: there are no interactions, or more clusters are asked for than entities have any.
+    """
+    if not len(histories.items):
+        raise OovrecError("has no interactions to build tokens from", remedy="give users at least three items each")
+    graph = Graph.of(histories, len(items))
+    walk_seed, user_seed, item_seed = np.random.SeedSequence(seed).generate_state(3).tolist()
+    vectors, degrees = embed(graph, config, walk_seed), graph.degrees
+    of_users, of_items = slice(len(users)), slice(len(users), None)
+    item_table = _table("I", items, vectors[of_items], degrees[of_items], config.clusters, item_seed)
+    user_table = _table("U", users, vectors[of_users], degrees[of_users], config.clusters, user_seed)
+    unseen = {"items": int((degrees[of_items] == 0).sum()), "users": int((degrees[of_users] == 0).sum())}
+    return Built(item_table, user_table, {"without_interactions": unseen})
+
+
+def _table(
+    kind: str, ids: Sequence[str], vectors: np.ndarray, popularity: np.ndarray, clusters: int | None, seed: int
+) -> TokenTable:
+    """Cluster those of ``ids`` that have interactions, then name them all."""
+    seen, rng = np.flatnonzero(popularity), np.random.default_rng(seed)
+    count = clusters or min(round(len(ids) ** 0.5), len(seen))
+    if count > len(seen):
+        what = f"{count} is more than the {len(seen)} {'items' if kind == 'I' else 'users'} with interactions"
+        raise OovrecError(what, where="tokens.meta.clusters", remedy="lower it")
+    labels = np.full(len(ids), count)
+    labels[seen], centroids = spherical_kmeans(vectors[seen], count, int(rng.integers(2**63)))
+    names = two_level_names(kind, labels, popularity, rng)
+    return TokenTable.of(ids, names, {cluster_token(kind, cluster): row for cluster, row in enumerate(centroids)})
