@@ -139,7 +139,7 @@ def _digest(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> s
     about = [[name, str(tensors[name].dtype), tensors[name].shape] for name in sorted(tensors)]
     digest = hashlib.sha256(json.dumps([about, dict(metadata)], sort_keys=True).encode())
     for name in sorted(tensors):
-        digest.update(tensors[name].reshape(-1).view(np.uint8))
+        digest.update(tensors[name].reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

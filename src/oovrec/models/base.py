@@ -66,7 +66,9 @@ class Entities:
     @property
     def tokens_origin(self) -> dict[str, Any] | None:
         """How the tokens were made, which with the data says what they are."""
-        return self.tokens and {key: value for key, value in self.tokens.summary().items() if key != "vocabulary"}
+        if self.tokens is None:
+            return None
+        return {key: value for key, value in self.tokens.summary().items() if key != "vocabulary"}
 
     def save(self, folder: Path) -> None:
         """Write ``items.tsv`` (id, title), ``users.txt`` and ``tokens/``."""

@@ -1,12 +1,13 @@
 """SASRec (Kang & McAuley, Self-Attentive Sequential Recommendation, ICDM 2018), with a softmax over the catalogue.
 
 The paper's network: item and position embeddings, causal self-attention and feed-forward blocks of width d,
-dropout also on the attention weights, scores as inner products with the item embeddings. Deviations:
+dropout also on the attention weights, scores as inner products with the item embeddings; item embeddings are
+scaled by √d at the input, as in the authors' code. Deviations:
 
 - the loss is the cross-entropy of a softmax over all items, not a binary one against one sampled item;
 - AdamW with decoupled weight decay, not Adam;
 - layer norm stands before attention and feed-forward part and takes keys and values along with queries;
-- embeddings are not scaled by √d; weights begin normal with deviation 0.02;
+- weights begin normal with deviation 0.02, which the paper leaves open;
 - histories are padded on the right and positions counted from the window's first item; windows of one
   length share a batch, and the loss of a batch is divided by the mean number of targets a batch.
 """
@@ -82,6 +83,7 @@ class SASRecNetwork(nn.Module):
         super().__init__()
         self.items = nn.Embedding(items, config.width)
         self.positions = nn.Embedding(config.length, config.width)
+        self.scale = config.width**0.5  # without it the network learns much more slowly at first
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.Sequential(*(Block(config.width, config.heads, config.dropout) for _ in range(config.layers)))
         self.norm = nn.LayerNorm(config.width)
@@ -89,7 +91,7 @@ class SASRecNetwork(nn.Module):
 
     def hidden(self, items: Tensor) -> Tensor:
         """``[B, L]`` right-padded items to ``[B, L, d]``; causal, so padding reaches no real position."""
-        embedded = self.items(items) + self.positions.weight[: items.shape[1]]
+        embedded = self.items(items) * self.scale + self.positions.weight[: items.shape[1]]
         return self.norm(self.blocks(self.dropout(embedded)))
 
     def forward(self, items: Tensor, where: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
