@@ -104,7 +104,9 @@ def read_yaml(path: Path, *, remedy: str = "mend the file") -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else path
-        raise OovrecError(f"is not valid YAML ({getattr(error, 'problem', error)})", where=where, remedy=remedy) from error
+        raise OovrecError(
+            f"is not valid YAML ({getattr(error, 'problem', error)})", where=where, remedy=remedy
+        ) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
@@ -128,7 +130,9 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         with safe_open(path, framework="numpy") as file:
             tensors, header = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise OovrecError("is not a whole safetensors file (truncated or altered)", where=path, remedy=remedy) from error
+        raise OovrecError(
+            "is not a whole safetensors file (truncated or altered)", where=path, remedy=remedy
+        ) from error
     if header.pop("sha256", None) not in (None, _digest(tensors, header)):
         raise OovrecError("was altered after it was written (its digest differs)", where=path, remedy=remedy)
     return tensors, header

@@ -32,14 +32,14 @@ def test_attention_is_the_papers_formula() -> None:
     block = Block(width=8, heads=2, dropout=0.0).eval()
     states = torch.randn(3, 5, 8)
     normed = block.attention_norm(states)
-    queries, keys, values = block.qkv(normed).chunk(3, dim=2)
+    queries, keys, values = block.query(normed), block.key(states), block.value(states)
     mixed = torch.zeros_like(states)
     for head in (slice(0, 4), slice(4, 8)):
         for t in range(5):
             weights = (queries[:, t, None, head] * keys[:, : t + 1, head]).sum(2).div(2).softmax(1)
             mixed[:, t, head] = (weights[:, :, None] * values[:, : t + 1, head]).sum(1)
-    attended = states + block.out(mixed)
-    feed = block.feed[3](block.feed[0](block.feed_norm(attended)).relu())
+    attended = block.feed_norm(normed + block.out(mixed))
+    feed = block.feed[3](block.feed[0](attended).relu())
     torch.testing.assert_close(block(states), attended + feed)
 
 

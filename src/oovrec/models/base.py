@@ -118,7 +118,13 @@ class Recommender(ABC):
 
     @abstractmethod
     def fit(
-        self, dataset: Dataset, training: TrainingConfig, *, seed: int = 0, folder: Path | None = None, resume: bool = False
+        self,
+        dataset: Dataset,
+        training: TrainingConfig,
+        *,
+        seed: int = 0,
+        folder: Path | None = None,
+        resume: bool = False,
     ) -> list[EpochLog]:
         """Learn from the training part of ``dataset``; validation targets choose the epoch, nothing else.
 
@@ -183,7 +189,13 @@ class NeuralRecommender(Recommender):
         return next(self.module.parameters()).device
 
     def fit(
-        self, dataset: Dataset, training: TrainingConfig, *, seed: int = 0, folder: Path | None = None, resume: bool = False
+        self,
+        dataset: Dataset,
+        training: TrainingConfig,
+        *,
+        seed: int = 0,
+        folder: Path | None = None,
+        resume: bool = False,
     ) -> list[EpochLog]:
         def validate() -> float:
             return validation_score(self.scores, dataset, users=training.validation_users)
@@ -196,7 +208,9 @@ class NeuralRecommender(Recommender):
             self.module = type(self)(self.config, self.entities).module  # every fit begins anew, from its own seed
         model = {"system": self.name, **self.config.model_dump(mode="json"), "tokens": self.entities.tokens_origin}
         data = dataset.fingerprint
-        return train(self.module, epoch, validate, training, seed=seed, folder=folder, resume=resume, data=data, model=model)
+        return train(
+            self.module, epoch, validate, training, seed=seed, folder=folder, resume=resume, data=data, model=model
+        )
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: tensor.detach().cpu().numpy() for name, tensor in self.module.state_dict().items()}
@@ -212,7 +226,11 @@ def systems() -> dict[str, type[Recommender]]:
         package = importlib.import_module(f"oovrec.models.{family}")
         for module in pkgutil.iter_modules(package.__path__):
             for value in vars(importlib.import_module(f"{package.__name__}.{module.name}")).values():
-                if isinstance(value, type) and issubclass(value, Recommender) and value.__dict__.get("name") == module.name:
+                if (
+                    isinstance(value, type)
+                    and issubclass(value, Recommender)
+                    and value.__dict__.get("name") == module.name
+                ):
                     found[module.name] = value
     return found
 
@@ -248,7 +266,9 @@ def load(folder: Path) -> Recommender:
     state, header = read_tensors(path)
     entities = Entities.load(folder)
     if missing := {"system", "config", "items"} - header.keys():
-        raise OovrecError(f"has no '{min(missing)}' in its header", where=path, remedy="give a run folder made by oovrec")
+        raise OovrecError(
+            f"has no '{min(missing)}' in its header", where=path, remedy="give a run folder made by oovrec"
+        )
     if header["items"] != entities.fingerprint:
         remedy = "take both from one run"
         raise OovrecError("was trained on other items than items.tsv lists", where=path, remedy=remedy)
@@ -257,5 +277,7 @@ def load(folder: Path) -> Recommender:
     try:
         model.load_state(state)
     except (KeyError, ValueError, RuntimeError) as error:
-        raise OovrecError("does not fit its own config", where=path, remedy="restore the file or train again") from error
+        raise OovrecError(
+            "does not fit its own config", where=path, remedy="restore the file or train again"
+        ) from error
     return model

@@ -1,13 +1,14 @@
 """SASRec (Kang & McAuley, Self-Attentive Sequential Recommendation, ICDM 2018), with a softmax over the catalogue.
 
 The paper's network: item and position embeddings, causal self-attention and feed-forward blocks of width d,
-dropout also on the attention weights, scores as inner products with the item embeddings; item embeddings are
-scaled by √d at the input, as in the authors' code. Deviations:
+dropout also on the attention weights, scores as inner products with the item embeddings. Where the paper and the
+authors' code differ, the code is followed: item embeddings are scaled by √d at the input; of attention's inputs
+only the queries are normalised; the residuals start from the normalised states. Deviations:
 
 - the loss is the cross-entropy of a softmax over all items, not a binary one against one sampled item;
 - AdamW with decoupled weight decay, not Adam;
-- layer norm stands before attention and feed-forward part and takes keys and values along with queries;
-- weights begin normal with deviation 0.02, which the paper leaves open;
+- heads are mixed by an output projection, as is usual since;
+- weights begin normal with deviation 0.02;
 - histories are padded on the right and positions counted from the window's first item; windows of one
   length share a batch, and the loss of a batch is divided by the mean number of targets a batch.
 """
@@ -52,23 +53,24 @@ class SASRecOptions(Options):
 
 
 class Block(nn.Module):
-    """Causal self-attention, then a feed-forward part, each behind a layer norm and beside a residual."""
+    """Causal self-attention, then a feed-forward part."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, nn.Dropout(dropout)
         self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.feed = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width))
 
     def forward(self, states: Tensor) -> Tensor:
         """``[B, L, d]`` to the same."""
-        qkv = self.qkv(self.attention_norm(states)).unflatten(2, (3, self.heads, -1))
-        queries, keys, values = qkv.permute(2, 0, 3, 1, 4)  # [B, heads, L, d / heads] each
+        normed = self.attention_norm(states)
+        parts = self.query(normed), self.key(states), self.value(states)
+        queries, keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
         drop = self.dropout.p if self.training else 0.0
         mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=drop, is_causal=True)
-        states = states + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
-        return states + self.dropout(self.feed(self.feed_norm(states)))
+        normed = self.feed_norm(normed + self.dropout(self.out(mixed.transpose(1, 2).flatten(2))))
+        return normed + self.dropout(self.feed(normed))
 
 
 class SASRecNetwork(nn.Module):
