@@ -21,20 +21,25 @@ def negative_tables(frequencies: np.ndarray, indptr: np.ndarray) -> tuple[np.nda
     Returns:
         threshold ``[nodes]`` float32 and alias ``[nodes]`` int32.
     """
-    return _alias_tables(frequencies**POWER, indptr)
+    weights, sizes = frequencies**POWER, np.diff(indptr)
+    cumulated = np.concatenate([[0], np.cumsum(weights)])
+    means = np.diff(cumulated[indptr]) / np.maximum(sizes, 1)
+    threshold, alias = np.ones(len(weights), np.float32), np.arange(len(weights), dtype=np.int32)
+    _vose(weights / np.repeat(means, sizes), indptr, threshold, alias, np.empty(len(weights), np.int64))
+    return threshold, alias
 
 
-@njit(cache=True)
-def _alias_tables(weights, indptr):  # type: ignore[no-untyped-def]
-    threshold = np.ones(len(weights), np.float32)
-    alias = np.arange(len(weights)).astype(np.int32)
-    stack = np.empty(len(weights), np.int64)  # nodes short of the mean grow from the left, the others from the right
+@njit(cache=True, nogil=True)
+def _vose(left, indptr, threshold, alias, stack):  # type: ignore[no-untyped-def]
+    """Fill the tables; ``left`` is each node's probability times its part's size.
+
+    On ``stack`` the nodes below 1 grow from the left, the others from the right.
+    """
     for part in range(len(indptr) - 1):
         start, stop = indptr[part], indptr[part + 1]
-        left = weights[start:stop] / max(weights[start:stop].mean(), 1e-300)
         short, rich = start, stop
         for node in range(start, stop):
-            if left[node - start] < 1:
+            if left[node] < 1:
                 stack[short] = node
                 short += 1
             else:
@@ -43,10 +48,9 @@ def _alias_tables(weights, indptr):  # type: ignore[no-untyped-def]
         while short > start and rich < stop:
             short -= 1
             poor, giver = stack[short], stack[rich]
-            threshold[poor], alias[poor] = left[poor - start], giver
-            left[giver - start] -= 1 - left[poor - start]
-            if left[giver - start] < 1:
+            threshold[poor], alias[poor] = left[poor], giver
+            left[giver] -= 1 - left[poor]
+            if left[giver] < 1:
                 rich += 1
                 stack[short] = giver
                 short += 1
-    return threshold, alias

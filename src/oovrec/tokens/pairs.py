@@ -62,4 +62,4 @@ def _sort(walks, parts, count, window, stream, pairs, offsets):  # type: ignore[
         if not filling:
             for block in range(count * count):
                 offsets[block + 1] += offsets[block]
-            place[:] = offsets
+                place[block + 1] = offsets[block + 1]

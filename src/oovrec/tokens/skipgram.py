@@ -115,7 +115,8 @@ def _block(centres, contexts, pairs, bounds, threshold, alias, start, stop, nega
     for chunk in range(pairs.shape[0]):
         for pair in range(bounds[chunk, 0], bounds[chunk, 1]):
             centre, context = pairs[chunk, pair, 0], np.int64(pairs[chunk, pair, 1])
-            gradient[:] = 0
+            for j in range(width):
+                gradient[j] = 0
             target, label = context, one
             for sample in range(negatives + 1):
                 if sample:

@@ -1,0 +1,107 @@
+"""What tokens know: lift of user × item clusters, clusters that repeat, and the paper's memorisation and diversity."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from oovrec.data.dataset import Dataset, Split
+from oovrec.data.histories import Histories
+from oovrec.tokens.geometry import diversity, memorisation, ratings_matrix
+from oovrec.tokens.table import Tokens, TokenTable
+
+SMOOTHING = 0.5  # interactions added to each pair of clusters
+SPLITS: tuple[Split, ...] = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good tokens are. Held-out splits that nobody has are left out.
+
+    Attributes:
+        lift: by split, the mean log-lift of (user cluster, item cluster); see :func:`cluster_lift`.
+            None for tokens without users.
+        repeats: by held-out split, the share of targets whose cluster is already in the history.
+        repeats_by_chance: the same if the targets were dealt to the users at random.
+        memorisation: of items and users, where tokens have centroids; 1 at best.
+        diversity: of items and users, where tokens have centroids; higher is more diverse.
+    """
+
+    lift: dict[str, float] | None
+    repeats: dict[str, float]
+    repeats_by_chance: dict[str, float]
+    memorisation: dict[str, float] | None
+    diversity: dict[str, float] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
+    """Score tokens against ``dataset``; ``seed`` draws the samples of the pairwise scores.
+
+    The first token of an id is its cluster. Memorisation compares with the training part only.
+
+    Raises:
+        OovrecError: a user or item of the dataset has no tokens.
+    """
+    items = tokens.items.reindexed(dataset.items)
+    users = None if tokens.users is None else tokens.users.reindexed(dataset.users)
+    clusters = clusters_of(items)
+    splits = SPLITS if len(dataset.evaluated_users()) else ()
+    repeats = {split: repeated_clusters(clusters, dataset.histories(split), dataset.targets(split)) for split in splits}
+    sides = {"items": items, "users": users}
+    vectors = {side: embeddings_of(table) for side, table in sides.items() if table and table.centroids is not None}
+    ratings = ratings_matrix(dataset)
+    rows = {"items": ratings.T, "users": ratings}
+    return Quality(
+        lift=None if users is None else cluster_lift(clusters_of(users), clusters, dataset),
+        repeats={split: found for split, (found, _) in repeats.items()},
+        repeats_by_chance={split: chance for split, (_, chance) in repeats.items()},
+        memorisation={side: memorisation(table, rows[side], seed) for side, table in vectors.items()} or None,
+        diversity={side: diversity(table, seed) for side, table in vectors.items()} or None,
+    )
+
+
+def clusters_of(table: TokenTable) -> np.ndarray:
+    """``[n]`` the first token of each id, numbered from 0."""
+    return np.unique(table.codes[:, 0], return_inverse=True)[1].reshape(-1)
+
+
+def embeddings_of(table: TokenTable) -> np.ndarray:
+    """``[n, d]`` the mean of each id's token vectors; a token without a centroid counts as zero."""
+    assert table.centroids is not None
+    return table.centroids[table.codes].mean(axis=1)
+
+
+def cluster_lift(user_clusters: np.ndarray, item_clusters: np.ndarray, dataset: Dataset) -> dict[str, float]:
+    """Mean over a split's interactions of log p(cu, ci) / (p(cu) p(ci)), ``cu`` and ``ci`` their clusters.
+
+    The probabilities are those of the training part, with half an interaction added to each pair of clusters,
+    and p(cu) and p(ci) are the margins of p(cu, ci). Tokens that know as much of held-out interactions as
+    of training ones have seen them.
+    """
+    training = dataset.histories("train")
+    counts = np.full((user_clusters.max() + 1, item_clusters.max() + 1), SMOOTHING)
+    np.add.at(counts, (user_clusters[training.rows], item_clusters[training.items]), 1)
+    lift = np.log(counts * counts.sum() / np.outer(counts.sum(axis=1), counts.sum(axis=0)))
+    means = {"train": float(lift[user_clusters[training.rows], item_clusters[training.items]].mean())}
+    users = dataset.evaluated_users()
+    for split in SPLITS if len(users) else ():
+        means[split] = float(lift[user_clusters[users], item_clusters[dataset.targets(split)]].mean())
+    return means
+
+
+def repeated_clusters(clusters: np.ndarray, histories: Histories, targets: np.ndarray) -> tuple[float, float]:
+    """The share of ``targets`` whose cluster is in the history, and that share expected of shuffled targets.
+
+    By chance a history meets its target with the probability, among all targets, of the clusters it holds.
+    """
+    wanted = clusters[targets]
+    present = np.zeros((len(histories), int(clusters.max()) + 1), bool)
+    present[histories.rows, clusters[histories.items]] = True
+    shares = np.bincount(wanted, minlength=present.shape[1]) / len(wanted)
+    return float(present[np.arange(len(wanted)), wanted].mean()), float((present @ shares).mean())
