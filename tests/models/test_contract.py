@@ -26,7 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "llama": {"shape": "debug", "history": 8},
     "t5": {"shape": "debug", "history": 8},
 }
-TRAINING = TrainingConfig(epochs=2, batch_size=32, precision="fp32", validation_users=20)
+TRAINING = TrainingConfig(epochs=2, batch_size=128, precision="fp32", validation_users=20)
 
 
 def new(name: str, entities: Entities) -> Recommender:

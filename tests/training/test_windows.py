@@ -26,7 +26,7 @@ def test_each_target_is_in_exactly_one_window(length: int, context: int) -> None
     histories = numbered([0, 1, 2, *rng.integers(0, 40, 50).tolist()])
     for _ in range(5):
         plan = windows(histories, length, 4, rng, context=context)
-        assert max(len(batch) for batch in plan.batches) <= 4
+        assert max(len(batch.items) - context * len(batch) for batch in plan.batches) < 4 + length
         targets: Counter[int] = Counter()
         for batch in plan.batches:
             for window, user in zip(batch, batch.users, strict=True):
@@ -40,7 +40,7 @@ def test_each_target_is_in_exactly_one_window(length: int, context: int) -> None
 
 
 def test_a_history_that_fits_is_one_window() -> None:
-    plan = windows(numbered([8, 3, 5]), 8, 10, np.random.default_rng(0), context=1)
+    plan = windows(numbered([8, 3, 5]), 8, 20, np.random.default_rng(0), context=1)
     assert sorted(batch.lengths.tolist() for batch in plan.batches) == [[3, 5, 8]]
 
 
@@ -56,9 +56,10 @@ def test_a_target_stands_at_every_place_over_the_epochs() -> None:
 def test_batches_hold_like_lengths_in_random_order() -> None:
     lengths = np.random.default_rng(1).integers(2, 50, 2000).tolist()
     rng = np.random.default_rng(2)
-    first, second = (windows(numbered(lengths), 50, 20, rng).batches for _ in range(2))
+    first, second = (windows(numbered(lengths), 50, 500, rng).batches for _ in range(2))
     padding = 1 - sum(lengths) / sum(batch.padded(0).size for batch in first)
     assert padding < 0.05  # batches at random would be half padding
+    assert {len(batch.items) // 50 for batch in first[:-1]} <= {9, 10}  # all near 500 targets
     widths = [batch.lengths.max() for batch in first]
     assert abs(np.corrcoef(widths, np.arange(len(widths)))[0, 1]) < 0.3
     assert [batch.users.tolist() for batch in first] != [batch.users.tolist() for batch in second]

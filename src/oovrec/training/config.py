@@ -14,7 +14,7 @@ class TrainingConfig(Options):
 
     Attributes:
         epochs: passes over the training part, at most.
-        batch_size: sequences (or prompts) in a batch.
+        batch_size: targets in a batch: positions of histories, or prompts.
         learning_rate: AdamW's, after warm-up.
         weight_decay: AdamW's, on matrices only (not on biases, norms and embeddings of one dimension).
         warmup_steps: optimiser steps in which the rate rises linearly from zero.
@@ -28,7 +28,7 @@ class TrainingConfig(Options):
     """
 
     epochs: int = Field(30, ge=1)
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(512, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup_steps: int = Field(0, ge=0)

@@ -16,7 +16,7 @@ class Windows:
     """The windows of one epoch.
 
     Attributes:
-        batches: at most ``batch_size`` windows each, of similar length, in random order.
+        batches: about ``batch_size`` targets each, in windows of similar length, in random order.
         mean_targets: mean number of targets a batch. Divide each batch's summed loss by this constant: divided
             by its own count, a batch of short histories would weigh as much as one of long histories.
     """
@@ -37,19 +37,21 @@ def windows(
     Args:
         histories: training histories.
         length: items in a window, at most, its context included.
-        batch_size: windows in a batch, at most.
+        batch_size: targets in a batch, up to one window more or less: so one setting suits data of long and
+            of short histories.
         rng: draws offsets and order.
         context: 1 where an item is predicted from those before it, 0 where the model has a token of
             its own to begin with.
     """
     starts, lengths, rows = _cut(histories, length, rng, context)
     cut = histories._cut(starts, lengths, histories.users[rows])
-    order = rng.permutation(len(cut))
-    pools = [order[start : start + POOL * batch_size] for start in range(0, len(order), POOL * batch_size)]
-    ordered = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]) if pools else order
-    batches = [cut.take(ordered[start : start + batch_size]) for start in range(0, len(ordered), batch_size)]
-    targets = len(cut.items) - context * len(cut)
-    return Windows([batches[i] for i in rng.permutation(len(batches))], targets / max(len(batches), 1))
+    targets, order = lengths - context, rng.permutation(len(cut))
+    pool = (np.cumsum(targets[order]) - 1) // (POOL * batch_size)
+    ordered = order[np.lexsort((lengths[order], pool))]
+    batch = (np.cumsum(targets[ordered]) - 1) // batch_size
+    parts = np.split(ordered, np.flatnonzero(np.diff(batch)) + 1) if len(ordered) else []
+    batches = [cut.take(parts[i]) for i in rng.permutation(len(parts))]
+    return Windows(batches, float(targets.sum()) / max(len(batches), 1))
 
 
 def _cut(
