@@ -16,7 +16,7 @@ from oovrec.config import Options, checked
 from oovrec.errors import OovrecError, unknown
 from oovrec.files import read_yaml
 from oovrec.models.base import system
-from oovrec.tokens.table import BuiltFrom
+from oovrec.tokens.table import BuiltFrom, Tokens
 from oovrec.training.config import TrainingConfig
 
 SECTIONS = ("tokens", "model", "training")
@@ -34,6 +34,11 @@ class TokenRecipe(Options):
     method: str = "meta"
     built_from: BuiltFrom = Field("train", alias="from")
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tokens: Tokens) -> TokenRecipe:
+        """How tokens that are already there were built."""
+        return cls.model_validate({"method": tokens.method, "from": tokens.built_from, "options": tokens.config})
 
 
 class Recipe(Options):
@@ -94,7 +99,7 @@ def read_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     if not isinstance(values, dict):
         raise OovrecError("is not a list of 'key: value'", where=where, remedy="give a recipe as YAML")
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     return parse_recipe(values, where)
 
 
@@ -110,14 +115,20 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     sections = {name: _section(values, name, where) for name in SECTIONS}
     parts = {**values, "training": checked(TrainingConfig, sections["training"], where=f"{where}, training")}
     if isinstance(name := values.get("system"), str):
-        parts["model"] = checked(system(name).Config, sections["model"], where=f"{where}, model").model_dump(mode="json")
+        parts["model"] = checked(system(name).Config, sections["model"], where=f"{where}, model").model_dump(
+            mode="json"
+        )
     parts["tokens"] = _tokens(sections["tokens"], f"{where}, tokens") if values.get("tokens") is not None else None
     recipe = checked(Recipe, parts, where=where)
     for reference in recipe.references:
         if reference not in shipped():
             raise unknown("recipe", reference, shipped(), where=f"{where}, references")
     if system(recipe.system).needs_tokens and recipe.tokens is None:
-        raise OovrecError(f"'{recipe.system}' needs tokens", where=where, remedy="add 'tokens: {method: meta, from: train}'")
+        raise OovrecError(
+            f"'{recipe.system}' needs tokens", where=where, remedy="add 'tokens: {method: meta, from: train}'"
+        )
+    if recipe.tokens is not None and not system(recipe.system).needs_tokens:
+        raise OovrecError(f"'{recipe.system}' reads no tokens", where=where, remedy="leave 'tokens' out")
     return recipe
 
 
@@ -133,11 +144,16 @@ def _tokens(section: dict[str, Any], where: str) -> TokenRecipe:
     built_from = section.get("from", "train")
     if built_from not in ("train", "all"):
         raise unknown("source of tokens", str(built_from), ("train", "all"), where=where)
-    return TokenRecipe(**{"method": str(section.get("method", "meta")), "from": built_from, "options": options})
+    method = str(section.get("method", "meta"))
+    return TokenRecipe.model_validate({"method": method, "from": built_from, "options": options})
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    """Put ``section.key=value`` into ``values``."""
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Put ``key=value`` or ``section.key=value``, the value as YAML, into ``values``.
+
+    Raises:
+        OovrecError: it has another form.
+    """
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):

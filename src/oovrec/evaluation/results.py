@@ -47,13 +47,15 @@ class Result(Options):
     wall_seconds: float
     blocks: dict[str, dict[str, Any]]
 
+    def flat(self) -> dict[str, Any]:
+        """Plain values, the blocks beside the other keys."""
+        return {**self.model_dump(exclude={"blocks"}), **self.blocks}
+
 
 def write_result(path: Path, result: Result) -> None:
-    """Write ``result`` as one flat JSON object, its blocks beside its other keys."""
+    """Write ``result`` as one flat JSON object."""
     _check_blocks(result.blocks, path)
-    flat = result.model_dump()
-    blocks = flat.pop("blocks")
-    write_json(path, {**flat, **blocks})
+    write_json(path, result.flat())
 
 
 def read_result(path: Path) -> Result:

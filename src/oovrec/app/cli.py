@@ -1,0 +1,266 @@
+"""The command line. Rooms are imported inside the commands, so that ``--help`` comes at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from oovrec import __version__
+from oovrec.app.exits import Commands
+
+if TYPE_CHECKING:
+    from oovrec.app.recipe import Recipe
+    from oovrec.app.source import Source
+
+DEFAULT_DATA, DEFAULT_RECIPE = "ml-100k", "metaid-llama"
+
+app = typer.Typer(
+    cls=Commands,
+    help="Recommendations by a language model whose vocabulary has words for every user and item.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Look at data, or fetch a named dataset.", no_args_is_help=True)
+tokens_app = typer.Typer(help="Build and judge out-of-vocabulary tokens.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(tokens_app, name="tokens")
+
+DATA = "A name of the catalogue (ml-100k), a folder or a file."
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA)]
+DataOption = Annotated[str, typer.Option("--data", metavar="DATA", help=DATA)]
+MovedData = Annotated[str | None, typer.Option("--data", metavar="DATA", help="Where the run's data lies now.")]
+UserColumn = Annotated[str | None, typer.Option(help="Column of the user ids, where its name is not a usual one.")]
+ItemColumn = Annotated[str | None, typer.Option(help="Column of the item ids.")]
+TimeColumn = Annotated[str | None, typer.Option(help="Column of the times; '' takes the rows to be in time order.")]
+RatingColumn = Annotated[str | None, typer.Option(help="Column of the ratings; '' leaves them out.")]
+TitleColumn = Annotated[str | None, typer.Option(help="Column of the items' titles; '' leaves them out.")]
+KCore = Annotated[int, typer.Option(min=1, help="Keep users and items with at least this many interactions.")]
+Out = Annotated[Path, typer.Option("--out", help="The folder to write; must be new or empty.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an option; as often as you like.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every random choice; without it the recipe's.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+From = Annotated[Literal["train", "all"] | None, typer.Option("--from", help="'all' shows the tokens held-out items.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Options that stand before any command."""
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    data: DataOption = DEFAULT_DATA,
+    out: Out = Path("runs/run"),
+    recipe: Annotated[str, typer.Option(help="A shipped recipe or a YAML file.")] = DEFAULT_RECIPE,
+    built_from: From = None,
+    seed: Seed = None,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    rating_column: RatingColumn = None,
+    title_column: TitleColumn = None,
+    k_core: KCore = 5,
+) -> None:
+    """The main job: tokens, a model, baselines, honest figures, a report."""
+    from oovrec.app import tables
+    from oovrec.app.comparison import compare
+    from oovrec.app.verdict import headline, verdict
+
+    source = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core)
+    report = compare(_recipe(recipe, overrides, seed, built_from), source, out, resume=resume)
+    tables.show(*tables.metrics(report.systems), *map(tables.example, report.examples))
+    tables.show(" ".join([headline(report), verdict(report)]).strip(), f"report: {out / 'report.html'}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a YAML file.")],
+    out: Out,
+    data: DataOption = DEFAULT_DATA,
+    tokens: Annotated[Path | None, typer.Option(help="Use the tokens of this folder.")] = None,
+    built_from: From = None,
+    seed: Seed = None,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    rating_column: RatingColumn = None,
+    title_column: TitleColumn = None,
+    k_core: KCore = 5,
+) -> None:
+    """Train one recipe's model and keep it in a run folder."""
+    from oovrec.app import pipeline
+
+    source = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core)
+    chosen = _recipe(recipe, overrides, seed, built_from)
+    trained = pipeline.train(chosen, source, out, tokens=tokens, resume=resume)
+    typer.echo(trained.folder)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    split: Annotated[Literal["validation", "test"], typer.Option(help="Which held-out items.")] = "test",
+    data: MovedData = None,
+    json: AsJson = False,
+) -> None:
+    """Rank every user's held-out item among the whole catalogue."""
+    from oovrec.app import pipeline, tables
+    from oovrec.app.comparison import report
+    from oovrec.app.report_data import SystemRow
+    from oovrec.app.runs import load_run
+
+    trained = load_run(run)
+    dataset = trained.dataset(data)
+    evaluation = pipeline.evaluate(trained, split, dataset)
+    if split == "test":
+        report(trained, dataset)
+    if json:
+        tables.show_json(pipeline.result(trained, evaluation).flat())
+    else:
+        tables.show(*tables.metrics([SystemRow.of(trained.label, trained.tokens_from, evaluation)]))
+
+
+@app.command()
+def recommend(
+    run: RunFolder,
+    user: Annotated[str | None, typer.Option(help="A user of the run's data.")] = None,
+    history: Annotated[str | None, typer.Option(metavar="I,I,...", help="Item ids, oldest first.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    data: MovedData = None,
+    json: AsJson = False,
+) -> None:
+    """The next items for a user, or after a history given by hand (which needs no data)."""
+    from dataclasses import asdict
+
+    from oovrec.app import tables
+    from oovrec.app.runs import load_run
+
+    ids = None if history is None else [item.strip() for item in history.split(",") if item.strip()]
+    best = load_run(run).recommend(user=user, history=ids, k=k, data=data)
+    if json:
+        tables.show_json([asdict(item) for item in best])
+    else:
+        tables.show(tables.recommendations(best))
+
+
+@data_app.command("show")
+def data_show(
+    data: DataArgument,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    rating_column: RatingColumn = None,
+    title_column: TitleColumn = None,
+    k_core: KCore = 5,
+    json: AsJson = False,
+) -> None:
+    """Counts, dates, splits, and what in the data would make figures mislead."""
+    from oovrec.app import tables
+    from oovrec.data.checks import inspect
+
+    report = inspect(_source(data, user_column, item_column, time_column, rating_column, title_column, k_core).load())
+    if json:
+        tables.show_json(report.to_json())
+    else:
+        tables.show(*tables.dataset(report))
+
+
+@data_app.command("get")
+def data_get(name: Annotated[str, typer.Argument(metavar="NAME", help="A name of the catalogue.")]) -> None:
+    """Fetch a named dataset into the cache and print where it is."""
+    from oovrec.data import catalog
+
+    typer.echo(catalog.get(name))
+
+
+@tokens_app.command("build")
+def tokens_build(
+    data: DataArgument,
+    out: Out,
+    method: Annotated[str, typer.Option(help="The scheme.")] = "meta",
+    built_from: Annotated[Literal["train", "all"], typer.Option("--from", help="'all' sees held-out items.")] = "train",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
+    overrides: Overrides = None,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    rating_column: RatingColumn = None,
+    title_column: TitleColumn = None,
+    k_core: KCore = 5,
+) -> None:
+    """Build a folder of tokens: item_tokens.tsv, user_tokens.tsv, tokens.json."""
+    from oovrec.app import pipeline, tables
+    from oovrec.app.recipe import apply_override
+
+    options: dict[str, Any] = {}
+    for override in overrides or []:
+        apply_override(options, override)
+    source = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core)
+    tokens, dataset = pipeline.build(source, out, method, built_from, seed, options)
+    tables.show(tables.tokens(tokens, dataset))
+
+
+@tokens_app.command("score")
+def tokens_score(
+    tokens: Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by 'tokens build'.")],
+    data: DataArgument,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    rating_column: RatingColumn = None,
+    title_column: TitleColumn = None,
+    k_core: KCore = 5,
+    json: AsJson = False,
+) -> None:
+    """How well tokens keep what the interactions say (MS, DS, lift on held-out items)."""
+    from oovrec.app import tables
+    from oovrec.tokens.quality import score
+    from oovrec.tokens.table import Tokens
+
+    built = Tokens.load(tokens)
+    dataset = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core).load()
+    quality = score(built, dataset)
+    if json:
+        tables.show_json(quality.to_json())
+    else:
+        tables.show(tables.quality(quality))
+
+
+def _source(
+    data: str,
+    user: str | None,
+    item: str | None,
+    time: str | None,
+    rating: str | None,
+    title: str | None,
+    k_core: int,
+) -> Source:
+    from oovrec.app.source import Source
+    from oovrec.data.columns import Columns
+
+    return Source(
+        source=data, columns=Columns(user=user, item=item, time=time, rating=rating, title=title), k_core=k_core
+    )
+
+
+def _recipe(name: str, overrides: list[str] | None, seed: int | None, built_from: str | None) -> Recipe:
+    """The recipe with what the command line changes; options of their own come after ``--set``."""
+    from oovrec.app.recipe import read_recipe
+
+    own = [f"seed={seed}"] if seed is not None else []
+    own += [f"tokens.from={built_from}"] if built_from is not None else []
+    return read_recipe(name, [*(overrides or []), *own])

@@ -1,0 +1,96 @@
+"""The main job: a recipe's model beside its references, tested once, with a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from oovrec.app.folders import seconds
+from oovrec.app.pipeline import evaluate, prepare, train_on
+from oovrec.app.ranks import read_ranks
+from oovrec.app.recipe import Recipe, read_recipe
+from oovrec.app.report import write_report
+from oovrec.app.report_data import ReportData, SystemRow, TokenFacts, example_users
+from oovrec.app.runs import Run, load_run
+from oovrec.app.source import Source
+from oovrec.data.checks import inspect
+from oovrec.data.dataset import Dataset
+from oovrec.evaluation.protocol import Evaluation
+from oovrec.files import read_json, read_text
+from oovrec.models.base import Entities
+
+EXAMPLES = 3  # users whose recommendations are shown
+
+
+def compare(
+    recipe: Recipe | str | Path, data: Source | str | Path, out: str | Path, *, resume: bool = False
+) -> ReportData:
+    """Train a recipe's model and its references on the same data, test all of them once, write the report.
+
+    Args:
+        recipe, data, out, resume: as in :func:`oovrec.app.pipeline.train`; references are kept in
+            ``references/<recipe>/`` of the run folder.
+
+    Raises:
+        OovrecError: as :func:`train`.
+        Interrupted: Ctrl-C; the folder can be resumed.
+    """
+    main, dataset = prepare(recipe, data, out, resume)
+    train_on(main, dataset)
+    for name in main.recipe.references:
+        reference = read_recipe(name).model_copy(update={"seed": main.recipe.seed})
+        train_on(Run(_reference(main, name), reference, main.data), dataset)
+    return report(load_run(main.folder), dataset)
+
+
+def report(main: Run, dataset: Dataset) -> ReportData:
+    """Write the report of a trained run and of the references in its folder."""
+    references = [
+        load_run(_reference(main, name)) for name in main.recipe.references if _reference(main, name).exists()
+    ]
+    runs = [main, *references]
+    evaluations = [_tested(run, dataset) for run in runs]
+    rows = [
+        SystemRow.of(run.label, run.tokens_from, evaluation, evaluations[0] if run is not main else None)
+        for run, evaluation in zip(runs, evaluations, strict=True)
+    ]
+    tokens = Entities.load(main.folder).tokens
+    environment = read_json(main.folder / "environment.json")
+    shown = ReportData(
+        dataset=inspect(dataset),
+        systems=rows,
+        environment={key: value for key, value in environment.items() if key != "seconds"},
+        config=yaml.safe_dump(main.recipe.to_dict(), sort_keys=False),
+        seconds=sum(seconds(run.folder) for run in runs),
+        training=_epochs(main),
+        tokens=TokenFacts.of(tokens, dataset) if tokens else None,
+        examples=example_users(dataset, evaluations[0], _rows(dataset, main.recipe.seed), tokens),
+    )
+    write_report(shown, main.folder)
+    return shown
+
+
+def _reference(main: Run, name: str) -> Path:
+    return main.folder / "references" / name
+
+
+def _tested(run: Run, dataset: Dataset) -> Evaluation:
+    """The run's test, kept from before where there is one."""
+    kept = run.folder / "ranks.safetensors"
+    if kept.exists() and (run.folder / "metrics.json").exists():
+        return read_ranks(kept, run.data.fingerprint)
+    return evaluate(run, data=dataset)
+
+
+def _rows(dataset: Dataset, seed: int) -> np.ndarray:
+    """Rows of the test split to show as examples."""
+    rows = len(dataset.evaluated_users())
+    return np.sort(np.random.default_rng(seed).choice(rows, min(EXAMPLES, rows), replace=False))
+
+
+def _epochs(run: Run) -> list[dict[str, object]]:
+    path = run.folder / "log.jsonl"
+    return [json.loads(line) for line in read_text(path).splitlines()] if path.exists() else []

@@ -1,0 +1,47 @@
+"""From exceptions to one sentence on standard error and an exit code."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from oovrec.errors import Interrupted, OovrecError
+
+BAD_INPUT, INTERRUPTED = 2, 130
+MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate")
+
+
+class Commands(TyperGroup):
+    """The commands; whatever a person can mend ends in a sentence instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OovrecError as error:
+            raise _exit(f"error: {error}", BAD_INPUT) from error
+        except Interrupted as stop:
+            raise _exit(str(stop), INTERRUPTED) from stop
+        except KeyboardInterrupt as stop:
+            raise _exit("stopped.", INTERRUPTED) from stop
+        except (MemoryError, RuntimeError, OSError) as error:
+            if (sentence := _resources(error)) is None:
+                raise
+            raise _exit(f"error: {sentence}", BAD_INPUT) from error
+
+
+def _resources(error: BaseException) -> str | None:
+    """A sentence for want of memory or disk; None for anything else, which is a defect and keeps its traceback."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; free some space or choose another --out."
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(sign in text for sign in MEMORY):
+        return "out of memory; lower training.batch_size or model.history with --set, or raise --k-core."
+    return None
+
+
+def _exit(sentence: str, code: int) -> typer.Exit:
+    typer.echo(sentence, err=True)
+    return typer.Exit(code)

@@ -1,0 +1,98 @@
+"""How a run folder is begun, checked when it is taken up again, and cleared when nothing came of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from oovrec.app.runs import Run
+from oovrec.errors import OovrecError
+from oovrec.evaluation.results import environment
+from oovrec.files import read_json, write_json, write_text
+
+
+def begin(run: Run, spent: float) -> None:
+    """Write ``environment.json`` and ``config.yaml``: from here on the folder holds a run.
+
+    Args:
+        spent: seconds, on it so far.
+    """
+    values = {**run.recipe.to_dict(), "data": run.data.model_dump(mode="json")}
+    write_json(run.folder / "environment.json", {**environment(run.recipe.seed, run.data.sha256), "seconds": spent})
+    write_text(run.folder / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def check_free(folder: Path) -> None:
+    """Make sure that a new run can begin in ``folder``.
+
+    Raises:
+        OovrecError: a run or something else is there.
+    """
+    if (folder / "config.yaml").exists():
+        raise OovrecError(
+            "already holds a run", where=folder, remedy="give --resume to go on with it, or another --out"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OovrecError("is there already and is no run", where=folder, remedy="choose another --out")
+
+
+def check_same(run: Run, wanted: Run) -> None:
+    """Make sure that ``run`` is what is asked for now.
+
+    Raises:
+        OovrecError: an option or the data differ; the first one that does is named.
+    """
+    pairs = ((run.recipe.to_dict(), wanted.recipe.to_dict()), (run.data.model_dump(), wanted.data.model_dump()))
+    for stored, asked in pairs:
+        then, now = _flat(stored), _flat(asked)
+        for key in [key for key in {**then, **now} if key not in ("source", "name")]:
+            if then.get(key) != now.get(key):
+                what = f"was begun with {key} = {then.get(key)}, not {now.get(key)}"
+                raise OovrecError(
+                    what, where=run.folder, remedy="give the same settings, or another --out without --resume"
+                )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+@contextmanager
+def kept_or_removed(folder: Path) -> Iterator[None]:
+    """On an error before there is anything to resume from, remove what was written to the new ``folder``."""
+    before = folder.exists()
+    try:
+        yield
+    except Exception:
+        if not (folder / "checkpoint").exists() and not (folder / "model.safetensors").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            if before:
+                folder.mkdir(parents=True)
+        raise
+
+
+@contextmanager
+def timed(folder: Path) -> Iterator[None]:
+    """Add the time spent inside to ``seconds`` of ``environment.json``, whatever happens."""
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        path = folder / "environment.json"
+        if path.exists():
+            write_json(path, {**read_json(path), "seconds": seconds(folder) + time.monotonic() - start})
+
+
+def seconds(folder: Path) -> float:
+    """Time spent on the run so far: tokens, training, evaluation."""
+    about = read_json(folder / "environment.json")
+    return float(about.get("seconds", 0.0)) if isinstance(about, dict) else 0.0

@@ -1,0 +1,167 @@
+"""The steps of the main job: tokens, training, evaluation."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.markup import escape
+
+from oovrec.app.folders import begin, check_free, check_same, kept_or_removed, seconds, timed
+from oovrec.app.ranks import write_ranks
+from oovrec.app.recipe import Recipe, TokenRecipe, read_recipe
+from oovrec.app.runs import Run, load_run
+from oovrec.app.source import Source
+from oovrec.config import checked
+from oovrec.data.checks import inspect
+from oovrec.data.dataset import Dataset
+from oovrec.errors import OovrecError
+from oovrec.evaluation import protocol
+from oovrec.evaluation.protocol import Evaluation
+from oovrec.evaluation.results import Result, git_commit, hardware, write_result
+from oovrec.models.base import Entities, system
+from oovrec.progress import say
+from oovrec.tokens.build import build_tokens
+from oovrec.tokens.table import BuiltFrom, Tokens
+
+
+def warn(dataset: Dataset) -> None:
+    """Say what reading changed and, loudly, what would make figures on this data mislead."""
+    for note in dataset.notes:
+        say(escape(f"note: {note}"))
+    for warning in inspect(dataset).warnings:
+        say(f"[bold red]WARNING[/] {escape(warning)}")
+
+
+def build(
+    source: Source, out: Path, method: str, built_from: BuiltFrom, seed: int, options: Mapping[str, Any]
+) -> tuple[Tokens, Dataset]:
+    """Build tokens into a new folder.
+
+    Raises:
+        OovrecError: as :func:`build_tokens`; or the folder is in use.
+    """
+    check_free(out)
+    dataset = source.load()
+    warn(dataset)
+    tokens = build_tokens(dataset, method, built_from, seed, options)
+    tokens.save(out)
+    return tokens, dataset
+
+
+def prepare(
+    recipe: Recipe | str | Path, data: Source | str | Path, out: str | Path, resume: bool
+) -> tuple[Run, Dataset]:
+    """A run as it is asked for, not yet begun, and its data.
+
+    Raises:
+        OovrecError: something is wrong with recipe, data or folder.
+    """
+    folder = Path(out)
+    if not resume:
+        check_free(folder)
+    elif not (folder / "config.yaml").is_file():
+        raise OovrecError("there is no run to resume here", where=folder, remedy="start without --resume")
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    source = data if isinstance(data, Source) else Source(source=str(data))
+    dataset = source.load()
+    warn(dataset)
+    return Run(folder, recipe, source.found(dataset)), dataset
+
+
+def train(
+    recipe: Recipe | str | Path,
+    data: Source | str | Path = "ml-100k",
+    out: str | Path = "runs/run",
+    *,
+    tokens: str | Path | None = None,
+    resume: bool = False,
+) -> Run:
+    """Train a recipe's model and keep it in a run folder.
+
+    Args:
+        recipe: a recipe, a shipped one's name, or a YAML file.
+        data: a name of the catalogue, a folder or a file; a :class:`Source` where there is more to say.
+        out: the run folder; new, unless ``resume``.
+        tokens: a folder of tokens to use in place of building the recipe's.
+        resume: go on with the run in ``out``; a finished one is given back as it is.
+
+    Raises:
+        OovrecError: something is wrong with recipe, data, tokens or folder; nothing is written then.
+        Interrupted: Ctrl-C; the folder can be resumed.
+    """
+    run, dataset = prepare(recipe, data, out, resume)
+    return train_on(run, dataset, Path(tokens) if tokens else None)
+
+
+def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
+    """Train ``run``, or what is left of it where its folder already holds a part."""
+    start, folder, begun = time.monotonic(), run.folder, (run.folder / "config.yaml").exists()
+    tokens = Tokens.load(given) if given else None
+    if tokens:
+        run = Run(folder, run.recipe.model_copy(update={"tokens": TokenRecipe.of(tokens)}), run.data)
+    if begun:
+        check_same(load_run(folder), run)
+    if (folder / "model.safetensors").exists():
+        return run
+    say(escape(f"{run.label} on {run.data.name}, into {folder}"))
+    recipe = run.recipe
+    with nullcontext() if begun else kept_or_removed(folder):
+        entities = Entities.of(dataset, tokens or _tokens(run, dataset))
+        config = checked(system(recipe.system).Config, recipe.model, where="model")
+        model = system(recipe.system)(config, entities)
+        if not begun:
+            begin(run, time.monotonic() - start)
+            entities.save(folder)
+        with timed(folder):
+            under_way = (folder / "checkpoint").exists()
+            model.fit(dataset, recipe.training, seed=recipe.seed, folder=folder, resume=under_way)
+            model.save(folder)
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    return run
+
+
+def _tokens(run: Run, dataset: Dataset) -> Tokens | None:
+    """The run's tokens: those of its folder where they are already there."""
+    if (run.folder / "tokens" / "tokens.json").exists():
+        return Tokens.load(run.folder / "tokens")
+    if (wanted := run.recipe.tokens) is None:
+        return None
+    return build_tokens(dataset, wanted.method, wanted.built_from, run.recipe.seed, wanted.options)
+
+
+def evaluate(run: Run, split: Literal["validation", "test"] = "test", data: Dataset | str | None = None) -> Evaluation:
+    """Rank the held-out item of every user; test figures are also kept, in ``metrics.json`` and ``ranks.safetensors``.
+
+    Args:
+        data: the dataset, already read, or where it lies now, if not where it was.
+
+    Raises:
+        OovrecError: the run is not finished or broken, or the data is not its own.
+    """
+    model, dataset = run.model, run.dataset(data)
+    with timed(run.folder):
+        evaluation = protocol.evaluate(model.scores, dataset, split)
+    if split == "test":
+        write_result(run.folder / "metrics.json", result(run, evaluation))
+        write_ranks(run.folder / "ranks.safetensors", evaluation, run.data.fingerprint)
+    return evaluation
+
+
+def result(run: Run, evaluation: Evaluation) -> Result:
+    """The record of an evaluated run."""
+    return Result(
+        system=run.recipe.system,
+        dataset=run.data.name,
+        tokens_from=run.tokens_from,
+        seed=run.recipe.seed,
+        config_hash=run.recipe.hash,
+        commit=git_commit(),
+        hardware=hardware(),
+        wall_seconds=seconds(run.folder),
+        blocks=evaluation.blocks(),
+    )

@@ -1,0 +1,154 @@
+"""Runs: what a training leaves behind in a folder, and what can be done with it.
+
+``config.yaml`` (recipe and data), ``environment.json``, ``model.safetensors``, ``items.tsv``, ``users.txt``,
+``tokens/``, ``backbone/`` (of generative models), ``log.jsonl``, ``metrics.json``, ``ranks.safetensors``,
+``report.html``, ``*.png``; ``references/<recipe>/`` holds runs of the same form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from oovrec.app.recipe import Recipe, parse_recipe
+from oovrec.app.source import Source
+from oovrec.config import checked
+from oovrec.data.columns import Columns
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError, unknown
+from oovrec.evaluation.results import TokensFrom
+from oovrec.files import read_yaml
+from oovrec.models.base import Recommender, load, system
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """One item of a list.
+
+    Attributes:
+        rank: from 1.
+        id: the item's.
+        title: its text; '' where it has none.
+        score: higher is better; a log-probability where the model has them.
+    """
+
+    rank: int
+    id: str
+    title: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+        folder: where it is.
+        recipe: how it was trained.
+        data: what it was trained on.
+    """
+
+    folder: Path
+    recipe: Recipe
+    data: Source
+
+    @cached_property
+    def model(self) -> Recommender:
+        """The trained model.
+
+        Raises:
+            OovrecError: the training is not finished, or a file is broken.
+        """
+        if not (self.folder / "model.safetensors").exists():
+            remedy = "finish it by its own command with --resume"
+            raise OovrecError("its training is not finished", where=self.folder, remedy=remedy)
+        return load(self.folder)
+
+    def dataset(self, data: Dataset | str | None = None) -> Dataset:
+        """The data it was trained on.
+
+        Args:
+            data: the dataset, already read, or where it lies now, if not where it was.
+
+        Raises:
+            OovrecError: it is not there, or is not the same.
+        """
+        if isinstance(data, Dataset):
+            return self.data.verified(data)
+        return self.data.model_copy(update={"source": data or self.data.source}).load()
+
+    @property
+    def tokens_from(self) -> TokensFrom:
+        """``train`` or ``all``; ``none`` for systems without tokens."""
+        return "none" if self.recipe.tokens is None else self.recipe.tokens.built_from
+
+    @property
+    def label(self) -> str:
+        """The system for tables: ``SASRec``, ``META ID (Llama)``."""
+        name, tokens = system(self.recipe.system).__name__, self.recipe.tokens
+        return name if tokens is None else f"{tokens.method.upper()} ID ({name})"
+
+    def recommend(
+        self,
+        *,
+        user: str | None = None,
+        history: Sequence[str] | None = None,
+        k: int = 10,
+        data: Dataset | str | None = None,
+    ) -> list[Recommended]:
+        """The ``k`` best items that the history lacks, for a known user or after a history given by hand.
+
+        Args:
+            user: an id; everything the user is known to have taken is the history. Needs the dataset.
+            history: item ids, oldest first. Needs nothing but the run folder.
+            data: the dataset, or where it lies now.
+
+        Raises:
+            OovrecError: neither or both of user and history; an unknown id.
+        """
+        if (user is None) == (history is None):
+            raise OovrecError("give a user or a history, one of the two", remedy="use --user or --history")
+        known = self._history_of(user, self.dataset(data)) if user is not None else self._history(history or [])
+        best = self.model.recommend(known, k)
+        entities = self.model.entities
+        titles = entities.titles or [""] * len(entities.items)
+        pairs = enumerate(zip(best.items[0], best.scores[0], strict=True), 1)
+        rows = [Recommended(rank, entities.items[item], titles[item], float(score)) for rank, (item, score) in pairs]
+        return [row for row in rows if row.score > -float("inf")]
+
+    def _history_of(self, user: str, dataset: Dataset) -> Histories:
+        if user not in dataset.user_index:
+            raise unknown("user", user, dataset.users, where=dataset.name)
+        return dataset.full.take(slice(dataset.user_index[user], dataset.user_index[user] + 1))
+
+    def _history(self, items: Sequence[str]) -> Histories:
+        if not items:
+            raise OovrecError("the history is empty", remedy="give at least one item id")
+        index = {item: position for position, item in enumerate(self.model.entities.items)}
+        for item in items:
+            if item not in index:
+                raise unknown("item", item, index, where=self.folder)
+        return Histories.of([[index[item] for item in items]])
+
+
+def load_run(folder: str | Path) -> Run:
+    """The run that ``folder`` holds.
+
+    Raises:
+        OovrecError: it holds none, or its ``config.yaml`` is broken.
+    """
+    path = Path(folder) / "config.yaml"
+    if not path.is_file():
+        raise OovrecError("holds no run", where=folder, remedy="give a folder made by 'oovrec run' or 'oovrec train'")
+    values = read_yaml(path, remedy="restore the file or train again")
+    if not isinstance(values, dict) or not isinstance(data := values.pop("data", None), dict):
+        raise OovrecError("has no 'data' section", where=path, remedy="restore the file or train again")
+    columns = checked(Columns, data.get("columns") or {}, where=f"{path}, data.columns")
+    return Run(
+        Path(folder),
+        parse_recipe(values, str(path)),
+        checked(Source, {**data, "columns": columns}, where=f"{path}, data"),
+    )

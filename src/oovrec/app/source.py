@@ -1,0 +1,58 @@
+"""Which data a command is about: as it was asked for, and as it was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from oovrec.config import Options
+from oovrec.data.catalog import CATALOG
+from oovrec.data.dataset import Dataset
+from oovrec.data.load import Columns, load_dataset
+from oovrec.errors import OovrecError
+
+
+class Source(Options):
+    """Data, as it was asked for and as it was found.
+
+    Attributes:
+        source: a name of the catalogue, a folder or a file.
+        columns: which column of a log is what.
+        k_core: every user and item keeps at least this many interactions.
+        name: the dataset's; '' before it was read.
+        sha256: of its files; '' before.
+        fingerprint: of its ids, histories and times; '' before.
+    """
+
+    source: str
+    columns: Columns = Field(default_factory=Columns)
+    k_core: int = Field(5, ge=1)
+    name: str = ""
+    sha256: str = ""
+    fingerprint: str = ""
+
+    def load(self) -> Dataset:
+        """Read it.
+
+        Raises:
+            OovrecError: as :func:`load_dataset`; or it is no longer the data that it was.
+        """
+        return self.verified(
+            load_dataset(self.source, columns=self.columns, k_core=self.k_core, name=self.name or None)
+        )
+
+    def verified(self, dataset: Dataset) -> Dataset:
+        """``dataset``, which must be what was found before, if anything was."""
+        if self.fingerprint and dataset.fingerprint != self.fingerprint:
+            remedy = "give --data the one it was trained on"
+            raise OovrecError(
+                f"is not the dataset '{self.name}' that the run was trained on", where=self.source, remedy=remedy
+            )
+        return dataset
+
+    def found(self, dataset: Dataset) -> Source:
+        """The same with what reading it found, and a path that holds from any folder."""
+        source = self.source if self.source in CATALOG else str(Path(self.source).expanduser().resolve())
+        marks = {"source": source, "name": dataset.name, "sha256": dataset.sha256, "fingerprint": dataset.fingerprint}
+        return self.model_copy(update=marks)

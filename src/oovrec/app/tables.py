@@ -1,0 +1,158 @@
+"""What commands print on standard output: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from oovrec.app.report_data import ExampleUser, SystemRow
+from oovrec.app.runs import Recommended
+from oovrec.data.checks import Report, SplitReport
+from oovrec.data.dataset import Dataset
+from oovrec.tokens.quality import Quality
+from oovrec.tokens.table import Tokens
+
+SHOWN = 10  # items whose tokens are shown
+WITH_INTERVAL = ("hit@10", "ndcg@10")
+METRICS = (*WITH_INTERVAL, "hit@5", "ndcg@5", "mrr", "coverage@10")
+PLAIN_WIDTH = 132  # columns where standard output is no terminal
+BLOCKS = {
+    "masked": "without the history's own items",
+    "raw": "every item a candidate",
+    "later_day_masked": "masked, targets of a later day only",
+    "later_day_raw": "raw, targets of a later day only",
+}
+
+
+def show(*parts: Table | Text | str) -> None:
+    """Print to standard output."""
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    for part in parts:
+        console.print(part)
+
+
+def show_json(value: Any) -> None:
+    """Print JSON and nothing else."""
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def grid(columns: Mapping[str, str], rows: Sequence[Sequence[object]], title: str | None = None) -> Table:
+    """A table; ``columns`` maps headings to ``left`` or ``right``."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, side in columns.items():
+        table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return table
+
+
+def metrics(systems: Sequence[SystemRow]) -> list[Table]:
+    """A table a block: systems down, figures with their 95% intervals across, the best in bold."""
+    return [_block(name, about, systems) for name, about in BLOCKS.items() if name in systems[0].blocks]
+
+
+def _block(name: str, about: str, systems: Sequence[SystemRow]) -> Table:
+    best = {metric: max(system.blocks[name][metric] for system in systems) for metric in METRICS}
+    rows = []
+    for system in systems:
+        origin = (
+            Text("all: saw held-out items", "bold red") if system.tokens_from == "all" else Text(system.tokens_from)
+        )
+        rows.append([system.label, origin, *(_figure(system.blocks[name], metric, best[metric]) for metric in METRICS)])
+    columns = {"system": "left", "tokens from": "left", **dict.fromkeys(METRICS, "right")}
+    return grid(columns, rows, f"{name}: {about}; {systems[0].blocks[name]['users']:,} users")
+
+
+def _figure(block: Mapping[str, Any], metric: str, best: float) -> Text:
+    text = f"{block[metric]:.4f}"
+    if metric in WITH_INTERVAL:
+        low, high = block["ci"][metric]
+        text += f" [{low:.3f}, {high:.3f}]"
+    return Text(text, "bold" if block[metric] == best else "")
+
+
+def example(user: ExampleUser) -> Table:
+    """A user's newest items and the best ten, the held-out one marked."""
+    past = [*(["…"] if user.earlier else []), *(item.title for item in user.history)]
+    answers = [f"{'→ ' if place == user.hit else ''}{item.title}" for place, item in enumerate(user.recommended)]
+    if user.hit is None:
+        answers.append(f"(held out, at rank {user.rank:,}: {user.target.title})")
+    tokens = [item.tokens for item in user.recommended]
+    rows = list(zip_longest(past, answers, tokens, fillvalue=""))
+    columns = {"took, oldest first": "left", "recommended (→ held out)": "left", "in the model's words": "left"}
+    return grid(columns, rows, f"user {user.id} {user.tokens}".rstrip())
+
+
+def recommendations(items: Sequence[Recommended]) -> Table:
+    """A list of items, best first."""
+    rows = [[item.rank, item.id, item.title, f"{item.score:.4f}"] for item in items]
+    return grid({"rank": "right", "item": "left", "title": "left", "score": "right"}, rows)
+
+
+def dataset(report: Report) -> list[Table | Text]:
+    """Counts, splits and warnings of a dataset."""
+    dates = "not known" if report.dates is None else " to ".join(report.dates)
+    lengths = ", ".join(f"{name} {value:g}" for name, value in report.lengths.items())
+    facts = [
+        ["users", f"{report.users:,}"],
+        ["items", f"{report.items:,}"],
+        ["interactions", f"{report.interactions:,}"],
+        ["density", f"{report.density:.3%}"],
+        ["dates", dates],
+        ["history lengths", f"mean {report.mean_length:.1f}; {lengths}"],
+        ["items without training", f"{report.items_without_training:,}"],
+        ["repeated interactions", f"{report.repeats:.2%}"],
+        ["adjacent ids ascending", f"{report.ascending:.1%}"],
+        ["SHA-256", report.sha256],
+    ]
+    columns = dict.fromkeys(
+        ("split", "histories", "interactions", "targets", "unseen", "repeated", "same day"), "right"
+    )
+    splits = [
+        [name, f"{part.histories:,}", f"{part.interactions:,}", *_targets(part)] for name, part in report.splits.items()
+    ]
+    notes = [Text(f"note: {note}") for note in report.notes]
+    warnings = [Text(f"WARNING {warning}", "bold red") for warning in report.warnings]
+    return [grid({report.name: "left", "": "left"}, facts), grid(columns, splits), *notes, *warnings]
+
+
+def _targets(part: SplitReport) -> list[str]:
+    if not part.targets:
+        return ["", "", "", ""]
+    same_day = "not known" if part.same_day is None else f"{part.same_day:.1%}"
+    return [f"{part.targets:,}", f"{part.unseen_targets:,}", f"{part.repeated_targets:.1%}", same_day]
+
+
+def tokens(built: Tokens, dataset: Dataset) -> Table:
+    """The names of the most popular items."""
+    counts = np.bincount(dataset.histories("train").items, minlength=len(dataset.items))
+    popular = np.argsort(-counts, kind="stable")[:SHOWN]
+    titles = dataset.titles or [""] * len(dataset.items)
+    rows = [[dataset.items[item], titles[item], built.items.text(item), f"{counts[item]:,}"] for item in popular]
+    title = f"{built.method} tokens, built from {built.built_from}: {len(built.items):,} items"
+    title += f", {len(built.users):,} users" if built.users else ""
+    return grid({"item": "left", "title": "left", "tokens": "left", "taken (training)": "right"}, rows, title)
+
+
+def quality(report: Quality) -> Table:
+    """Scores of tokens, a row a figure."""
+    rows = [[name, "not defined" if value is None else f"{value:.4f}"] for name, value in _flat(report.to_json())]
+    return grid({"figure": "left", "value": "right"}, rows)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float | None]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name} ")
+        elif value is None or isinstance(value, float):
+            yield prefix + name, value
