@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = {"cpu": 1 << 21, "cuda": 1 << 28}  # logits at once: on a processor they stay in its cache
+CHUNK = {"cpu": 1 << 21, "cuda": 1 << 26}  # logits at once: on a processor they stay in its cache
 TINY = torch.finfo(
     torch.float32
 ).tiny  # a smaller probability is counted as this one, in the loss but not in the gradient
