@@ -257,7 +257,7 @@ def configured(name: str, options: dict[str, Any]) -> Options:
 
 
 def load(folder: Path) -> Recommender:
-    """The fitted model in ``folder``.
+    """The fitted model in ``folder``, on the accelerator where there is one.
 
     Raises:
         OovrecError: a file is missing, broken or of other data than the rest.
@@ -280,4 +280,6 @@ def load(folder: Path) -> Recommender:
         raise OovrecError(
             "does not fit its own config", where=path, remedy="restore the file or train again"
         ) from error
+    if isinstance(model, NeuralRecommender) and (device := torch.accelerator.current_accelerator(check_available=True)):
+        model.module.to(device)
     return model
