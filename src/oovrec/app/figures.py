@@ -1,0 +1,184 @@
+"""The report's three figures, each drawn once and kept as PNG and as SVG that follows the page's colours."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.ticker import MaxNLocator
+
+from oovrec.app.report_data import Cluster, SystemRow
+from oovrec.files import atomic
+
+INK, MUTED, RULE, ACCENT, PAPER = "#1d1f22", "#6a6e75", "#dcdcd7", "#0e6e6e", "#fffffe"
+VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", PAPER: "--paper"}
+TITLE: Any = {"loc": "left", "fontsize": 9, "color": INK}
+WIDTH = 5.6  # inches
+STYLE: Any = {"font.size": 9, "svg.fonttype": "none"}
+LABELS = 12  # clusters that the map names, at most
+LABEL_LENGTH = 26
+GOLDEN_ANGLE = 137.508  # degrees; neighbouring numbers get colours far apart
+
+
+def hue(cluster: int) -> float:
+    """A cluster's colour, in degrees: the same on the map and beside its items."""
+    return round(cluster * GOLDEN_ANGLE % 360, 1)
+
+
+def token_map(clusters: Sequence[Cluster]) -> Figure:
+    """Item clusters on their two principal axes, areas by size; the largest bear their best-known title."""
+    placed = [cluster for cluster in clusters if cluster.position is not None]
+    largest = max(cluster.size for cluster in placed)
+    figure, (axes,) = _figure(3.9, 1)
+    for cluster in placed:
+        x, y = cluster.position or (0.0, 0.0)
+        colour = colorsys.hls_to_rgb(hue(cluster.number) / 360, 0.42, 0.5)
+        dot = axes.scatter(x, y, s=20 + 380 * cluster.size / largest, color=colour, alpha=0.6, linewidths=0)
+        dot.set_gid(f"cluster-{cluster.number}")
+    axes.margins(0.14)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    _label(figure, axes, placed)
+    return figure
+
+
+def _label(figure: Figure, axes: Axes, clusters: Sequence[Cluster]) -> None:
+    """Name the largest clusters first; a name that would cover another or leave the frame is left out."""
+    taken: list[Any] = []
+    figure.draw_without_rendering()  # lays the axes out, so that extents are final
+    frame = axes.get_window_extent()
+    for cluster in clusters:
+        text = cluster.titles[0] if cluster.titles else cluster.token
+        text = text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1].rstrip() + "…"
+        for shift, side in ((7, "left"), (-7, "right")):
+            label = _annotation(axes, text, cluster, shift, side)
+            box = label.get_window_extent()
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box.padded(2))
+                break
+            label.remove()
+        if len(taken) == LABELS:
+            return
+
+
+def _annotation(axes: Axes, text: str, cluster: Cluster, shift: int, side: str) -> Annotation:
+    label = axes.annotate(
+        text,
+        cluster.position or (0.0, 0.0),
+        (shift, 0),
+        textcoords="offset points",
+        ha=side,
+        va="center",
+        fontsize=8,
+        color=INK,
+        annotation_clip=False,
+    )
+    label.set_parse_math(False)  # a title may hold dollar signs
+    return label
+
+
+def training(log: Sequence[dict[str, Any]]) -> Figure:
+    """Training loss and, below it, masked validation ndcg@10 by epoch; the epoch that was kept is marked."""
+    figure, (above, below) = _figure(3.6, 2)
+    above.plot([entry["epoch"] for entry in log], [entry["loss"] for entry in log], color=MUTED, linewidth=1.6)
+    above.set_title("training loss", **TITLE)
+    validated = [entry for entry in log if entry["ndcg"] is not None]
+    scores = [entry["ndcg"] for entry in validated]
+    below.plot([entry["epoch"] for entry in validated], scores, color=ACCENT, linewidth=1.8)
+    below.set_title("validation ndcg@10, masked", **TITLE)
+    if validated:
+        kept = max(validated, key=lambda entry: entry["ndcg"])
+        below.plot(kept["epoch"], kept["ndcg"], "o", color=ACCENT, markersize=6)
+        below.set_title(f"validation ndcg@10, masked: {kept['ndcg']:.4f} at epoch {kept['epoch']}", **TITLE)
+    below.set_xlabel("epoch")
+    for axes in (above, below):
+        axes.set_xlim(log[0]["epoch"] - 0.5, log[-1]["epoch"] + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.grid(axis="y", color=RULE, linewidth=0.6)
+    above.set_xticklabels([])
+    return figure
+
+
+def metrics(systems: Sequence[SystemRow]) -> Figure:
+    """Hit@10 and ndcg@10 of every system with 95% intervals: filled masked, hollow raw."""
+    figure, panels = _figure(0.95 + 0.42 * len(systems), 1, 2)
+    rows = range(len(systems))
+    for axes, metric in zip(panels, ("hit@10", "ndcg@10"), strict=True):
+        for block, shift, fill in (("masked", -0.12, ACCENT), ("raw", 0.16, PAPER)):
+            for row, system in zip(rows, systems, strict=True):
+                values, height = system.blocks[block], row + shift
+                axes.plot(values["ci"][metric], [height, height], color=ACCENT, linewidth=1.4, solid_capstyle="round")
+                axes.plot(values[metric], height, "o", color=ACCENT, markerfacecolor=fill, markersize=5.5)
+        axes.set_title(metric, **TITLE)
+        axes.set_yticks(list(rows), [system.label for system in systems])
+        axes.set(ylim=(len(systems) - 0.5, -0.5))
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.grid(axis="x", color=RULE, linewidth=0.6)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+    panels[1].set_yticklabels([])
+    return figure
+
+
+def _figure(height: float, rows: int, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor=PAPER)
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels:
+        axes.set_facecolor("none")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(RULE)
+        axes.tick_params(colors=MUTED, length=2)
+        axes.xaxis.label.set_color(MUTED)
+        axes.yaxis.label.set_color(MUTED)
+    return figure, panels
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Write ``figure`` at twice the size of a screen, atomically."""
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=200)
+
+
+def inline_svg(figure: Figure, label: str, tips: dict[str, str] | None = None) -> str:
+    """``figure`` as SVG for a page: its colours are the page's variables, its font the page's.
+
+    Args:
+        label: what it shows, for those who cannot see it.
+        tips: texts shown on hovering, by group id; ids are ``cluster-<number>``.
+    """
+    file = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": label}):  # ids of two figures on a page differ
+        figure.savefig(file, format="svg", transparent=True)
+    head, _, body = file.getvalue().partition("<svg")[2].partition(">")
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL)
+    for colour, variable in VARIABLES.items():
+        body = body.replace(colour, f"var({variable})")
+    for name, tip in (tips or {}).items():
+        body = _with_tip(body, name, tip)
+    box = re.search(r'viewBox="[^"]+"', head)
+    body = re.sub(r'<g id="[^"]*">', "<g>", body)
+    return f'<svg {box and box.group()} role="img" aria-label="{escape(label)}">{body}'
+
+
+def _with_tip(body: str, name: str, tip: str) -> str:
+    start = f'<g id="{name}">'
+    before, found, after = body.partition(start)
+    if not found:
+        return body
+    angle = hue(int(name.rpartition("-")[2]))
+    coloured = re.sub(r"fill: #[0-9a-f]{6}", "fill: oklch(var(--light) 0.12 var(--hue))", after, count=1)
+    return f'{before}<g style="--hue: {angle}"><title>{escape(tip)}</title>{coloured}'

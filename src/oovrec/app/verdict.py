@@ -1,0 +1,76 @@
+"""What the figures say, in sentences: who is ahead on masked ndcg@10, and whether that could be chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oovrec.app.report_data import ReportData, SystemRow
+
+ALPHA = 0.05  # a difference with a larger p is called chance
+
+
+def headline(data: ReportData) -> str:
+    """The main system's masked hit@10 and ndcg@10, as a sentence."""
+    main, block = data.systems[0], data.systems[0].blocks["masked"]
+    low, high = block["ci"]["hit@10"]
+    return (
+        f"Asked for ten of {data.dataset.items:,} items, {main.label} names the one that was held out for "
+        f"{block['hit@10']:.1%} of {block['users']:,} users (95% interval {low:.1%} to {high:.1%}); "
+        f"its ndcg@10 is {block['ndcg@10']:.4f}."
+    )
+
+
+def best(systems: list[SystemRow], metric: str = "ndcg@10", block: str = "masked") -> SystemRow:
+    """The system with the highest figure; the earlier one where two are equal."""
+    return max(systems, key=lambda system: system.blocks[block][metric])
+
+
+def verdict(data: ReportData) -> str:
+    """Whether the main system is ahead of the others, whoever wins; '' when there are no others."""
+    main, *others = data.systems
+    if not others:
+        return ""
+    rival = best(others)
+    score = rival.blocks["masked"]["ndcg@10"]
+    if main is best(data.systems):
+        opening = f"It is ahead of {_and(others)}" if len(others) > 1 else f"It is ahead of {rival.label}"
+        nearest = f"; the nearest, {rival.label}, has {score:.4f}" if len(others) > 1 else f", which has {score:.4f}"
+    else:
+        opening, nearest = f"{rival.label} is ahead of it", f", with {score:.4f}"
+    sure = "" if significant(rival) else ", a difference that may be chance"
+    return f"{opening}{nearest}{sure}."
+
+
+def significant(system: SystemRow) -> bool:
+    """Whether the main system's masked ndcg@10 differs from this system's by more than chance."""
+    return system.lead is not None and system.lead["masked"]["ndcg@10"]["p"] < ALPHA
+
+
+def comparison(data: ReportData, system: SystemRow, metric: str = "ndcg@10") -> str:
+    """The paired comparison of the main system with another, as a sentence."""
+    if system.lead is None:
+        raise ValueError(f"{system.label} was not compared")
+    found = system.lead["masked"][metric]
+    low, high = found["interval"]
+    return (
+        f"{data.systems[0].label} minus {system.label}, masked {metric}: {_signed(found['mean'])} "
+        f"(95% interval {_signed(low)} to {_signed(high)}, {_p(found)})."
+    )
+
+
+def leaky(data: ReportData) -> bool:
+    """Whether any system's tokens saw held-out interactions."""
+    return any(system.tokens_from == "all" for system in data.systems)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def _p(found: dict[str, Any]) -> str:
+    return "p ≤ 0.001" if found["p"] <= 0.001 else f"p = {found['p']:.3f}"
+
+
+def _and(systems: list[SystemRow]) -> str:
+    names = [system.label for system in systems]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
