@@ -1,0 +1,77 @@
+"""Spherical k-means against brute force, scikit-learn, and itself on other threads."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from oovrec.tokens.clusters import CHUNK, spherical_kmeans
+
+
+def blobs(counts: list[int], spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of random lengths around orthogonal directions, and the direction of each."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    directions = np.linalg.qr(rng.normal(size=(16, 16)))[0][: len(counts)]
+    vectors = directions[labels] + rng.normal(scale=spread, size=(len(labels), 16))
+    return vectors * rng.uniform(0.1, 10, size=(len(labels), 1)), labels
+
+
+def objective(vectors: np.ndarray, labels: np.ndarray, clusters: int) -> float:
+    """Sum of cosines to the best centroids: of the norms of the clusters' sums of unit vectors."""
+    points = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return float(sum(np.linalg.norm(points[labels == cluster].sum(axis=0)) for cluster in range(clusters)))
+
+
+def test_reaches_the_best_of_all_divisions() -> None:
+    vectors, _ = blobs([3, 2, 4], spread=0.15, seed=0)
+    best = max(objective(vectors, np.array(labels), 3) for labels in itertools.product(range(3), repeat=9))
+    labels, _ = spherical_kmeans(vectors, 3, seed=0)
+    assert objective(vectors, labels, 3) == pytest.approx(best, rel=1e-6)
+
+
+def test_agrees_with_scikit_learn_on_planted_clusters() -> None:
+    cluster = pytest.importorskip("sklearn.cluster", reason="scikit-learn is not installed")
+    metrics = pytest.importorskip("sklearn.metrics")
+    vectors, planted = blobs([200, 50, 100, 400, 80], spread=0.1, seed=1)
+    points = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    theirs = cluster.KMeans(5, n_init=10, random_state=0).fit_predict(points)
+    labels, _ = spherical_kmeans(vectors, 5, seed=0)
+    assert metrics.adjusted_rand_score(labels, theirs) == 1
+    assert metrics.adjusted_rand_score(labels, planted) == 1
+
+
+def test_centroids_are_the_directions_of_their_members() -> None:
+    vectors = np.random.default_rng(2).normal(size=(500, 16)).astype(np.float32)
+    labels, centroids = spherical_kmeans(vectors, 20, seed=0)
+    points = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    sums = np.stack([points[labels == cluster].sum(axis=0) for cluster in range(20)])
+    np.testing.assert_allclose(centroids, sums / np.linalg.norm(sums, axis=1, keepdims=True), atol=1e-5)
+    assert centroids.dtype == np.float32
+
+
+def test_depends_on_the_seed_and_not_on_threads() -> None:
+    vectors = np.random.default_rng(3).normal(size=(3 * CHUNK, 8))
+    one, two, other = (spherical_kmeans(vectors, 30, seed=s, threads=t) for s, t in ((0, 1), (0, 2), (1, 2)))
+    assert (one[0] == two[0]).all()
+    assert (one[1] == two[1]).all()
+    assert (one[0] != other[0]).any()
+
+
+@pytest.mark.parametrize("vectors", [np.ones((10, 4)), np.repeat(np.eye(4), 3, axis=0), np.eye(6)])
+def test_no_cluster_is_empty(vectors: np.ndarray) -> None:
+    labels, centroids = spherical_kmeans(vectors, 6, seed=0)
+    assert sorted(set(labels.tolist())) == list(range(6))
+    np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, rtol=1e-6)
+
+
+def test_opposite_points_in_one_cluster_leave_a_unit_centroid() -> None:
+    _, centroids = spherical_kmeans(np.array([[1.0, 0], [-1.0, 0]]), 1, seed=0)
+    np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1)
+
+
+def test_a_zero_vector_is_refused() -> None:
+    with pytest.raises(ValueError, match="zero vector"):
+        spherical_kmeans(np.zeros((3, 4)), 2, seed=0)

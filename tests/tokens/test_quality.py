@@ -1,0 +1,136 @@
+"""Scores against hand-worked examples, brute force, scipy and the tokens that the authors published."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.tokens.build import build_tokens
+from oovrec.tokens.geometry import diversity, memorisation, ratings_matrix
+from oovrec.tokens.quality import cluster_lift, embeddings_of, repeated_clusters, score
+from oovrec.tokens.table import Tokens, TokenTable, read_table
+
+
+def test_lift_of_a_hand_worked_example() -> None:
+    # training part: user 0 takes item 0 three times, user 1 item 1 once; each user and item its own cluster
+    dataset = Dataset("hand", ["a", "b"], ["x", "y"], Histories.of([[0, 0, 0, 1, 0], [1, 0, 1]], [0, 1]))
+    lift = cluster_lift(np.array([0, 1]), np.array([0, 1]), dataset)
+    # counts with a half added: [[3.5, .5], [.5, 1.5]], sum 6, margins 4, 2 and 4, 2
+    own, other, second = math.log(3.5 * 6 / 16), math.log(0.5 * 6 / 8), math.log(1.5 * 6 / 4)
+    assert lift["train"] == pytest.approx((3 * own + second) / 4)
+    assert lift["validation"] == pytest.approx((other + other) / 2)
+    assert lift["test"] == pytest.approx((own + second) / 2)
+
+
+def test_chance_of_a_repeated_cluster_is_the_mean_over_all_shuffles() -> None:
+    clusters = np.array([0, 0, 1, 1, 2])
+    histories = Histories.of([[0, 2], [4], [1, 0], [3, 4]])
+    targets = np.array([1, 4, 2, 2])
+    found, chance = repeated_clusters(clusters, histories, targets)
+
+    def share(dealt: tuple[int, ...]) -> float:
+        return float(np.mean([clusters[t] in clusters[items] for items, t in zip(histories, dealt, strict=True)]))
+
+    assert found == share(tuple(targets)) == 0.75
+    assert chance == pytest.approx(np.mean([share(dealt) for dealt in itertools.permutations(targets)]))
+
+
+def test_diversity_is_the_symmetric_divergence() -> None:
+    vectors = np.array([[0.3, -1.0, 2.0], [1.5, 0.0, -0.5]])
+    p, q = (np.exp(row) / np.exp(row).sum() for row in vectors)
+    assert diversity(vectors, seed=0) == pytest.approx((stats.entropy(p, q) + stats.entropy(q, p)) / 2)
+    assert diversity(np.ones((5, 3)), seed=0) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("rated", [True, False])
+def test_memorisation_against_loops_over_pairs(rated: bool) -> None:
+    rng = np.random.default_rng(0)
+    full = Histories.of([rng.choice(7, 6, replace=False) for _ in range(9)], range(9))
+    ratings = rng.integers(1, 6, len(full.items)).astype(float) if rated else None
+    dataset = Dataset("loops", list("abcdefghi"), list("stuvwxy"), full, ratings=ratings)
+    vectors = rng.normal(size=(7, 3))
+
+    deviations = np.zeros((9, 7))
+    for user in range(9):
+        kept = slice(6 * user, 6 * user + 4)  # the training part
+        values = ratings[kept] - ratings[kept].mean() if ratings is not None else np.ones(4)
+        deviations[user, full.items[kept]] = values
+    true, embedded = [], []
+    for one, two in itertools.combinations(range(7), 2):
+        a, b = deviations[:, one], deviations[:, two]
+        norm = np.linalg.norm(a) * np.linalg.norm(b)
+        true.append(a @ b / norm if norm else 0.0)
+        a, b = vectors[one], vectors[two]
+        embedded.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    scaled = (np.array(true) - min(true)) / (max(true) - min(true))
+    expected = 1 - np.mean((scaled - np.array(embedded)) ** 2)
+    assert memorisation(vectors, ratings_matrix(dataset).T, seed=0) == pytest.approx(expected)
+
+
+def test_an_ids_vector_is_the_mean_of_its_tokens() -> None:
+    table = TokenTable.of(
+        ["a", "b"], [("<A>", "<1>"), ("<B>", "<1>")], {"<A>": np.array([2.0, 0]), "<B>": np.array([0, 4.0])}
+    )
+    assert embeddings_of(table).tolist() == [[1, 0], [0, 2]]
+
+
+def test_meta_knows_the_planted_communities_and_random_does_not(planted: Dataset) -> None:
+    meta, random = (score(build_tokens(planted, m, options={"clusters": 4}), planted) for m in ("meta", "random"))
+    assert meta.lift is not None
+    assert random.lift is not None
+    assert meta.lift["validation"] > 0.5 > 0.1 > abs(random.lift["validation"])
+    assert meta.repeats["test"] > meta.repeats_by_chance["test"] + 0.1
+    assert random.repeats["test"] == pytest.approx(random.repeats_by_chance["test"], abs=0.1)
+    assert meta.memorisation is not None
+    assert 0 < meta.memorisation["items"] <= 1
+    assert random.memorisation is random.diversity is None
+    json.dumps(meta.to_json(), allow_nan=False)
+
+
+def test_lift_shows_that_tokens_have_seen_held_out_items() -> None:
+    # nothing to know: items at random, so held-out lift can only come from having seen them
+    rng = np.random.default_rng(0)
+    full = Histories.of([rng.choice(100, 6, replace=False) for _ in range(200)], range(200))
+    dataset = Dataset("noise", [f"u{u}" for u in range(200)], [f"i{i}" for i in range(100)], full)
+    train, everything = (score(build_tokens(dataset, built_from=source), dataset) for source in ("train", "all"))
+    assert train.lift is not None
+    assert everything.lift is not None
+    assert train.lift["train"] > 0.1
+    assert train.lift["test"] < 0.05
+    assert everything.lift["test"] > 0.1
+
+
+def test_tokens_without_users_and_data_without_held_out_items_are_scored(planted: Dataset) -> None:
+    tokens = dataclasses.replace(build_tokens(planted, "random"), users=None)
+    assert score(tokens, planted).lift is None
+    pairs = dataclasses.replace(
+        planted, full=Histories.of([items[:2] for items in planted.full], range(len(planted.users)))
+    )
+    bare = score(build_tokens(planted, "random"), pairs)
+    assert bare.lift is not None
+    assert set(bare.lift) == {"train"}
+    assert bare.repeats == {}
+
+
+def test_published_tokens_have_seen_what_is_held_out(shared: Path) -> None:
+    load_dataset = pytest.importorskip("oovrec.data.load").load_dataset
+    folder = shared / "reference" / "published_tokens_beauty"
+    published = Tokens(
+        read_table(folder / "item_tokens.txt"), read_table(folder / "user_tokens.txt"), "published", "all", 0
+    )
+    quality = score(published, load_dataset(shared / "data" / "beauty"))
+    assert quality.lift is not None
+    # measured independently of this code when the project was planned
+    assert [quality.lift[split] for split in ("train", "validation", "test")] == pytest.approx(
+        [1.24, 1.15, 1.03], abs=0.02
+    )
+    assert [quality.repeats[split] for split in ("validation", "test")] == pytest.approx([0.40, 0.41], abs=0.01)

@@ -1,0 +1,145 @@
+"""Schemes through ``build_tokens``: names, determinism, blindness to held-out items, fallbacks, errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
+from oovrec.tokens.build import build_tokens, methods
+from oovrec.tokens.naming import two_level_names
+from oovrec.tokens.table import Tokens
+
+FAST = {"epochs": 1, "walks": 2}
+
+
+def with_histories(dataset: Dataset, sequences: list[np.ndarray]) -> Dataset:
+    return dataclasses.replace(dataset, full=Histories.of(sequences, range(len(sequences))))
+
+
+def same(one: Tokens, two: Tokens) -> bool:
+    tables = [(one.items, two.items), (one.users, two.users)]
+    return all(
+        a is not None
+        and b is not None
+        and a.vocabulary == b.vocabulary
+        and np.array_equal(a.codes, b.codes)
+        and (a.centroids is None or np.array_equal(a.centroids, b.centroids))
+        for a, b in tables
+    )
+
+
+@pytest.mark.parametrize("method", methods())
+def test_tokens_are_unique_separate_and_determined_by_the_seed(planted: Dataset, method: str) -> None:
+    options = FAST if method == "meta" else {}
+    one, again, other = (build_tokens(planted, method, seed=seed, options=options) for seed in (0, 0, 1))
+    assert same(one, again)
+    assert not same(one, other)
+    assert one.users is not None
+    assert one.items.ids == planted.items
+    assert one.users.ids == planted.users
+    for table, kind in ((one.items, "I"), (one.users, "U")):
+        names = [table.text(index) for index in range(len(table))]
+        assert len(set(names)) == len(names)
+        assert all(re.fullmatch(rf"<C{kind}\d+><{kind}1\d\d\d>", name) for name in names)
+    assert not set(one.items.vocabulary) & set(one.users.vocabulary)
+
+
+def test_default_clusters_are_the_square_root(planted: Dataset) -> None:
+    for method in ("meta", "random"):
+        tokens = build_tokens(planted, method, options=FAST if method == "meta" else None)
+        assert tokens.users is not None
+        assert len(tokens.items.levels[0]) == 9  # of 80 items
+        assert len(tokens.users.levels[0]) == 11  # of 120 users
+
+
+def test_train_tokens_cannot_see_held_out_items(planted: Dataset) -> None:
+    rng = np.random.default_rng(5)
+    held_out = rng.permutation(np.concatenate([items[-2:] for items in planted.full])).reshape(-1, 2)
+    changed = with_histories(
+        planted, [np.append(items[:-2], new) for items, new in zip(planted.full, held_out, strict=True)]
+    )
+    assert same(build_tokens(planted, options=FAST), build_tokens(changed, options=FAST))
+    assert not same(
+        build_tokens(planted, built_from="all", options=FAST), build_tokens(changed, built_from="all", options=FAST)
+    )
+
+
+def test_entities_outside_the_training_part_share_the_last_cluster(planted: Dataset) -> None:
+    sequences = list(planted.full)
+    sequences[0] = np.append(sequences[0][:-1], 80)  # new items, held out only
+    sequences[1] = np.append(sequences[1][:-1], 81)
+    extended = dataclasses.replace(with_histories(planted, sequences), items=[*planted.items, "new", "newer"])
+    tokens = build_tokens(extended, options=FAST)
+    assert tokens.details["without_interactions"] == {"items": 2, "users": 0}
+    last = f"<CI{len(tokens.items.levels[0]) - 1}>"
+    assert {tokens.items.text(80), tokens.items.text(81)} == {f"{last}<I1001>", f"{last}<I1002>"}
+    assert tokens.items.centroids is not None
+    assert not tokens.items.centroids[tokens.items.vocabulary.index(last)].any()
+    others = [code for code in tokens.items.levels[0] if tokens.items.vocabulary[code] != last]
+    np.testing.assert_allclose(np.linalg.norm(tokens.items.centroids[others], axis=1), 1, rtol=1e-5)
+
+
+def test_clusters_find_the_planted_communities(planted: Dataset, communities: np.ndarray) -> None:
+    tokens = build_tokens(planted, options={"clusters": 4})
+    labels, own = tokens.items.codes[:, 0], communities[len(planted.users) :]
+    agreeing = sum(np.bincount(own[labels == cluster]).max() for cluster in np.unique(labels))
+    assert agreeing / len(own) > 0.9
+
+
+def test_numbers_follow_popularity_and_ties_no_order() -> None:
+    labels, popularity = np.array([1, 0, 1, 0, 1]), np.array([5, 2, 9, 7, 1])
+    names = two_level_names("I", labels, popularity, np.random.default_rng(0))
+    expected = ["<CI1><I1002>", "<CI0><I1002>", "<CI1><I1001>", "<CI0><I1001>", "<CI1><I1003>"]
+    assert ["".join(name) for name in names] == expected
+    tied = two_level_names("U", np.zeros(1000, int), np.ones(1000), np.random.default_rng(0))
+    numbers = np.array([int(name[1][2:-1]) for name in tied])
+    assert sorted(numbers) == list(range(1001, 2001))
+    assert abs(np.corrcoef(numbers, np.arange(1000))[0, 1]) < 0.1
+
+
+def test_random_clusters_are_balanced(planted: Dataset) -> None:
+    tokens = build_tokens(planted, "random", options={"clusters": 7})
+    sizes = np.unique(tokens.items.codes[:, 0], return_counts=True)[1]
+    assert len(sizes) == 7
+    assert sizes.max() - sizes.min() <= 1
+    assert tokens.items.centroids is None
+
+
+def test_how_they_were_built_is_recorded(planted: Dataset) -> None:
+    tokens = build_tokens(planted, "meta", "all", 3, FAST)
+    assert (tokens.method, tokens.built_from, tokens.seed, tokens.config["walks"]) == ("meta", "all", 3, 2)
+    assert tokens.details["interactions"] == len(planted.full.items)
+    assert build_tokens(planted, "random").details["interactions"] == len(planted.full.items) - 2 * len(planted.users)
+    assert tokens.details["dataset"]["fingerprint"] == planted.fingerprint
+    assert set(tokens.details["versions"]) == {"oovrec", "numpy", "numba", "python"}
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("mta", {}, r"unknown method 'mta'; did you mean 'meta'\."),
+        ("meta", {"walk": 3}, r"tokens\.meta: unknown key 'walk'; did you mean 'walks'\."),
+        ("meta", {"walks": 0}, r"tokens\.meta\.walks: .*not 0; change the value\."),
+        (
+            "meta",
+            {"clusters": 81, **FAST},
+            r"tokens\.meta\.clusters: 81 is more than the 80 items with interactions; lower it\.",
+        ),
+        ("random", {"clusters": 0}, r"tokens\.random\.clusters: .*not 0"),
+    ],
+)
+def test_errors_say_what_to_do(planted: Dataset, method: str, options: dict[str, int], message: str) -> None:
+    with pytest.raises(OovrecError, match=message):
+        build_tokens(planted, method, options=options)
+
+
+def test_a_log_without_training_interactions_is_refused() -> None:
+    empty = Dataset("empty", ["u"], ["i"], Histories.of([[]], [0]))
+    with pytest.raises(OovrecError, match="no interactions"):
+        build_tokens(empty)

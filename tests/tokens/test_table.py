@@ -1,0 +1,120 @@
+"""Token files: kept whole, read as published, and refused with the line when broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oovrec.data.dataset import Dataset
+from oovrec.errors import OovrecError
+from oovrec.tokens.build import build_tokens
+from oovrec.tokens.table import Tokens, TokenTable, read_table
+
+
+@pytest.fixture
+def folder(planted: Dataset, tmp_path: Path) -> Path:
+    build_tokens(planted, options={"epochs": 1, "walks": 1}).save(tmp_path)
+    return tmp_path
+
+
+def test_a_saved_folder_loads_unchanged(planted: Dataset, tmp_path: Path) -> None:
+    for method, options in (("meta", {"epochs": 1, "walks": 1}), ("random", {})):
+        tokens = build_tokens(planted, method, seed=7, options=options)
+        tokens.save(tmp_path / method)
+        loaded = Tokens.load(tmp_path / method)
+        assert loaded.summary() == tokens.summary()
+        assert loaded.users is not None
+        assert tokens.users is not None
+        for ours, theirs in ((tokens.items, loaded.items), (tokens.users, loaded.users)):
+            assert theirs.ids == ours.ids
+            assert np.array_equal(theirs.codes, ours.codes)
+            assert theirs.vocabulary == ours.vocabulary
+            assert (theirs.centroids is None) == (ours.centroids is None)
+            assert ours.centroids is None or np.array_equal(theirs.centroids, ours.centroids)
+
+
+def test_published_tokens_are_read(shared: Path) -> None:
+    table = read_table(shared / "reference" / "published_tokens_beauty" / "item_tokens.txt")
+    assert (len(table), table.depth) == (12_101, 2)
+    assert table.text(table.ids.index("B007ZBUQ1A")) == "<CT79><1220>"
+    assert table.centroids is None
+
+
+def test_levels_stand_in_order_and_sorted_by_number() -> None:
+    table = TokenTable.of(["a", "b", "c"], [("<C10>", "<I1>"), ("<C2>", "<I10>"), ("<C2>", "<I9>")])
+    assert table.vocabulary == ["<C2>", "<C10>", "<I1>", "<I9>", "<I10>"]
+    assert [level.tolist() for level in table.levels] == [[0, 1], [2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\t<C1>\t<I1>\nb\n", r"line 2: is not an id followed by <tokens>; write id"),
+        ("a\t<C1>\t<I1>\nb\t<C1> I2\n", r"line 2: is not an id followed by <tokens>"),
+        ("a\t<C1>\t<I1>\nb\t<C2>\n", r"line 2: has 1 tokens, the lines above have 2"),
+        ("a <C1><I1>\n\nb <C1><I1>\n", r"line 3: repeats the token tuple of line 1; keep one"),
+        ("a\t<C1>\t<I1>\na\t<C1>\t<I2>\n", r"line 2: repeats the id of line 1; keep one"),
+        ("\n", r"is empty"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "items.tsv").write_text(text)
+    with pytest.raises(OovrecError, match=message):
+        read_table(tmp_path / "items.tsv")
+
+
+def test_ids_without_tokens_are_named() -> None:
+    table = TokenTable.of(["a", "b"], [("<A>",), ("<B>",)])
+    assert table.reindexed(["b", "a"]).codes.tolist() == [[1], [0]]
+    with pytest.raises(OovrecError, match="2 ids have no tokens, 'c' first; build tokens from this dataset"):
+        table.reindexed(["a", "c", "d"])
+
+
+def test_repeated_tuples_cannot_be_made() -> None:
+    with pytest.raises(OovrecError, match="<A><B> names both 'x' and 'z'"):
+        TokenTable.of(["x", "y", "z"], [("<A>", "<B>"), ("<A>", "<C>"), ("<A>", "<B>")])
+
+
+def drop_line(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+
+def edit(path: Path, key: str) -> None:
+    about = json.loads(path.read_text())
+    del about[key]
+    path.write_text(json.dumps(about))
+
+
+def rename_token(path: Path) -> None:
+    about = json.loads(path.read_text())
+    about["vocabulary"]["item"][0] = "<other>"
+    path.write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (
+            lambda folder: drop_line(folder / "item_tokens.tsv"),
+            r"item_tokens\.tsv: has 79 lines where tokens\.json counts 80",
+        ),
+        (lambda folder: edit(folder / "tokens.json", "seed"), r"tokens\.json: lacks 'seed'; build the tokens again"),
+        (lambda folder: edit(folder / "tokens.json", "vocabulary"), r"tokens\.json: lacks 'vocabulary'"),
+        (lambda folder: rename_token(folder / "tokens.json"), r"has the token <CI0>, which tokens\.json does not list"),
+        (lambda folder: (folder / "tokens.json").write_text("[1, 2]"), r"tokens\.json: lacks .*build the tokens again"),
+        (lambda folder: (folder / "tokens.json").write_text('{"method": '), r"tokens\.json, line 1: is not valid JSON"),
+        (lambda folder: (folder / "tokens.json").unlink(), r"tokens\.json: no such file; give a folder made by"),
+        (lambda folder: (folder / "user_tokens.tsv").unlink(), r"user_tokens\.tsv: no such file"),
+        (
+            lambda folder: (folder / "centroids.safetensors").write_bytes(b"x" * 99),
+            r"centroids\.safetensors: is not a whole",
+        ),
+    ],
+)
+def test_a_harmed_folder_is_refused(folder: Path, harm: object, message: str) -> None:
+    harm(folder)  # type: ignore[operator]
+    with pytest.raises(OovrecError, match=message):
+        Tokens.load(folder)
