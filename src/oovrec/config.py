@@ -29,4 +29,6 @@ def checked(config: type[C], options: Mapping[str, Any], *, where: str) -> C:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join([where, *map(str, first["loc"])])
+        if first["type"] == "missing":
+            raise OovrecError("is missing", where=key, remedy="add it") from error
         raise OovrecError(f"{first['msg'].lower()}, not {first['input']!r}", where=key, remedy="change the value") from error

@@ -100,7 +100,7 @@ def read_yaml(path: Path, *, remedy: str = "mend the file") -> Any:
         OovrecError: missing, or not YAML (the line is named).
     """
     try:
-        return yaml.safe_load(read_text(path))
+        return yaml.safe_load(read_text(path, remedy=remedy))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else path

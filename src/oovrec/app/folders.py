@@ -39,7 +39,7 @@ def check_free(folder: Path) -> None:
             "already holds a run", where=folder, remedy="give --resume to go on with it, or another --out"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OovrecError("is there already and is no run", where=folder, remedy="choose another --out")
+        raise OovrecError("is there already and is not empty", where=folder, remedy="choose another --out")
 
 
 def check_same(run: Run, wanted: Run) -> None:

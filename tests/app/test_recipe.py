@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from oovrec.app.cli import app
+from oovrec.app.recipe import parse_recipe, read_recipe, shipped
+from oovrec.errors import OovrecError
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_recipe_survives_being_written_down_and_read(name: str) -> None:
+    recipe = read_recipe(name)
+    assert parse_recipe(yaml.safe_load(yaml.safe_dump(recipe.to_dict())), name) == recipe
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_the_header_of_a_shipped_recipe_gives_commands_that_exist(name: str) -> None:
+    commands = re.findall(r"^#   oovrec (.+)$", shipped()[name].read_text(), re.MULTILINE)
+    assert any(command.split()[:2] == ["train", name] for command in commands)
+    for command in commands:
+        first, *words = command.split()
+        typer.main.get_command(app).commands[first].make_context(first, words)
+
+
+def test_the_main_job_is_metaid_beside_sasrec_and_popularity() -> None:
+    recipe = read_recipe("metaid-llama")
+    assert (recipe.system, recipe.tokens.method, recipe.tokens.built_from) == ("llama", "meta", "train")
+    assert recipe.references == ("sasrec", "popularity")
+
+
+def test_overrides_are_typed_and_the_last_one_wins() -> None:
+    changes = ["training.learning_rate=5e-4", "model.backbone=null", "tokens.clusters=7", "seed=1", "seed=2"]
+    recipe = read_recipe("metaid-llama", changes)
+    assert recipe.training.learning_rate == 5e-4
+    assert recipe.model["backbone"] is None
+    assert recipe.tokens.options == {"clusters": 7}
+    assert recipe.seed == 2
+
+
+def test_the_hash_tells_trainings_apart_and_nothing_else() -> None:
+    plain = read_recipe("metaid-llama")
+    assert plain.hash == read_recipe("metaid-llama", ["references=[]"]).hash
+    changed = ["seed=1", "training.epochs=3", "model.alpha=0", "tokens.from=all", "tokens.clusters=3"]
+    assert len({plain.hash, *(read_recipe("metaid-llama", [change]).hash for change in changed)}) == 1 + len(changed)
+
+
+def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("system: sasrec\nmodel: {width: 16}\n")
+    assert read_recipe(path).model["width"] == 16
+    assert read_recipe(path).model["layers"] == read_recipe("sasrec").model["layers"]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("trainin.epochs=3", "metaid-llama: unknown key 'trainin'; did you mean 'training'."),
+        ("training.epochz=3", "metaid-llama, training: unknown key 'epochz'; did you mean 'epochs'."),
+        ("model.shap=x", "metaid-llama, model: unknown key 'shap'; did you mean 'shape'."),
+        ("training.epochs=many", "metaid-llama, training.epochs: input should be a valid integer"),
+        ("training.epochs=0", "metaid-llama, training.epochs: input should be greater than or equal to 1, not 0"),
+        ("training=3", "metaid-llama: 'training' has no keys; set one of its keys: training.key=value."),
+        ("training", "--set training: is not key=value; write --set section.key=value."),
+        (".epochs=3", "--set .epochs=3: is not key=value"),
+        ("seed.x=3", "metaid-llama.seed: input should be a valid integer"),
+        ("system.x=3", "--set system.x=3: 'system' has no keys of its own; check the key."),
+        ("training.epochs=[", "--set training.epochs=[: has no YAML value; put the value in quotes."),
+        ("system=saserc", "unknown system 'saserc'; did you mean 'sasrec'."),
+        ("tokens.from=tset", "metaid-llama, tokens: unknown source of tokens 'tset'; choose one of: all, train."),
+        ("tokens=null", "metaid-llama: 'llama' needs tokens; add 'tokens: {method: meta, from: train}'."),
+        ("references=[sasre]", "metaid-llama, references: unknown recipe 'sasre'; did you mean 'sasrec'."),
+    ],
+)
+def test_a_bad_override_names_its_place_and_remedy(change: str, sentence: str) -> None:
+    with pytest.raises(OovrecError) as caught:
+        read_recipe("metaid-llama", [change])
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("sasre", None, "unknown recipe 'sasre'; did you mean 'sasrec'."),
+        ("mine.yaml", None, "mine.yaml: no such file; give a recipe as YAML."),
+        ("mine.yaml", "", "mine.yaml: is empty; give a recipe as YAML."),
+        ("mine.yaml", "- a\n", "mine.yaml: is not a list of 'key: value'; give a recipe as YAML."),
+        ("mine.yaml", "system: t5\nmodel: [\n", "mine.yaml, line 3: is not valid YAML"),
+        ("mine.yaml", "model: {}\n", "mine.yaml.system: is missing; add it."),
+        (
+            "mine.yaml",
+            "system: sasrec\ntokens: {method: meta}\n",
+            "mine.yaml: 'sasrec' reads no tokens; leave 'tokens' out.",
+        ),
+    ],
+)
+def test_a_bad_recipe_names_its_place_and_remedy(
+    name: str, text: str | None, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path(name).write_text(text)
+    with pytest.raises(OovrecError) as caught:
+        read_recipe(name)
+    assert str(caught.value).startswith(sentence)
