@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import io
+import math
 import re
 from collections.abc import Sequence
 from html import escape
@@ -11,19 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from oovrec.app.report_data import Cluster, SystemRow
 from oovrec.files import atomic
 
 INK, MUTED, RULE, ACCENT, PAPER = "#1d1f22", "#6a6e75", "#dcdcd7", "#0e6e6e", "#fffffe"
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", PAPER: "--paper"}
-TITLE: Any = {"loc": "left", "fontsize": 9, "color": INK}
-WIDTH = 5.6  # inches
-STYLE: Any = {"font.size": 9, "svg.fonttype": "none"}
+TITLE: Any = {"loc": "left", "fontsize": 8.5, "color": INK}
+WIDTH = 4.6  # inches
+STYLE: Any = {"font.size": 8.5, "svg.fonttype": "none"}
 LABELS = 12  # clusters that the map names, at most
 LABEL_LENGTH = 26
 GOLDEN_ANGLE = 137.508  # degrees; neighbouring numbers get colours far apart
@@ -39,47 +42,54 @@ def token_map(clusters: Sequence[Cluster]) -> Figure:
     placed = [cluster for cluster in clusters if cluster.position is not None]
     largest = max(cluster.size for cluster in placed)
     figure, (axes,) = _figure(3.9, 1)
+    areas = {cluster.number: 14 + 266 * cluster.size / largest for cluster in placed}  # square points
     for cluster in placed:
         x, y = cluster.position or (0.0, 0.0)
         colour = colorsys.hls_to_rgb(hue(cluster.number) / 360, 0.42, 0.5)
-        dot = axes.scatter(x, y, s=20 + 380 * cluster.size / largest, color=colour, alpha=0.6, linewidths=0)
+        dot = axes.scatter(x, y, s=areas[cluster.number], color=colour, alpha=0.6, linewidths=0)
         dot.set_gid(f"cluster-{cluster.number}")
-    axes.margins(0.14)
+    axes.margins(0.1, 0.06)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    _label(figure, axes, placed)
+    _label(figure, axes, placed, {number: (area / math.pi) ** 0.5 for number, area in areas.items()})
     return figure
 
 
-def _label(figure: Figure, axes: Axes, clusters: Sequence[Cluster]) -> None:
-    """Name the largest clusters first; a name that would cover another or leave the frame is left out."""
-    taken: list[Any] = []
+def _label(figure: Figure, axes: Axes, clusters: Sequence[Cluster], radii: dict[int, float]) -> None:
+    """Name the largest clusters first; a name that would cover another, a dot or the frame is left out."""
     figure.draw_without_rendering()  # lays the axes out, so that extents are final
-    frame = axes.get_window_extent()
+    frame, pixels = axes.get_window_extent(), figure.dpi / 72
+    centres = {cluster.number: axes.transData.transform(cluster.position or (0.0, 0.0)) for cluster in clusters}
+    dots = {number: _square(centre, radii[number] * pixels) for number, centre in centres.items()}
+    named: list[Bbox] = []
     for cluster in clusters:
-        text = cluster.titles[0] if cluster.titles else cluster.token
-        text = text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1].rstrip() + "…"
-        for shift, side in ((7, "left"), (-7, "right")):
-            label = _annotation(axes, text, cluster, shift, side)
+        others = [*named, *(dot for number, dot in dots.items() if number != cluster.number)]
+        for direction in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            label = _name(axes, cluster, direction, radii[cluster.number] + 2)
             box = label.get_window_extent()
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1
-            if inside and not any(box.overlaps(other) for other in taken):
-                taken.append(box.padded(2))
+            if frame.contains(*box.min) and frame.contains(*box.max) and not box.count_overlaps(others):
+                named.append(box.padded(2))
                 break
             label.remove()
-        if len(taken) == LABELS:
+        if len(named) == LABELS:
             return
 
 
-def _annotation(axes: Axes, text: str, cluster: Cluster, shift: int, side: str) -> Annotation:
+def _square(centre: np.ndarray, radius: float) -> Bbox:
+    return Bbox([centre - radius, centre + radius])
+
+
+def _name(axes: Axes, cluster: Cluster, direction: tuple[int, int], distance: float) -> Annotation:
+    text = cluster.titles[0] if cluster.titles else cluster.token
+    text = text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1].rstrip() + "…"
     label = axes.annotate(
         text,
         cluster.position or (0.0, 0.0),
-        (shift, 0),
+        (direction[0] * distance, direction[1] * distance),
         textcoords="offset points",
-        ha=side,
-        va="center",
-        fontsize=8,
+        ha={1: "left", 0: "center", -1: "right"}[direction[0]],
+        va={1: "bottom", 0: "center", -1: "top"}[direction[1]],
+        fontsize=7.5,
         color=INK,
         annotation_clip=False,
     )

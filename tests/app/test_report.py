@@ -1,0 +1,265 @@
+"""The report: one file, nothing from outside, titles escaped, figures as measured, the winner named whoever it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from oovrec.app import verdict
+from oovrec.app.report import write_report
+from oovrec.app.report_data import ReportData, SystemRow, TokenFacts, example_users
+from oovrec.data.checks import inspect
+from oovrec.data.dataset import DAY, Dataset
+from oovrec.data.histories import Histories
+from oovrec.evaluation.protocol import Evaluation, evaluate
+from oovrec.evaluation.results import METRICS
+from oovrec.tokens.table import Tokens, TokenTable
+
+ITEMS, CLUSTERS = 40, 8
+NASTY = "<script>alert('x')</script> & $100 \\frac$ “ü”"
+VOID = {"meta", "br"}
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    rng = np.random.default_rng(0)
+    sequences = [rng.permutation(ITEMS)[: rng.integers(4, 14)].tolist() for _ in range(60)]
+    titles = [NASTY if item % 5 == 0 else f"Film {item}" for item in range(ITEMS)]
+    times = np.arange(sum(map(len, sequences))) * (DAY // 2)
+    users, items = [f"u{user}" for user in range(60)], [f"i{item}" for item in range(ITEMS)]
+    return Dataset("toy & co", users, items, Histories.of(sequences, np.arange(60)), times, titles=titles)
+
+
+@pytest.fixture(scope="module")
+def tokens(dataset: Dataset) -> Tokens:
+    rng = np.random.default_rng(1)
+    names = [(f"<CI{item % CLUSTERS}>", f"<I{item // CLUSTERS}>") for item in range(ITEMS)]
+    vectors = {f"<CI{cluster}>": rng.standard_normal(6) for cluster in range(CLUSTERS)}
+    users = TokenTable.of(dataset.users, [(f"<U{user}>",) for user in range(60)])
+    return Tokens(TokenTable.of(dataset.items, names, vectors), users, "meta", "train", 0)
+
+
+def evaluation(dataset: Dataset, lead: float) -> Evaluation:
+    """Noise with ``lead`` added to the target's score."""
+    scores = torch.randn(60, ITEMS, generator=torch.Generator().manual_seed(0))
+    scores[torch.arange(60), torch.from_numpy(dataset.targets("test"))] += lead
+    return evaluate(lambda histories: scores[histories.users], dataset)
+
+
+@pytest.fixture(scope="module")
+def run(dataset: Dataset, tokens: Tokens) -> ReportData:
+    main, rival = evaluation(dataset, 2.0), evaluation(dataset, 0.0)
+    log = [
+        {"epoch": epoch, "loss": 5 / epoch, "ndcg": 0.01 * epoch, "seconds": 30.0, "samples_per_second": 1234.0}
+        for epoch in (1, 2, 3)
+    ]
+    return ReportData(
+        dataset=replace(inspect(dataset), warnings=["sorted: such an order is not time"]),
+        systems=[SystemRow.of("META ID (Llama)", "train", main), SystemRow.of("SASRec", "none", rival, main)],
+        environment={
+            "hardware": "a computer",
+            "seed": 7,
+            "versions": {"torch": "9.9"},
+            "commit": None,
+            "data_sha256": "ab12",
+        },
+        config="system: llama\n",
+        seconds=372.0,
+        training=log,
+        tokens=TokenFacts.of(tokens, dataset),
+        examples=example_users(dataset, main, [0, 1, 2], tokens),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(run: ReportData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    write_report(run, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes and text, and checks that tags close in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_writes_the_page_and_the_pictures_and_nothing_else(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "metrics.png",
+        "report.html",
+        "token_map.png",
+        "training.png",
+    ]
+    for path in folder.glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_page_is_whole_and_asks_for_nothing(page: str) -> None:
+    reader = Reader(page)
+    assert not reader.open
+    assert not {"link", "img", "script", "iframe", "object", "embed", "base"} & {tag for tag, _ in reader.seen}
+    for _, attributes in reader.seen:
+        assert "src" not in attributes
+        assert all((value or "").startswith("#") for key, value in attributes.items() if key.endswith("href"))
+    assert not re.search(r"https?:|@import|url\((?!#)", page)
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in reader.seen
+
+
+def test_ids_are_unique_and_every_reference_is_met(page: str) -> None:
+    attributes = [attributes for _, attributes in Reader(page).seen]
+    ids = [found["id"] for found in attributes if "id" in found]
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", page)) <= {(name, "") for name in ids} | {
+        ("", name) for name in ids
+    }
+
+
+def test_titles_are_text(page: str) -> None:
+    assert NASTY in Reader(page).text
+    assert "<script" not in page
+
+
+def test_every_figure_and_interval_is_shown(run: ReportData, page: str) -> None:
+    text = Reader(page).text
+    assert set(run.systems[0].blocks) == {"raw", "masked", "later_day_raw", "later_day_masked"}
+    for system in run.systems:
+        for block in system.blocks.values():
+            for metric in METRICS:
+                low, high = block["ci"][metric]
+                assert f"{block[metric]:.4f}{low:.4f}–{high:.4f}" in text
+
+
+def test_facts_of_the_run_are_shown(page: str) -> None:
+    text = Reader(page).text
+    for fact in (
+        "META ID (Llama) on toy & co",
+        "6 min 12 s",
+        "torch 9.9",
+        "ab12",
+        "system: llama",
+        "such an order is not time",
+    ):
+        assert fact in text
+
+
+def test_examples_mark_the_hit_or_say_where_it_stood(run: ReportData, page: str) -> None:
+    hits = [user for user in run.examples if user.hit is not None]
+    assert 0 < len(hits) < len(run.examples), "the example should hold both kinds"
+    assert page.count('class="hit"') == len(hits)
+    for user in run.examples:
+        if user.hit is None:
+            assert user.rank > 10
+            assert f"Held out: {user.target.title}, at place {user.rank}." in Reader(page).text
+        else:
+            assert user.rank == user.hit + 1
+            assert user.recommended[user.hit].title == user.target.title
+
+
+def test_examples_show_the_newest_history_and_unseen_items(dataset: Dataset, tokens: Tokens, run: ReportData) -> None:
+    for row, user in enumerate(run.examples):
+        history = dataset.histories("test")[row]
+        assert user.earlier + len(user.history) == len(history)
+        assert [item.tokens for item in user.history] == [tokens.items.text(item) for item in history[-8:]]
+        assert not {item.tokens for item in user.recommended} & {tokens.items.text(item) for item in history}
+
+
+def test_only_the_leaky_are_called_so(run: ReportData, page: str, tmp_path: Path) -> None:
+    assert "held-out interactions" not in page
+    leaky = replace(run, systems=[replace(run.systems[0], tokens_from="all"), run.systems[1]])
+    write_report(leaky, tmp_path)
+    text = Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "Saw held-out interactions." in text
+    assert text.count("saw held-out interactions") == 4  # the main system's row in each block
+
+
+def test_clusters_hold_their_items_and_the_map_keeps_what_it_says(dataset: Dataset, tokens: Tokens) -> None:
+    facts = TokenFacts.of(tokens, dataset)
+    assert {(cluster.token, cluster.size) for cluster in facts.clusters} == {(f"<CI{c}>", 5) for c in range(CLUSTERS)}
+    counts = np.bincount(dataset.histories("train").items, minlength=ITEMS)
+    for cluster in facts.clusters:
+        members = range(int(cluster.token[3:-1]), ITEMS, CLUSTERS)
+        assert dataset.titles is not None
+        best = max(members, key=lambda item: (counts[item], -item))
+        assert cluster.titles[0] == dataset.titles[best]
+    centroids = tokens.items.centroids
+    assert centroids is not None
+    points = centroids[tokens.items.levels[0]].astype(float)
+    spread = np.sort(np.linalg.eigvalsh(np.cov(points.T)))[::-1]
+    assert facts.explained == pytest.approx(spread[:2].sum() / spread.sum(), rel=1e-5)
+    places = np.array([c.position for c in sorted(facts.clusters, key=lambda cluster: cluster.number)])
+    assert np.var(places, axis=0, ddof=1) == pytest.approx(spread[:2], rel=1e-5)
+
+
+def test_a_system_alone_without_tokens_or_epochs(run: ReportData, dataset: Dataset, tmp_path: Path) -> None:
+    untitled = replace(dataset, titles=None)
+    main = evaluation(untitled, 0.0)
+    alone = replace(
+        run,
+        systems=[SystemRow.of("Popularity", "none", main)],
+        tokens=None,
+        training=[],
+        examples=example_users(untitled, main, [0]),
+    )
+    write_report(alone, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.png", "report.html"]
+    assert alone.examples[0].history[0].title.startswith("i")
+    assert verdict.verdict(alone) == ""
+
+
+class TestVerdict:
+    def rows(self, *scores: float, p: float = 0.001) -> list[SystemRow]:
+        def row(label: str, score: float, lead: Any) -> SystemRow:
+            return SystemRow(label, "none", {"masked": {"ndcg@10": score}}, lead)
+
+        lead = {"masked": {"ndcg@10": {"mean": scores[0] - scores[1], "interval": (-0.01, 0.02), "p": p}}}
+        labels = ["Main", "Second", "Third"]
+        return [row(labels[index], score, lead if index else None) for index, score in enumerate(scores)]
+
+    def test_main_wins(self, run: ReportData) -> None:
+        sentence = verdict.verdict(replace(run, systems=self.rows(0.3, 0.2, 0.1)))
+        assert sentence == "It is ahead of Second and Third; the nearest, Second, has 0.2000."
+
+    def test_main_loses(self, run: ReportData) -> None:
+        sentence = verdict.verdict(replace(run, systems=self.rows(0.2, 0.1, 0.3)))
+        assert sentence == "Third is ahead of it, with 0.3000."
+
+    def test_chance_is_called_chance(self, run: ReportData) -> None:
+        assert "may be chance" in verdict.verdict(replace(run, systems=self.rows(0.2, 0.21, p=0.4)))
+
+    def test_comparison_gives_difference_interval_and_p(self, run: ReportData) -> None:
+        rows = self.rows(0.2, 0.21, p=0.4)
+        assert verdict.comparison(replace(run, systems=rows), rows[1]) == (
+            "Main minus Second, masked ndcg@10: −0.0100 (95% interval −0.0100 to +0.0200, p = 0.400)."
+        )
