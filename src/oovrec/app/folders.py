@@ -66,6 +66,11 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def resumable(folder: Path) -> bool:
+    """Whether the folder holds the state of an unfinished training."""
+    return (folder / "checkpoint" / "state.safetensors").exists()
+
+
 @contextmanager
 def kept_or_removed(folder: Path) -> Iterator[None]:
     """On an error before there is anything to resume from, remove what was written to the new ``folder``."""
@@ -73,7 +78,7 @@ def kept_or_removed(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if not (folder / "checkpoint").exists() and not (folder / "model.safetensors").exists():
+        if not resumable(folder) and not (folder / "model.safetensors").exists():
             shutil.rmtree(folder, ignore_errors=True)
             if before:
                 folder.mkdir(parents=True)

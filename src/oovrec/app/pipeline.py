@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from rich.markup import escape
 
-from oovrec.app.folders import begin, check_free, check_same, kept_or_removed, seconds, timed
+from oovrec.app.folders import begin, check_free, check_same, kept_or_removed, resumable, seconds, timed
 from oovrec.app.ranks import write_ranks
 from oovrec.app.recipe import Recipe, TokenRecipe, read_recipe
 from oovrec.app.runs import Run, load_run
@@ -118,8 +118,7 @@ def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
             begin(run, time.monotonic() - start)
             entities.save(folder)
         with timed(folder):
-            under_way = (folder / "checkpoint").exists()
-            model.fit(dataset, recipe.training, seed=recipe.seed, folder=folder, resume=under_way)
+            model.fit(dataset, recipe.training, seed=recipe.seed, folder=folder, resume=resumable(folder))
             model.save(folder)
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return run

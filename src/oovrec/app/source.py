@@ -12,6 +12,8 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.load import Columns, load_dataset
 from oovrec.errors import OovrecError
 
+DIGEST = r"^([0-9a-f]{64})?$"
+
 
 class Source(Options):
     """Data, as it was asked for and as it was found.
@@ -29,8 +31,8 @@ class Source(Options):
     columns: Columns = Field(default_factory=Columns)
     k_core: int = Field(5, ge=1)
     name: str = ""
-    sha256: str = ""
-    fingerprint: str = ""
+    sha256: str = Field("", pattern=DIGEST)
+    fingerprint: str = Field("", pattern=DIGEST)
 
     def load(self) -> Dataset:
         """Read it.

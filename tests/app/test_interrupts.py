@@ -1,0 +1,70 @@
+"""Ctrl-C and speed of the start, with the command as its own process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+COMMAND = "from oovrec.app.cli import app; app()"
+PATIENCE = 90.0  # seconds
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", COMMAND, *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def interrupted(process: subprocess.Popen[str], sign: Path) -> str:
+    """Send Ctrl-C as soon as ``sign`` is there; what the process said on standard error."""
+    deadline = time.monotonic() + PATIENCE
+    while not sign.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.fixture
+def sasrec(log: Path) -> tuple[object, ...]:
+    return ("train", "sasrec", "--data", log, "--set", "training.epochs=30", "--set", "training.precision=fp32")
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_weights(oovrec, sasrec, tmp_path: Path) -> None:
+    out = tmp_path / "stopped"
+    said = interrupted(start(*sasrec, "--out", out), out / "log.jsonl")
+    assert "the same command with --resume goes on from there" in said
+    assert not (out / "model.safetensors").exists()
+    refused = oovrec("evaluate", out, code=2)
+    assert "its training is not finished; finish it by its own command with --resume" in refused.stderr
+    oovrec(*sasrec, "--out", out, "--resume")
+    oovrec(*sasrec, "--out", tmp_path / "whole")
+    stopped, reference = (load_file(folder / "model.safetensors") for folder in (out, tmp_path / "whole"))
+    assert stopped.keys() == reference.keys()
+    assert all((stopped[name] == reference[name]).all() for name in reference)
+    assert not (out / "checkpoint").exists()
+
+
+def test_the_start_is_light() -> None:
+    heavy = "{'torch', 'transformers', 'numpy', 'polars', 'numba', 'matplotlib'}"
+    code = f"import sys, oovrec, oovrec.app.cli; print(sorted({heavy} & sys.modules.keys()), dir(oovrec)[-1])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["[]", "train"]
+
+
+def test_the_command_is_a_program(tmp_path: Path) -> None:
+    process = start("data", "show", tmp_path / "nowhere.csv")
+    shown, said = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, shown) == (2, "")
+    assert said == f"error: {tmp_path}/nowhere.csv: no such file or folder; check the path.\n"
