@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,3 +145,13 @@ def test_a_log_without_training_interactions_is_refused() -> None:
     empty = Dataset("empty", ["u"], ["i"], Histories.of([[]], [0]))
     with pytest.raises(OovrecError, match="no interactions"):
         build_tokens(empty)
+
+
+def test_the_documented_example_is_a_scheme(planted: Dataset) -> None:
+    page = Path(__file__).parents[2] / "docs" / "adding-an-id-scheme.md"
+    code = page.read_text().split("```python\n")[1].split("```")[0]
+    scheme: dict[str, Any] = {"__name__": "example"}
+    exec(code, scheme)
+    built = scheme["build"](planted.full, planted.users, planted.items, scheme["Config"](), 0)
+    assert built.users is None
+    assert (len(built.items), built.items.depth) == (len(planted.items), 1)
