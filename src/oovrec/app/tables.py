@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from oovrec.app.report_data import ExampleUser, SystemRow
-from oovrec.app.runs import Recommended
-from oovrec.data.checks import Report, SplitReport
-from oovrec.data.dataset import Dataset
-from oovrec.tokens.quality import Quality
-from oovrec.tokens.table import Tokens
+if TYPE_CHECKING:  # so that commands which need no model do not wait for torch
+    from oovrec.app.report_data import ExampleUser, SystemRow
+    from oovrec.app.runs import Recommended
+    from oovrec.data.checks import Report, SplitReport
+    from oovrec.data.dataset import Dataset
+    from oovrec.tokens.quality import Quality
+    from oovrec.tokens.table import Tokens
 
 SHOWN = 10  # items whose tokens are shown
 WITH_INTERVAL = ("hit@10", "ndcg@10")
