@@ -31,4 +31,5 @@ def checked(config: type[C], options: Mapping[str, Any], *, where: str) -> C:
         key = ".".join([where, *map(str, first["loc"])])
         if first["type"] == "missing":
             raise OovrecError("is missing", where=key, remedy="add it") from error
-        raise OovrecError(f"{first['msg'].lower()}, not {first['input']!r}", where=key, remedy="change the value") from error
+        what = f"{first['msg'].lower()}, not {first['input']!r}"
+        raise OovrecError(what, where=key, remedy="change the value") from error
