@@ -41,7 +41,8 @@ def stock_model(model: GenerativeRecommender) -> nn.Module:
 def stock_texts(model: GenerativeRecommender, dataset: Dataset, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
     """Prompt and answer as text: a random user, a random training target, a random wording."""
     tokens, training = model.entities.tokens, dataset.histories("train")
-    assert tokens is not None and tokens.users is not None
+    assert tokens is not None
+    assert tokens.users is not None
     while True:
         row = int(rng.integers(len(training)))
         items = training[row]
@@ -110,7 +111,9 @@ def stock_decoding(model: GenerativeRecommender, dataset: Dataset, seconds: floa
 
     def step() -> int:
         _, batch = next(batches)
-        rows = [torch.from_numpy(model.prompt(items, int(user))) for items, user in zip(batch, batch.users, strict=True)]
+        rows = [
+            torch.from_numpy(model.prompt(items, int(user))) for items, user in zip(batch, batch.users, strict=True)
+        ]
         longest = max(map(len, rows))
         ids = torch.full((len(rows), longest), vocabulary.pad)
         for row, prompt in zip(ids, rows, strict=True):
@@ -185,7 +188,12 @@ def main() -> None:
         ("top-10 decoding", "users/s", stock_decoding, our_decoding),
     ):
         theirs, mine = stock(model, dataset, options.seconds), ours(model, dataset, options.seconds)
-        result[name] = {"unit": unit, "stock": round(theirs, 2), "ours": round(mine, 2), "ratio": round(mine / theirs, 2)}
+        result[name] = {
+            "unit": unit,
+            "stock": round(theirs, 2),
+            "ours": round(mine, 2),
+            "ratio": round(mine / theirs, 2),
+        }
         print(f"{name:16} stock {theirs:10,.1f} {unit}   ours {mine:10,.1f} {unit}   ratio {mine / theirs:6.1f}")
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -94,7 +94,10 @@ def test_own_vocabulary_encodes_any_text_without_loss() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("sequential: {seen: ['{user} {history}'], unseen: ['{user} {history}']}", "no seen wordings for the task 'direct'"),
+        (
+            "sequential: {seen: ['{user} {history}'], unseen: ['{user} {history}']}",
+            "no seen wordings for the task 'direct'",
+        ),
         ("sequential: {seen: ['{user} and'], unseen: ['x']}", "needs {history} exactly once"),
         ("[1, 2", "is not valid YAML"),
         ("", "is empty"),

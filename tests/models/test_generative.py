@@ -23,10 +23,12 @@ ITEMS, USERS = 13, 5
 @pytest.fixture
 def entities() -> Entities:
     rng = np.random.default_rng(0)
-    centroids = {f"<CI{n}>": rng.normal(size=6) for n in range(4)} 
+    centroids = {f"<CI{n}>": rng.normal(size=6) for n in range(4)}
     tuples = [(f"<CI{n % 4}>", f"<I{1001 + n // 4}>") for n in range(ITEMS)]
     items = TokenTable.of([f"i{n}" for n in range(ITEMS)], tuples, centroids)
-    users = TokenTable.of([f"u{n}" for n in range(USERS)], [(f"<CU{n % 2}>", f"<U{1001 + n // 2}>") for n in range(USERS)])
+    users = TokenTable.of(
+        [f"u{n}" for n in range(USERS)], [(f"<CU{n % 2}>", f"<U{1001 + n // 2}>") for n in range(USERS)]
+    )
     return Entities(items.ids, users.ids, None, Tokens(items, users, "meta", "train", 0))
 
 
@@ -58,7 +60,11 @@ def stock(model: GenerativeRecommender) -> torch.nn.Module:
         state |= {"model.embed_tokens.weight": table, "lm_head.weight": table}
     else:
         plain = T5ForConditionalGeneration(model.backbone_config)
-        state |= {name: table for name in plain.state_dict() if name.endswith(("shared.weight", "embed_tokens.weight", "lm_head.weight"))}
+        state |= {
+            name: table
+            for name in plain.state_dict()
+            if name.endswith(("shared.weight", "embed_tokens.weight", "lm_head.weight"))
+        }
     plain.load_state_dict(state)
     return plain.eval()
 
@@ -98,7 +104,9 @@ def test_beam_of_catalogue_width_equals_scores(model: GenerativeRecommender) -> 
 
 
 def dataset() -> Dataset:
-    full = Histories.of([[1, 2, 3, 4], [5, 6, 7], [0, 8, 9, 10, 11, 12, 1, 2], [3, 4, 5], [6, 1, 2, 0]], users=range(USERS))
+    full = Histories.of(
+        [[1, 2, 3, 4], [5, 6, 7], [0, 8, 9, 10, 11, 12, 1, 2], [3, 4, 5], [6, 1, 2, 0]], users=range(USERS)
+    )
     return Dataset("small", [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)], full)
 
 

@@ -35,7 +35,10 @@ class Templates:
 
     def texts(self) -> list[str]:
         """Every wording, for learning a vocabulary."""
-        return [self.separator, *(text for group in (self.seen, self.unseen) for task in group.values() for text in task)]
+        return [
+            self.separator,
+            *(text for group in (self.seen, self.unseen) for task in group.values() for text in task),
+        ]
 
 
 def read_templates(name: str = "en") -> Templates:

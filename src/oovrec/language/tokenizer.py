@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5TokenizerFast
 
 from oovrec.errors import OovrecError
 from oovrec.tokens.table import Tokens, TokenTable
@@ -123,11 +123,14 @@ def own_tokenizer(texts: Iterable[str], *, causal: bool) -> PreTrainedTokenizerF
 def pretrained_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder or of a model on the hub.
 
+    A folder that holds nothing but ``spiece.model``, as the first T5 checkpoints were published, is T5's.
+
     Raises:
         OovrecError: there is none of that name.
     """
+    bare = (Path(name) / "spiece.model").is_file() and not (Path(name) / "tokenizer_config.json").exists()
     try:
-        return AutoTokenizer.from_pretrained(str(name))
+        return (T5TokenizerFast if bare else AutoTokenizer).from_pretrained(str(name))
     except (OSError, ValueError, KeyError) as error:
         remedy = "give a folder with a tokenizer, or a hub name while online"
         raise OovrecError("no tokenizer can be loaded from here", where=name, remedy=remedy) from error

@@ -22,6 +22,8 @@ class AugmentedEmbedding(nn.Module):
         alpha: α.
     """
 
+    centroids: Tensor
+
     def __init__(self, size: int, width: int, centroids: np.ndarray | None, alpha: float) -> None:
         super().__init__()
         self.table = nn.Embedding(size, width)

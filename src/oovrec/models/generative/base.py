@@ -66,8 +66,8 @@ class Sample:
 class GenerativeRecommender(NeuralRecommender):
     """A language model that names items by their OOV tokens.
 
-    A subclass gives the network (:meth:`fresh` or a checkpoint's, wrapped by :meth:`wrap`), its
-    batches, and :meth:`read`, which turns histories into a :class:`Stepper`.
+    A subclass gives the shapes it can build, :meth:`wrap` (the module to train), its batches
+    (:meth:`epoch`), and :meth:`read`, which turns histories into a :class:`Stepper`.
     """
 
     needs_tokens = True
@@ -100,7 +100,9 @@ class GenerativeRecommender(NeuralRecommender):
         if saved is not None:
             return pretrained_tokenizer(saved)
         source = self.config.backbone or self.config.vocabulary
-        return own_tokenizer(self.templates.texts(), causal=self.causal) if source == OWN else pretrained_tokenizer(source)
+        return (
+            own_tokenizer(self.templates.texts(), causal=self.causal) if source == OWN else pretrained_tokenizer(source)
+        )
 
     def _network(self, saved: Path | None) -> PreTrainedModel:
         if saved is None and self.config.backbone is not None:
@@ -119,7 +121,9 @@ class GenerativeRecommender(NeuralRecommender):
             network = self.hf_model.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
         except (OSError, ValueError) as error:
             remedy = "give a folder with config.json and model.safetensors, or a hub name while online"
-            raise OovrecError("no checkpoint can be loaded from here", where=f"model.backbone={name}", remedy=remedy) from error
+            raise OovrecError(
+                "no checkpoint can be loaded from here", where=f"model.backbone={name}", remedy=remedy
+            ) from error
         network.resize_token_embeddings(len(self.vocabulary))
         return network
 
@@ -152,6 +156,7 @@ class GenerativeRecommender(NeuralRecommender):
 
     @classmethod
     def restore(cls, config: Options, entities: Entities, folder: Path) -> Self:
+        assert isinstance(config, GenerativeConfig)
         return cls(config, entities, folder / "backbone")
 
     def prompt(self, items: np.ndarray, user: int) -> np.ndarray:
@@ -171,8 +176,11 @@ class GenerativeRecommender(NeuralRecommender):
         sequential = np.flatnonzero(position > 0)
         direct = rng.choice(len(training.items), int(self.config.direct * len(sequential)))
         where = np.concatenate([sequential, direct])
-        tasks: list[Task] = ["sequential"] * len(sequential) + ["direct"] * len(direct)
-        samples = [Sample(int(training.rows[where[i]]), int(where[i]), tasks[i]) for i in rng.permutation(len(where))]
+        rows, known = training.rows[where], len(sequential)
+        samples = [
+            Sample(int(rows[i]), int(where[i]), "sequential" if i < known else "direct")
+            for i in rng.permutation(len(where))
+        ]
         batches = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
         return list(zip(batches, rng.spawn(len(batches)), strict=True))
 
@@ -190,6 +198,12 @@ def pad_right(rows: list[np.ndarray], pad: int) -> tuple[Tensor, Tensor]:
     table = np.full((len(rows), lengths.max()), pad, np.int64)
     table[np.arange(table.shape[1]) < lengths[:, None]] = np.concatenate(rows)
     return torch.from_numpy(table), torch.from_numpy(lengths)
+
+
+def full_precision(hidden: Tensor, rows: Tensor) -> Tensor:
+    """``[..., n]`` float32 logits of output rows ``[n, d]``, under autocast too: coarser ones would tie."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return hidden.float() @ rows.float().T
 
 
 def restricted_loss(hidden: Tensor, nodes: Tensor, trie: Trie, rows: list[Tensor]) -> Tensor:

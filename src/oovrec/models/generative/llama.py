@@ -21,7 +21,14 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.decoding.trie import Trie
 from oovrec.models.generative.augmentation import AugmentedEmbedding
-from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender, Sample, pad_right, restricted_loss
+from oovrec.models.generative.base import (
+    GenerativeConfig,
+    GenerativeRecommender,
+    Sample,
+    full_precision,
+    pad_right,
+    restricted_loss,
+)
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
@@ -43,7 +50,12 @@ class LlamaOptions(GenerativeConfig):
 
 def shape(width: int, layers: int, heads: int, inner: int, **other: object) -> dict[str, object]:
     """A named architecture; embeddings are tied, as in small LLaMAs."""
-    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": inner}
+    sizes = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": inner,
+    }
     return {**sizes, "max_position_embeddings": 2048, "tie_word_embeddings": True, **other}
 
 
@@ -134,7 +146,7 @@ class LlamaStepper:
         return states.view(batch, width, depth, -1)[:, :, -1]
 
     def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        return (hidden @ self.network.rows(tokens).T).float()
+        return full_precision(hidden, self.network.rows(tokens))
 
 
 class Llama(GenerativeRecommender):
@@ -171,7 +183,9 @@ class Llama(GenerativeRecommender):
     def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
         training = dataset.histories("train")
         if self.config.form == "prompt":
-            return [partial(self._prompts, training, *batch) for batch in self.prompt_batches(training, batch_size, rng)]
+            return [
+                partial(self._prompts, training, *batch) for batch in self.prompt_batches(training, batch_size, rng)
+            ]
         plan = windows(training, self.config.history, batch_size, rng)
         return [partial(self._windows, batch, plan.mean_targets) for batch in plan.batches]
 
@@ -188,7 +202,10 @@ class Llama(GenerativeRecommender):
         """Prompt and target, all but the target's last token."""
         prompts = [self.training_prompt(training, sample, rng) for sample in samples]
         targets = training.items[[sample.where for sample in samples]]
-        rows = [np.concatenate([prompt, self.vocabulary.items[item][:-1]]) for prompt, item in zip(prompts, targets, strict=True)]
+        rows = [
+            np.concatenate([prompt, self.vocabulary.items[item][:-1]])
+            for prompt, item in zip(prompts, targets, strict=True)
+        ]
         ids, lengths = pad_right(rows, self.vocabulary.pad)
         depth = self.vocabulary.items.shape[1]
         first = np.arange(len(rows)) * ids.shape[1] + lengths.numpy() - depth

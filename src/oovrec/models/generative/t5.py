@@ -19,7 +19,14 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.decoding.trie import Trie
 from oovrec.models.generative.augmentation import AugmentedEmbedding
-from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender, Sample, pad_right, restricted_loss
+from oovrec.models.generative.base import (
+    GenerativeConfig,
+    GenerativeRecommender,
+    Sample,
+    full_precision,
+    pad_right,
+    restricted_loss,
+)
 from oovrec.training.loop import Batch
 
 MASKED = torch.finfo(torch.float32).min
@@ -129,14 +136,16 @@ class T5Stepper:
         for block, (keys, values) in zip(blocks, self.memory, strict=True):
             own, cross, feed = block.layer
             normed, attention = own.layer_norm(states), own.SelfAttention
-            mixed = _attend(attention, normed, _heads(attention.k(normed), attention), _heads(attention.v(normed), attention), bias)
+            mixed = _attend(
+                attention, normed, _heads(attention.k(normed), attention), _heads(attention.v(normed), attention), bias
+            )
             states = states + mixed
             states = states + _attend(cross.EncDecAttention, cross.layer_norm(states), keys, values, self.memory_bias)
             states = feed(states)
         return self.network.decoder.final_layer_norm(states)
 
     def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        return (hidden @ self.network.rows(tokens).T).float()
+        return full_precision(hidden, self.network.rows(tokens))
 
 
 def _heads(states: Tensor, attention: T5Attention) -> Tensor:
