@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from oovrec.app import verdict
+from oovrec.app.figures import inline_svg, token_map
 from oovrec.app.report import write_report
-from oovrec.app.report_data import ReportData, SystemRow, TokenFacts, example_users
+from oovrec.app.report_data import Cluster, ReportData, SystemRow, TokenFacts, example_users
 from oovrec.data.checks import inspect
 from oovrec.data.dataset import DAY, Dataset
 from oovrec.data.histories import Histories
@@ -129,6 +130,7 @@ def test_writes_the_page_and_the_pictures_and_nothing_else(folder: Path) -> None
 def test_page_is_whole_and_asks_for_nothing(page: str) -> None:
     reader = Reader(page)
     assert not reader.open
+    assert [tag for tag, _ in reader.seen].count("style") == 1  # a figure's own would apply to the whole page
     assert not {"link", "img", "script", "iframe", "object", "embed", "base"} & {tag for tag, _ in reader.seen}
     for _, attributes in reader.seen:
         assert "src" not in attributes
@@ -149,6 +151,11 @@ def test_ids_are_unique_and_every_reference_is_met(page: str) -> None:
 def test_titles_are_text(page: str) -> None:
     assert NASTY in Reader(page).text
     assert "<script" not in page
+
+
+def test_dollars_in_a_title_are_no_mathematics() -> None:
+    clusters = [Cluster(number, f"<CI{number}>", 1, [r"$\frac$"], (number, number)) for number in range(3)]
+    assert r">$\frac$</text>" in inline_svg(token_map(clusters), "a map")
 
 
 def test_every_figure_and_interval_is_shown(run: ReportData, page: str) -> None:

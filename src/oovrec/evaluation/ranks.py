@@ -28,13 +28,15 @@ def ranks(scores: Tensor, targets: Tensor, excluded: Histories | None = None) ->
     Raises:
         OovrecError: a score is NaN.
     """
-    if torch.isnan(scores).any():
-        row = int(torch.isnan(scores).any(dim=1).nonzero()[0, 0])
+    spoilt = torch.isnan(scores.amax(dim=1))  # a NaN is a row's maximum: one pass, no copy
+    if spoilt.any():
+        row = int(spoilt.nonzero()[0])
         remedy = "train the model again with a lower training.learning_rate"
         raise OovrecError("the model gives NaN scores", where=f"row {row} of the batch", remedy=remedy)
     targets = targets.to(scores.device)
     own = scores.gather(1, targets[:, None])
-    ahead = (scores >= own).sum(dim=1)  # the target is among them, so this is its rank
+    # the target is among those counted, so this is its rank; on a processor 32 bits count far faster than 64
+    ahead = (scores >= own).sum(dim=1, dtype=torch.int32).long()
     return ahead if excluded is None else _without(excluded, scores, targets, own, ahead)
 
 
