@@ -22,8 +22,8 @@ from oovrec.tokens.pairs import blocked_pairs
 from oovrec.tokens.parallel import in_parallel
 from oovrec.tokens.walks import Graph, random_walks
 
-PARTS = 16
-POOLS = 10  # an epoch
+PARTS = 8
+POOLS = 40  # an epoch: dealing the parts anew more often brings the quality of one part
 LAST_RATE = 0.004  # of the first learning rate
 
 

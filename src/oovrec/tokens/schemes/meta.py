@@ -14,7 +14,7 @@ from pydantic import Field
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.tokens.build import Built
-from oovrec.tokens.clusters import spherical_kmeans
+from oovrec.tokens.clusters import cosine_kmeans
 from oovrec.tokens.naming import cluster_token, two_level_names
 from oovrec.tokens.skipgram import SkipGramConfig, embed
 from oovrec.tokens.table import TokenTable
@@ -62,6 +62,6 @@ def _table(
         what = f"{count} is more than the {len(seen)} {'items' if kind == 'I' else 'users'} with interactions"
         raise OovrecError(what, where="tokens.meta.clusters", remedy="lower it")
     labels = np.full(len(ids), count)
-    labels[seen], centroids = spherical_kmeans(vectors[seen], count, int(rng.integers(2**63)))
+    labels[seen], centroids = cosine_kmeans(vectors[seen], count, int(rng.integers(2**63)))
     names = two_level_names(kind, labels, popularity, rng)
     return TokenTable.of(ids, names, {cluster_token(kind, cluster): row for cluster, row in enumerate(centroids)})
