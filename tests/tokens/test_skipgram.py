@@ -9,6 +9,7 @@ import pytest
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
+from oovrec.tokens import skipgram
 from oovrec.tokens.hashing import GOLDEN, below, mix, unit
 from oovrec.tokens.negatives import negative_tables
 from oovrec.tokens.pairs import blocked_pairs
@@ -90,7 +91,8 @@ def test_sgd_equals_plain_python() -> None:
     np.testing.assert_allclose(contexts, far, rtol=2e-4, atol=2e-5)
 
 
-def test_embeddings_do_not_depend_on_threads(planted: Dataset) -> None:
+def test_embeddings_do_not_depend_on_threads(planted: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(skipgram, "SMALL", 0)  # so that threads are used here too
     graph = Graph.of(planted.full, len(planted.items))
     config = SkipGramConfig(epochs=1)
     one = embed(graph, config, seed=3, threads=1)

@@ -25,6 +25,7 @@ from oovrec.tokens.walks import Graph, random_walks
 PARTS = 8
 POOLS = 40  # an epoch: dealing the parts anew more often brings the quality of one part
 LAST_RATE = 0.004  # of the first learning rate
+SMALL = 1 << 15  # steps in a pool up to which threads cost more than they save
 
 
 class SkipGramConfig(Options):
@@ -59,6 +60,8 @@ def embed(graph: Graph, config: SkipGramConfig, seed: int, threads: int | None =
     centres = (rng.random((len(walkers), config.dimensions), np.float32) - 0.5) / config.dimensions
     contexts = np.zeros_like(centres)
     total, done = config.epochs * config.walks * len(walkers), 0
+    if total // config.epochs // POOLS * config.walk_length < SMALL:
+        threads = 1
     walk_seed = int(rng.integers(2**63))
     with Bar("skip-gram", total, "walks") as bar:
         for _ in range(config.epochs):
