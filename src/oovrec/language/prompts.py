@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import yaml
 
 from oovrec.errors import OovrecError, unknown
-from oovrec.files import read_text
+from oovrec.files import read_yaml
 from oovrec.language.tokenizer import SOMEONE, SOMETHING, Vocabulary
 
 Task = Literal["sequential", "direct"]
@@ -51,10 +50,7 @@ def read_templates(name: str = "en") -> Templates:
     path = Path(name) if name.endswith((".yaml", ".yml")) else Path(str(shipped / f"{name}.yaml"))
     if not path.is_file() and path.parent == Path(str(shipped)):
         raise unknown("templates", name, [p.stem for p in Path(str(shipped)).glob("*.yaml")])
-    try:
-        form = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise OovrecError("is not valid YAML", where=path, remedy="mend the file") from error
+    form = read_yaml(path)
     for task, fields in FIELDS.items():
         for group in ("seen", "unseen"):
             wordings = form.get(task, {}).get(group) if isinstance(form, dict) else None
