@@ -145,7 +145,8 @@ class GenerativeRecommender(NeuralRecommender):
     def scores(self, histories: Histories) -> Tensor:
         """``[batch, items]`` exact log-probability of each item under the constrained model."""
         self.module.eval()
-        parts = [exact_scores(self.read(batch), self.trie) for _, batch in histories.batches(CHUNK.get(self.device.type, 256))]
+        batches = histories.batches(CHUNK.get(self.device.type, CHUNK["cuda"]))
+        parts = [exact_scores(self.read(batch), self.trie) for _, batch in batches]
         return torch.cat(parts)
 
     def save(self, folder: Path) -> None:
