@@ -176,6 +176,7 @@ def main() -> None:
     assert isinstance(model, GenerativeRecommender)
     result = {
         "hardware": hardware(),
+        "threads": torch.get_num_threads(),
         "versions": versions(),
         "data": dataset.name,
         "system": options.system,
