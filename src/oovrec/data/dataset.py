@@ -79,7 +79,7 @@ class Dataset:
         """
         short = self.full.lengths < 3
         known = self.full.lengths - np.where(short, 0, HELD_OUT[split])
-        parts = self.full._cut(self.full.indptr[:-1], known, self.full.users)
+        parts = self.full.cut(self.full.indptr[:-1], known, self.full.users)
         return parts if split == "train" else parts.take(self.evaluated_users())
 
     def targets(self, split: Split) -> np.ndarray:

@@ -56,14 +56,15 @@ class Histories:
         """The given sequences, in the given order."""
         wanted = np.arange(len(self))[rows]
         starts, lengths = self.indptr[wanted], self.lengths[wanted]
-        return self._cut(starts, lengths, self.users[wanted])
+        return self.cut(starts, lengths, self.users[wanted])
 
     def last(self, length: int) -> Histories:
         """Each sequence cut to its newest ``length`` items."""
         kept = np.minimum(self.lengths, length)
-        return self._cut(self.indptr[1:] - kept, kept, self.users)
+        return self.cut(self.indptr[1:] - kept, kept, self.users)
 
-    def _cut(self, starts: np.ndarray, lengths: np.ndarray, users: np.ndarray) -> Histories:
+    def cut(self, starts: np.ndarray, lengths: np.ndarray, users: np.ndarray) -> Histories:
+        """``[m]`` stretches of ``items``, by first position and length, as sequences of ``users``."""
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         where = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
         return Histories(indptr, self.items[where], users)

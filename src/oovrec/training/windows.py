@@ -44,7 +44,7 @@ def windows(
             its own to begin with.
     """
     starts, lengths, rows = _cut(histories, length, rng, context)
-    cut = histories._cut(starts, lengths, histories.users[rows])
+    cut = histories.cut(starts, lengths, histories.users[rows])
     targets, order = lengths - context, rng.permutation(len(cut))
     pool = (np.cumsum(targets[order]) - 1) // (POOL * batch_size)
     ordered = order[np.lexsort((lengths[order], pool))]
