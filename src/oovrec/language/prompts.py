@@ -110,7 +110,8 @@ class Prompter:
 
     def _listed(self, items: np.ndarray) -> np.ndarray:
         spaced = self._spaced_items[items[-self.history :]].ravel()
-        return spaced[: len(spaced) - len(self.separator)]
+        listed = spaced[: len(spaced) - len(self.separator)]
+        return listed[listed != self.vocabulary.end]
 
     def _compile(self, text: str) -> Compiled:
         names = {self.vocabulary.someone: SOMEONE, self.vocabulary.something: SOMETHING}

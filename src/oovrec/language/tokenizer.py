@@ -1,19 +1,24 @@
-"""A language model's tokenizer, extended by one new token for each OOV token of users and items."""
+"""A language model's tokenizer, and how users and items are written in it: by new tokens, or in its own word pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5TokenizerFast
 
 from oovrec.errors import OovrecError
-from oovrec.tokens.table import Tokens, TokenTable
+from oovrec.tokens.table import END, Tokens, TokenTable
 
-PAD, END, BEGIN, UNKNOWN = "<pad>", "</s>", "<s>", "<unk>"
+Spelling = Literal["tokens", "pieces"]
+
+PAD, CLOSE, BEGIN, UNKNOWN = "<pad>", "</s>", "<s>", "<unk>"
 SOMEONE, SOMETHING = "<user>", "<item>"  # stand for a user or an item that has no tokens of its own
 OWN = "own"
 OWN_SIZE = 512  # word pieces of the own vocabulary: 256 bytes and the templates' words
@@ -25,10 +30,11 @@ class Vocabulary:
 
     Attributes:
         tokenizer: encodes text; each OOV token is exactly one id.
-        items: ``[items, depth]`` int64 ids of each item's tokens.
+        items: ``[items, depth]`` int64 ids of each item's tokens; shorter names are filled up with ``end``.
         users: ``[users, depth]`` int64, or None where the scheme names items only.
         someone: the id that stands for a user without tokens.
         something: the id that stands for an item in a template being compiled.
+        end: the id that fills shorter names up, so that all are of one length; prompts leave it out.
         centroids: ``[vocabulary, d]`` float32, what each token stands for; None if the scheme has none.
     """
 
@@ -37,6 +43,7 @@ class Vocabulary:
     users: np.ndarray | None
     someone: int
     something: int
+    end: int
     centroids: np.ndarray | None
 
     def __len__(self) -> int:
@@ -58,23 +65,26 @@ class Vocabulary:
         """The ids that name a user: its own tokens, or ``<user>`` for an unknown one (-1)."""
         if self.users is None or user < 0:
             return np.array([self.someone])
-        return self.users[user]
+        return self.users[user][self.users[user] != self.end]
 
 
-def extend(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> Vocabulary:
-    """Add the tokens of ``tokens`` to a copy-free ``tokenizer`` (it is changed) and index them.
+def extend(tokenizer: PreTrainedTokenizerBase, tokens: Tokens, spelling: Spelling = "tokens") -> Vocabulary:
+    """Write the names of ``tokens`` in ``tokenizer``, which is changed.
+
+    Args:
+        spelling: ``tokens`` adds each OOV token to the vocabulary. ``pieces`` adds none: an item is the word pieces
+            of ``item_`` and the numbers of its tokens, as P5 writes ids (``<CI3><I1001>`` is ``item_3_1001``).
 
     Raises:
-        OovrecError: a token is already spelled so in the tokenizer's own vocabulary, or named twice.
+        OovrecError: a token names a user and an item, or two ids come out as the same word pieces.
     """
+    if spelling == "pieces":
+        return _spelled(tokenizer, tokens)
     tables = [table for table in (tokens.items, tokens.users) if table is not None]
-    words = [SOMEONE, SOMETHING, *(word for table in tables for word in table.vocabulary)]
-    if len(set(words)) < len(words):
-        twice = next(word for index, word in enumerate(words) if word in words[:index])
-        raise OovrecError(f"the token {twice} stands for a user and for an item", remedy="give them separate names")
-    # Not normalised and without stripping: the text around a token is then encoded the same wherever it stands.
-    tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in words])
-    number = dict(zip(words, tokenizer.convert_tokens_to_ids(words), strict=True))
+    listed = [word for table in tables for word in table.vocabulary]
+    if twice := [word for word, count in Counter(listed).items() if count > 1 and word != END]:
+        raise OovrecError(f"the token {twice[0]} stands for a user and for an item", remedy="give them separate names")
+    number = _add(tokenizer, [SOMEONE, SOMETHING, END, *listed])
     index = [np.array([number[word] for word in table.vocabulary], np.int64) for table in tables]
     ids = [rows[table.codes] for rows, table in zip(index, tables, strict=True)]
     return Vocabulary(
@@ -83,8 +93,42 @@ def extend(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> Vocabulary:
         users=ids[1] if len(ids) > 1 else None,
         someone=number[SOMEONE],
         something=number[SOMETHING],
+        end=number[END],
         centroids=_centroids(len(tokenizer), tables, index),
     )
+
+
+def _add(tokenizer: PreTrainedTokenizerBase, words: Iterable[str]) -> dict[str, int]:
+    """The ids of ``words``, which become tokens of the vocabulary."""
+    unique = list(dict.fromkeys(words))
+    # Not normalised and without stripping: the text around a token is then encoded the same wherever it stands.
+    tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in unique])
+    return dict(zip(unique, tokenizer.convert_tokens_to_ids(unique), strict=True))
+
+
+def _spelled(tokenizer: PreTrainedTokenizerBase, tokens: Tokens) -> Vocabulary:
+    number = _add(tokenizer, [SOMEONE, SOMETHING, END])
+    items = _pieces(tokenizer, "item", tokens.items, number[END])
+    users = None if tokens.users is None else _pieces(tokenizer, "user", tokens.users, number[END])
+    return Vocabulary(tokenizer, items, users, number[SOMEONE], number[SOMETHING], number[END], None)
+
+
+def spelled(kind: str, words: Sequence[str]) -> str:
+    """``item_3_1001``: a name as text without new tokens; ``kind`` is ``item`` or ``user``."""
+    return "_".join([kind, *("".join(re.findall(r"\d+", word)) for word in words)])
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase, kind: str, table: TokenTable, end: int) -> np.ndarray:
+    """``[n, depth]`` the word pieces of each name, filled up with ``end``."""
+    texts = [spelled(kind, table.words(row)) for row in range(len(table))]
+    pieces = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ids = np.full((len(texts), max(map(len, pieces))), end, np.int64)
+    for row, piece in enumerate(pieces):
+        ids[row, : len(piece)] = piece
+    if len(np.unique(ids, axis=0)) < len(ids):
+        twice = next(text for text, count in Counter(texts).items() if count > 1)
+        raise OovrecError(f"two {kind}s are spelled {twice}", remedy="use model.spelling=tokens with these tokens")
+    return ids
 
 
 def _centroids(size: int, tables: list[TokenTable], index: list[np.ndarray]) -> np.ndarray | None:
@@ -106,17 +150,17 @@ def own_tokenizer(texts: Iterable[str], *, causal: bool) -> PreTrainedTokenizerF
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    specials = [PAD, END, BEGIN, UNKNOWN]
+    specials = [PAD, CLOSE, BEGIN, UNKNOWN]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=OWN_SIZE, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    form = f"{BEGIN} $A" if causal else f"$A {END}"
-    pairs = [(word, specials.index(word)) for word in (BEGIN, END)]
+    form = f"{BEGIN} $A" if causal else f"$A {CLOSE}"
+    pairs = [(word, specials.index(word)) for word in (BEGIN, CLOSE)]
     tokenizer.post_processor = processors.TemplateProcessing(single=form, special_tokens=pairs)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, bos_token=BEGIN, unk_token=UNKNOWN
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=CLOSE, bos_token=BEGIN, unk_token=UNKNOWN
     )
 
 

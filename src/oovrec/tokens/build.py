@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,50 @@ import numpy as np
 import oovrec
 from oovrec.config import checked
 from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
 from oovrec.errors import unknown
 from oovrec.tokens.table import BuiltFrom, Tokens, TokenTable
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a scheme may see of a dataset.
+
+    Attributes:
+        histories: the interactions to build from; row ``u`` is user ``u``.
+        users: ids, in the order of the rows.
+        items: ids, by index.
+        unmet: ``[m]`` int64 items that ``histories`` lack, in the order in which the users' full histories first
+            meet them. To be used, if at all, to name these items and no others.
+        titles: ``[items]`` texts, '' where an item has none; None where the data has no texts.
+        attributes: ``[items]`` attribute numbers; None where the data has none.
+    """
+
+    histories: Histories
+    users: list[str]
+    items: list[str]
+    unmet: np.ndarray
+    titles: list[str] | None = None
+    attributes: list[tuple[int, ...]] | None = None
+
+    @classmethod
+    def of(cls, dataset: Dataset, built_from: BuiltFrom = "train") -> Material:
+        """The training part of ``dataset``, or all of it."""
+        histories = dataset.full if built_from == "all" else dataset.histories("train")
+        met = first_met(dataset.full)
+        unmet = met[~np.isin(met, histories.items)]
+        return cls(histories, dataset.users, dataset.items, unmet, dataset.titles, dataset.attributes)
+
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        """``[items]`` interactions of each item."""
+        return np.bincount(self.histories.items, minlength=len(self.items))
+
+
+def first_met(histories: Histories) -> np.ndarray:
+    """The items of ``histories`` in the order in which the users, row after row, first meet them."""
+    items, first = np.unique(histories.items, return_index=True)
+    return items[np.argsort(first)].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -48,8 +91,8 @@ def build_tokens(
 ) -> Tokens:
     """Tokens for every user and item of ``dataset``.
 
-    The scheme is handed ids and interactions, nothing else: those of the training part, or with
-    ``built_from="all"`` the held-out ones too (the protocol of the META ID paper), which the tokens record.
+    The scheme is handed ids, texts and the interactions of the training part, or with ``built_from="all"`` the
+    held-out ones too (the protocol of the META ID paper), which the tokens record.
 
     Args:
         method: a scheme, one of :func:`methods`.
@@ -64,11 +107,11 @@ def build_tokens(
         raise unknown("tokens source", built_from, ("train", "all"))
     scheme = import_module(f"oovrec.tokens.schemes.{method}")
     config = checked(scheme.Config, options or {}, where=f"tokens.{method}")
-    histories = dataset.full if built_from == "all" else dataset.histories("train")
-    built: Built = scheme.build(histories, dataset.users, dataset.items, config, seed)
+    material = Material.of(dataset, built_from)
+    built: Built = scheme.build(material, config, seed)
     details = {
         **built.details,
-        "interactions": len(histories.items),
+        "interactions": len(material.histories.items),
         "dataset": {"name": dataset.name, "sha256": dataset.sha256, "fingerprint": dataset.fingerprint},
         "versions": {
             "oovrec": oovrec.__version__,

@@ -1,4 +1,4 @@
-"""Two-token names: a cluster, and a number in it."""
+"""Names: a number, or a cluster and a number in it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ FIRST_NUMBER = 1001
 def cluster_token(kind: str, cluster: int) -> str:
     """``<CI79>`` for item cluster 79, ``<CU79>`` for user cluster 79; ``kind`` is ``I`` or ``U``."""
     return f"<C{kind}{cluster}>"
+
+
+def one_level_names(kind: str, order: np.ndarray) -> list[tuple[str]]:
+    """Names ``<I1001>``, ``<I1002>`` … by place: ``order`` lists the ``[n]`` entities, the first one first."""
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return [(f"<{kind}{number}>",) for number in (FIRST_NUMBER + place).tolist()]
 
 
 def two_level_names(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,18 +17,19 @@ from oovrec.files import read_json, read_tensors, read_text, write_json, write_t
 
 BuiltFrom = Literal["train", "all"]
 TOKEN = re.compile(r"<[^<>\s]+>")
+END = "<end>"  # fills shorter tuples up, in memory only
 SUMMARY = {"method", "built_from", "seed", "depth", "counts", "config", "vocabulary"}  # keys of tokens.json
 AGAIN = "build the tokens again"
 
 
 @dataclass(frozen=True)
 class TokenTable:
-    """``n`` entities (items or users), each named by a unique tuple of ``depth`` tokens.
+    """``n`` entities (items or users), each named by a unique tuple of at most ``depth`` tokens.
 
     Attributes:
         ids: ``[n]`` entity ids.
-        codes: ``[n, depth]`` int32, indices into ``vocabulary``.
-        vocabulary: ``[tokens]`` token strings; the tokens of one level stand together, in level order.
+        codes: ``[n, depth]`` int32, indices into ``vocabulary``; tuples of fewer tokens are filled up with ``<end>``.
+        vocabulary: ``[tokens]`` token strings, those of the first level first, then those new in the second, ….
         centroids: ``[tokens, d]`` float32, what a token stands for in the embedding space the ids were
             clustered in; rows of zeros for tokens without one. None if the scheme has no embeddings.
     """
@@ -40,9 +42,8 @@ class TokenTable:
     def __post_init__(self) -> None:
         unique, counts = np.unique(self.codes, axis=0, return_counts=True)
         if len(unique) < len(self.codes):
-            repeated = unique[counts.argmax()]
-            rows = np.flatnonzero((self.codes == repeated).all(axis=1))
-            name = "".join(self.vocabulary[code] for code in repeated)
+            rows = np.flatnonzero((self.codes == unique[counts.argmax()]).all(axis=1))
+            name = self.text(rows[0])
             raise OovrecError(f"the token tuple {name} names both '{self.ids[rows[0]]}' and '{self.ids[rows[1]]}'")
 
     def __len__(self) -> int:
@@ -50,7 +51,7 @@ class TokenTable:
 
     @property
     def depth(self) -> int:
-        """Tokens an id."""
+        """Tokens an id, of the longest."""
         return int(self.codes.shape[1])
 
     @cached_property
@@ -58,19 +59,24 @@ class TokenTable:
         """For each depth the sorted codes that occur there."""
         return [np.unique(self.codes[:, level]) for level in range(self.depth)]
 
+    def words(self, index: int) -> list[str]:
+        """The entity's tokens."""
+        return [word for code in self.codes[index] if (word := self.vocabulary[code]) != END]
+
     def text(self, index: int) -> str:
         """The entity's tokens as text, as they stand in a prompt: ``<CI79><I1220>``."""
-        return "".join(self.vocabulary[code] for code in self.codes[index])
+        return "".join(self.words(index))
 
     @classmethod
     def of(
         cls, ids: Sequence[str], tuples: Sequence[Sequence[str]], centroids: dict[str, np.ndarray] | None = None
     ) -> TokenTable:
         """A table from token strings; ``centroids`` by token string."""
-        columns = list(zip(*tuples, strict=True))
+        depth = max(map(len, tuples))
+        columns = list(zip(*([*entry, *[END] * (depth - len(entry))] for entry in tuples), strict=True))
         vocabulary = list(dict.fromkeys(token for column in columns for token in sorted(set(column), key=_natural)))
         code = {token: index for index, token in enumerate(vocabulary)}
-        codes = np.array([[code[token] for token in entry] for entry in tuples], np.int32)
+        codes = np.array([[code[token] for token in column] for column in columns], np.int32).T.copy()
         rows = None
         if centroids is not None:
             width = len(next(iter(centroids.values())))
@@ -103,8 +109,8 @@ def read_table(path: Path) -> TokenTable:
     """Read ``id<TAB>token<TAB>token…`` or the published form ``id <CTn><r>``, a line an id.
 
     Raises:
-        OovrecError: missing or empty; a line without tokens, of another depth than the first, a repeated
-            id or tuple (each names the line).
+        OovrecError: missing or empty; a line without tokens, a repeated id or tuple, a tuple that begins
+            another (each names the line).
     """
     ids: list[str] = []
     tuples: list[tuple[str, ...]] = []
@@ -116,11 +122,9 @@ def read_table(path: Path) -> TokenTable:
         where = f"{path}, line {number}"
         name, _, rest = line.partition("\t") if "\t" in line else line.partition(" ")
         tokens = tuple(TOKEN.findall(rest))
-        if not tokens or TOKEN.sub("", rest).strip():
+        if not tokens or END in tokens or TOKEN.sub("", rest).strip():
             remedy = "write id<TAB><token><TAB><token>"
             raise OovrecError("is not an id followed by <tokens>", where=where, remedy=remedy)
-        if tuples and len(tokens) != len(tuples[0]):
-            raise OovrecError(f"has {len(tokens)} tokens, the lines above have {len(tuples[0])}", where=where)
         for kind, line_before in (("id", seen_ids.get(name)), ("token tuple", seen_tuples.get(tokens))):
             if line_before is not None:
                 raise OovrecError(
@@ -129,14 +133,22 @@ def read_table(path: Path) -> TokenTable:
         seen_ids[name] = seen_tuples[tokens] = number
         ids.append(name)
         tuples.append(tokens)
+    _refuse_beginnings(path, seen_tuples)
     return TokenTable.of(ids, tuples)
+
+
+def _refuse_beginnings(path: Path, lines: dict[tuple[str, ...], int]) -> None:
+    """A model that has written an id must know that it ends there; sorted, an id stands next to one it begins."""
+    ordered = sorted(lines)
+    for short, longer in pairwise(ordered):
+        if longer[: len(short)] == short:
+            what = f"is the beginning of the tuple of line {lines[longer]}"
+            raise OovrecError(what, where=f"{path}, line {lines[short]}", remedy="give it a last token of its own")
 
 
 def write_table(path: Path, table: TokenTable) -> None:
     """Write ``id<TAB>token<TAB>token…``, a line an id, atomically."""
-    words = table.vocabulary
-    rows = zip(table.ids, table.codes.tolist(), strict=True)
-    lines = ("\t".join([name, *(words[code] for code in codes)]) for name, codes in rows)
+    lines = ("\t".join([name, *table.words(index)]) for index, name in enumerate(table.ids))
     write_text(path, "\n".join(lines) + "\n")
 
 

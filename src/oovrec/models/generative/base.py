@@ -21,7 +21,7 @@ from oovrec.decoding.stepper import Stepper
 from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError, unknown
 from oovrec.language.prompts import Prompter, Task, read_templates
-from oovrec.language.tokenizer import OWN, Vocabulary, extend, own_tokenizer, pretrained_tokenizer
+from oovrec.language.tokenizer import OWN, Spelling, Vocabulary, extend, own_tokenizer, pretrained_tokenizer
 from oovrec.models.base import Entities, NeuralRecommender
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 
@@ -36,6 +36,7 @@ class GenerativeConfig(Options):
         backbone: a local folder or hub name of a pretrained checkpoint, in place of ``shape``.
         vocabulary: ``own`` (small, learnt from the templates) or a folder or hub name of a tokenizer;
             a ``backbone`` brings its own.
+        spelling: ``tokens`` writes users and items by new tokens, ``pieces`` in the vocabulary's own pieces, as P5.
         templates: shipped templates or a YAML file of the same form.
         history: newest items shown to the model.
         alpha: weight α of the representation augmentation; 0 turns it off.
@@ -47,6 +48,7 @@ class GenerativeConfig(Options):
     shape: str = "compact"
     backbone: str | None = None
     vocabulary: str = OWN
+    spelling: Spelling = "tokens"
     templates: str = "en"
     history: int = Field(20, ge=1)
     alpha: float = Field(0.1, ge=0)
@@ -85,7 +87,7 @@ class GenerativeRecommender(NeuralRecommender):
         if entities.tokens is None:
             raise OovrecError(f"the system '{self.name}' needs tokens", remedy="build some with 'oovrec tokens build'")
         self.templates = read_templates(config.templates)
-        self.vocabulary: Vocabulary = extend(self._tokenizer(saved), entities.tokens)
+        self.vocabulary: Vocabulary = extend(self._tokenizer(saved), entities.tokens, config.spelling)
         self.prompter = Prompter(self.vocabulary, self.templates, config.history)
         network = self._network(saved)
         table = network.get_input_embeddings().weight.data

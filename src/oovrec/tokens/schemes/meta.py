@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.tokens.build import Built
+from oovrec.tokens.build import Built, Material
 from oovrec.tokens.clusters import cosine_kmeans
 from oovrec.tokens.naming import cluster_token, two_level_names
 from oovrec.tokens.skipgram import SkipGramConfig, embed
@@ -31,15 +30,16 @@ class Config(SkipGramConfig):
     clusters: int | None = Field(None, ge=1)
 
 
-def build(histories: Histories, users: Sequence[str], items: Sequence[str], config: Config, seed: int) -> Built:
+def build(material: Material, config: Config, seed: int) -> Built:
     """META ID tokens. A cluster's token carries its centroid, of unit length.
 
-    Users and items that have no interaction in ``histories`` have no embedding. They form one further
+    Users and items that have no interaction in the material have no embedding. They form one further
     cluster, the last, whose centroid is zero, so that their names reveal nothing.
 
     Raises:
         OovrecError: there are no interactions, or more clusters are asked for than entities have any.
     """
+    histories, users, items = material.histories, material.users, material.items
     if not len(histories.items):
         raise OovrecError("has no interactions to build tokens from", remedy="give users at least three items each")
     graph = Graph.of(histories, len(items))
