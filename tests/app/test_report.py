@@ -15,7 +15,8 @@ import torch
 from oovrec.app import verdict
 from oovrec.app.figures import inline_svg, token_map
 from oovrec.app.report import write_report
-from oovrec.app.report_data import Cluster, ReportData, SystemRow, TokenFacts, example_users
+from oovrec.app.report_data import ReportData, SystemRow, example_users
+from oovrec.app.token_facts import Cluster, TokenFacts
 from oovrec.data.checks import inspect
 from oovrec.data.dataset import DAY, Dataset
 from oovrec.data.histories import Histories

@@ -1,4 +1,4 @@
-"""The report's three figures, each drawn once and kept as PNG and as SVG that follows the page's colours."""
+"""The pages' figures, each drawn once and kept as PNG and as SVG that follows the page's colours."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from oovrec.app.report_data import Cluster, SystemRow
+from oovrec.app.report_data import SystemRow
+from oovrec.app.token_facts import Cluster
 from oovrec.files import atomic
 
 INK, MUTED, RULE, ACCENT, PAPER = "#1d1f22", "#6a6e75", "#dcdcd7", "#0e6e6e", "#fffffe"
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", PAPER: "--paper"}
 TITLE: Any = {"loc": "left", "fontsize": 8.5, "color": INK}
 WIDTH = 4.6  # inches
+DPI = 200  # twice a screen's; texts are also measured at it, as at fewer they are up to 8% narrower than drawn
 STYLE: Any = {"font.size": 8.5, "svg.fonttype": "none"}
 LABELS = 12  # clusters that the map names, at most
+BARS = 24  # of a histogram, at most
 LABEL_LENGTH = 26
 GOLDEN_ANGLE = 137.508  # degrees; neighbouring numbers get colours far apart
 
@@ -37,11 +40,16 @@ def hue(cluster: int) -> float:
     return round(cluster * GOLDEN_ANGLE % 360, 1)
 
 
-def token_map(clusters: Sequence[Cluster]) -> Figure:
-    """Item clusters on their two principal axes, areas by size; the largest bear their best-known title."""
+def token_map(clusters: Sequence[Cluster], size: tuple[float, float] = (WIDTH, 3.9), labels: int = LABELS) -> Figure:
+    """Item clusters at their places, areas by number of items; the largest bear their best-known title.
+
+    Args:
+        size: width and height in inches.
+        labels: clusters to be named, at most.
+    """
     placed = [cluster for cluster in clusters if cluster.position is not None]
     largest = max(cluster.size for cluster in placed)
-    figure, (axes,) = _figure(3.9, 1)
+    figure, (axes,) = _figure(size[1], 1, width=size[0])
     areas = {cluster.number: 14 + 266 * cluster.size / largest for cluster in placed}  # square points
     for cluster in placed:
         x, y = cluster.position or (0.0, 0.0)
@@ -51,11 +59,26 @@ def token_map(clusters: Sequence[Cluster]) -> Figure:
     axes.margins(0.1, 0.06)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    _label(figure, axes, placed, {number: (area / math.pi) ** 0.5 for number, area in areas.items()})
+    radii = {number: (area / math.pi) ** 0.5 for number, area in areas.items()}
+    _label(figure, axes, placed, radii, labels)
     return figure
 
 
-def _label(figure: Figure, axes: Axes, clusters: Sequence[Cluster], radii: dict[int, float]) -> None:
+def cluster_sizes(sizes: Sequence[int]) -> Figure:
+    """How many clusters have how many items: a histogram with bars of equal, whole width."""
+    step = max(1, math.ceil((max(sizes) - min(sizes) + 1) / BARS))
+    edges = np.arange(min(sizes), max(sizes) + step + 1, step) - 0.5
+    figure, (axes,) = _figure(1.7, 1)
+    axes.hist(sizes, bins=edges.tolist(), color=ACCENT, rwidth=0.86)
+    axes.set_xlabel("items in a cluster")
+    axes.set_title("clusters", **TITLE)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
+    return figure
+
+
+def _label(figure: Figure, axes: Axes, clusters: Sequence[Cluster], radii: dict[int, float], most: int) -> None:
     """Name the largest clusters first; a name that would cover another, a dot or the frame is left out."""
     figure.draw_without_rendering()  # lays the axes out, so that extents are final
     frame, pixels = axes.get_window_extent(), figure.dpi / 72
@@ -71,7 +94,7 @@ def _label(figure: Figure, axes: Axes, clusters: Sequence[Cluster], radii: dict[
                 named.append(box.padded(2))
                 break
             label.remove()
-        if len(named) == LABELS:
+        if len(named) == most:
             return
 
 
@@ -142,9 +165,9 @@ def metrics(systems: Sequence[SystemRow]) -> Figure:
     return figure
 
 
-def _figure(height: float, rows: int, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def _figure(height: float, rows: int, columns: int = 1, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor=PAPER)
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor=PAPER)
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in panels:
         axes.set_facecolor("none")
@@ -160,7 +183,7 @@ def _figure(height: float, rows: int, columns: int = 1) -> tuple[Figure, list[Ax
 def write_png(figure: Figure, path: Path) -> None:
     """Write ``figure`` at twice the size of a screen, atomically."""
     with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=200)
+        figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def inline_svg(figure: Figure, label: str, tips: dict[str, str] | None = None) -> str:
@@ -180,7 +203,7 @@ def inline_svg(figure: Figure, label: str, tips: dict[str, str] | None = None) -
     for name, tip in (tips or {}).items():
         body = _with_tip(body, name, tip)
     box = re.search(r'viewBox="[^"]+"', head)
-    body = re.sub(r'<g id="[^"]*">', "<g>", body)
+    body = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", body)
     return f'<svg {box and box.group()} role="img" aria-label="{escape(label)}">{body}'
 
 
@@ -189,6 +212,7 @@ def _with_tip(body: str, name: str, tip: str) -> str:
     before, found, after = body.partition(start)
     if not found:
         return body
-    angle = hue(int(name.rpartition("-")[2]))
+    number = name.rpartition("-")[2]
     coloured = re.sub(r"fill: #[0-9a-f]{6}", "fill: oklch(var(--light) 0.12 var(--hue))", after, count=1)
-    return f'{before}<g style="--hue: {angle}"><title>{escape(tip)}</title>{coloured}'
+    opened = f'<g data-cluster="{number}" style="--hue: {hue(int(number))}">'
+    return f"{before}{opened}<title>{escape(tip)}</title>{coloured}"

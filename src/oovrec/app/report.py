@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from oovrec.app import figures, verdict
-from oovrec.app.report_data import Cluster, ReportData
+from oovrec.app.page import page, picture
+from oovrec.app.report_data import ReportData
 from oovrec.evaluation.results import METRICS
 from oovrec.files import write_text
 
@@ -18,6 +17,11 @@ BLOCKS = {
     "raw": ("Raw", "every item is a candidate"),
     "later_day_masked": ("Later day, masked", "only targets of a later day than the item before them"),
     "later_day_raw": ("Later day, raw", "the same targets, every item a candidate"),
+}
+LABELS = {
+    "metrics": "hit@10 and ndcg@10 of each system with 95% intervals",
+    "training": "training loss and validation ndcg@10 by epoch",
+    "token_map": "clusters of items in two dimensions",
 }
 SHOWN_CLUSTERS = 6
 
@@ -39,7 +43,7 @@ def write_report(run: ReportData, folder: Path) -> Path:
     return path
 
 
-def _figures(run: ReportData) -> dict[str, Any]:
+def _figures(run: ReportData) -> dict[str, Figure]:
     drawn = {"metrics": figures.metrics(run.systems)}
     if run.training:
         drawn["training"] = figures.training(run.training)
@@ -48,35 +52,14 @@ def _figures(run: ReportData) -> dict[str, Any]:
     return drawn
 
 
-def _page(run: ReportData, drawn: dict[str, Any]) -> str:
-    labels = {
-        "metrics": "hit@10 and ndcg@10 of each system with 95% intervals",
-        "training": "training loss and validation ndcg@10 by epoch",
-        "token_map": "clusters of items in two dimensions",
-    }
-    tips = {f"cluster-{cluster.number}": _tip(cluster) for cluster in run.tokens.clusters} if run.tokens else {}
-    pictures = {name: Markup(figures.inline_svg(figure, labels[name], tips)) for name, figure in drawn.items()}
-    loader = PackageLoader("oovrec", "app")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def _page(run: ReportData, drawn: dict[str, Figure]) -> str:
+    clusters = run.tokens.clusters if run.tokens else []
+    return page(
+        "report.html.j2",
+        run=run,
+        pictures={name: picture(figure, LABELS[name], clusters) for name, figure in drawn.items()},
+        verdict=verdict,
+        blocks=BLOCKS,
+        metrics=METRICS,
+        shown_clusters=SHOWN_CLUSTERS,
     )
-    environment.filters["hue"] = figures.hue
-    environment.filters["duration"] = _duration
-    template = environment.get_template("report.html.j2")
-    return template.render(
-        run=run, pictures=pictures, verdict=verdict, blocks=BLOCKS, metrics=METRICS, shown_clusters=SHOWN_CLUSTERS
-    )
-
-
-def _tip(cluster: Cluster) -> str:
-    return f"{cluster.token}, {cluster.size} items: {'; '.join(cluster.titles)}"
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as people say them: ``48 s``, ``6 min 12 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

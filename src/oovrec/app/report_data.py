@@ -8,100 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from oovrec.app.token_facts import Item, TokenFacts, title_of
 from oovrec.data.checks import Report
 from oovrec.data.dataset import Dataset
 from oovrec.evaluation.protocol import Evaluation, compare
 from oovrec.evaluation.results import TokensFrom
-from oovrec.tokens.table import BuiltFrom, Tokens, TokenTable
+from oovrec.tokens.table import Tokens
 
-TITLES = 4  # example titles a cluster
 SHOWN_HISTORY = 8  # newest items of an example user
-
-
-@dataclass(frozen=True)
-class Item:
-    """An item as a person reads it.
-
-    Attributes:
-        title: its text, or its id where it has none.
-        tokens: its tokens as they stand in a prompt; '' where the model uses none.
-        cluster: number of its first token, by which it is coloured; None without tokens.
-    """
-
-    title: str
-    tokens: str = ""
-    cluster: int | None = None
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The items that share a first token.
-
-    Attributes:
-        number: the token's place in the vocabulary.
-        token: its text.
-        size: how many items.
-        titles: the most popular ones, best known first.
-        position: the centroid on the map; None where the scheme has no centroids.
-    """
-
-    number: int
-    token: str
-    size: int
-    titles: list[str]
-    position: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class TokenFacts:
-    """How items and users are named.
-
-    Attributes:
-        method: the scheme.
-        built_from: ``train``, or ``all`` where held-out interactions were seen.
-        depth: tokens an item.
-        item_words, user_words: tokens in the two vocabularies; no ``user_words`` where users have none.
-        clusters: largest first.
-        explained: share of the centroids' variance that the map keeps; None without a map.
-    """
-
-    method: str
-    built_from: BuiltFrom
-    depth: int
-    item_words: int
-    user_words: int | None
-    clusters: list[Cluster]
-    explained: float | None = None
-
-    @classmethod
-    def of(cls, tokens: Tokens, dataset: Dataset) -> TokenFacts:
-        """The facts of tokens whose items stand in the dataset's order."""
-        table, counts = tokens.items, np.bincount(dataset.histories("train").items, minlength=len(dataset.items))
-        first, by_count = table.codes[:, 0], np.argsort(-counts, kind="stable")
-        places, explained = _map(table)
-        clusters = []
-        for code in table.levels[0]:
-            members = by_count[first[by_count] == code]
-            titles = [_title(dataset, item) for item in members[:TITLES]]
-            clusters.append(Cluster(int(code), table.vocabulary[code], len(members), titles, places.get(int(code))))
-        clusters.sort(key=lambda cluster: -cluster.size)
-        users = None if tokens.users is None else len(tokens.users.vocabulary)
-        return cls(tokens.method, tokens.built_from, table.depth, len(table.vocabulary), users, clusters, explained)
-
-
-def _map(table: TokenTable) -> tuple[dict[int, tuple[float, float]], float | None]:
-    """First-level centroids on their two principal axes, by code, and the share of variance these keep."""
-    if table.centroids is None:
-        return {}, None
-    codes = np.array([code for code in table.levels[0] if table.centroids[code].any()], np.int64)
-    if len(codes) < 3 or table.centroids.shape[1] < 2:
-        return {}, None
-    points = table.centroids[codes].astype(np.float64)
-    left, scales, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
-    plane = left[:, :2] * scales[:2]
-    plane *= np.where(plane[np.abs(plane).argmax(axis=0), [0, 1]] < 0, -1, 1)  # signs of an SVD are arbitrary
-    places = {int(code): (float(x), float(y)) for code, (x, y) in zip(codes, plane, strict=True)}
-    return places, float((scales[:2] ** 2).sum() / max((scales**2).sum(), 1e-12))
 
 
 @dataclass(frozen=True)
@@ -164,7 +78,7 @@ def example_users(
     histories = dataset.histories("test").take(np.asarray(rows))
 
     def item(index: int) -> Item:
-        title = _title(dataset, index)
+        title = title_of(dataset, index)
         return Item(title, tokens.items.text(index), int(tokens.items.codes[index, 0])) if tokens else Item(title)
 
     examples = []
@@ -184,10 +98,6 @@ def example_users(
             )
         )
     return examples
-
-
-def _title(dataset: Dataset, index: int) -> str:
-    return (dataset.titles[index] if dataset.titles else "") or dataset.items[index]
 
 
 @dataclass(frozen=True)
