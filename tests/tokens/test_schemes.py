@@ -18,9 +18,13 @@ from oovrec.language.tokenizer import Spelling, extend, own_tokenizer, spelled
 from oovrec.tokens.build import Material, build_tokens, methods
 from oovrec.tokens.naming import two_level_names
 from oovrec.tokens.table import END, Tokens
+from oovrec.tokens.words import wording
 
 FAST = {"epochs": 1, "walks": 2}
-OPTIONS: dict[str, dict[str, Any]] = {"meta": FAST}  # of schemes whose defaults are for more items
+OPTIONS: dict[str, dict[str, Any]] = {
+    "meta": FAST,
+    "semantic": {"codes": 8, "quantiser": "kmeans"},
+}  # of schemes whose defaults are for more items
 
 
 def with_histories(dataset: Dataset, sequences: list[np.ndarray]) -> Dataset:
@@ -154,6 +158,32 @@ def test_entities_outside_the_training_part_share_the_last_cluster(planted: Data
     assert not tokens.items.centroids[tokens.items.vocabulary.index(last)].any()
     others = [code for code in tokens.items.levels[0] if tokens.items.vocabulary[code] != last]
     np.testing.assert_allclose(np.linalg.norm(tokens.items.centroids[others], axis=1), 1, rtol=1e-5)
+
+
+def test_words_place_an_item_that_nobody_has_taken(described: Dataset) -> None:
+    sequences = list(described.full)
+    sequences[0] = np.append(sequences[0][:-1], 80)  # held out only
+    titles = [f"shade{index // 10}" for index in range(80)]
+    extended = dataclasses.replace(
+        with_histories(described, sequences), items=[*described.items, "new"], titles=[*titles, "shade4"]
+    )
+    tokens = build_tokens(extended, options={"clusters": 4, "words": 1.0})
+    clusters = tokens.items.codes[:, 0]
+    assert (clusters[40:50] == clusters[80]).mean() > 0.9
+    assert tokens.details["without_interactions"] == {"items": 1, "users": 0}
+
+
+def test_words_are_those_that_some_items_share() -> None:
+    titles = ["Red nail polish", "red LIPSTICK", "nail file", "scarf", "hat", "", "", "", "", ""]
+    attributes = [(7,), (), (7,), (8,), (), (), (), (), (), ()]
+    material = Material(Histories.of([[0]]), ["u"], [f"i{n}" for n in range(10)], np.arange(0), titles, attributes)
+    relation = wording(material, 0.5)
+    assert relation is not None
+    assert relation.weight == 0.5
+    groups = {tuple((relation.one[relation.other == word] - 1).tolist()) for word in set(relation.other.tolist())}
+    assert groups == {(0, 1), (0, 2)}  # red; nail and attribute 7; the others are one item's own
+    assert set(relation.other.tolist()) == {11, 12, 13}
+    assert wording(dataclasses.replace(material, titles=None, attributes=None), 0.5) is None
 
 
 def test_clusters_find_the_planted_communities(planted: Dataset, communities: np.ndarray) -> None:

@@ -9,7 +9,7 @@ from scipy import stats
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.tokens.hashing import GOLDEN, below, mix, unit
-from oovrec.tokens.walks import CHUNK, Graph, random_walks
+from oovrec.tokens.walks import CHUNK, Graph, Relation, random_walks, successions
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +89,23 @@ def test_draws_are_uniform_and_independent_of_each_other() -> None:
     assert stats.kstest(fraction, "uniform").pvalue > 1e-3
     table = np.histogram2d(whole, fraction, bins=[10, 4])[0]
     assert stats.chi2_contingency(table).pvalue > 1e-3
+
+
+def test_relations_are_taken_by_their_weights_and_only_where_there_are_edges() -> None:
+    histories = Histories.of([[0, 1], [1, 2]])  # nodes: users 0 and 1, items 2 to 4, words 5 and 6
+    words = Relation(np.array([3, 3]), np.array([5, 6]), 0.5)
+    graph = Graph.of(histories, 3, [successions(histories, 3.0), words])
+    walks = random_walks(graph, np.full(40_000, 3), 2, seed=0)
+    seen = np.bincount(walks[:, 1], minlength=7)
+    # From item 1, node 3: both users share 1, the items before and after it 3, the words .5, together 4.5.
+    expected = np.array([0.5, 0.5, 1.5, 0, 1.5, 0.25, 0.25]) / 4.5 * len(walks)
+    assert stats.chisquare(seen[expected > 0], expected[expected > 0]).pvalue > 1e-3
+    assert seen[3] == 0
+    back = random_walks(graph, np.full(1000, 5), 2, seed=0)  # a word has edges of one relation only
+    assert set(back[:, 1]) == {3}
+
+
+def test_degrees_count_every_relation() -> None:
+    histories = Histories.of([[0, 1], [1]])
+    graph = Graph.of(histories, 2, [Relation(np.array([2]), np.array([4]), 1.0)])
+    assert graph.degrees.tolist() == [2, 1, 2, 2, 1]

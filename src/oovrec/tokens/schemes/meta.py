@@ -17,7 +17,8 @@ from oovrec.tokens.clusters import cosine_kmeans
 from oovrec.tokens.naming import cluster_token, two_level_names
 from oovrec.tokens.skipgram import SkipGramConfig, embed
 from oovrec.tokens.table import TokenTable
-from oovrec.tokens.walks import Graph
+from oovrec.tokens.walks import Graph, Relation, successions
+from oovrec.tokens.words import wording
 
 
 class Config(SkipGramConfig):
@@ -25,16 +26,21 @@ class Config(SkipGramConfig):
 
     Attributes:
         clusters: how many clusters of items, and of users; by default the square root of their number.
+        successions: weight of a walk's steps between items that follow each other in a history, where the step to
+            a user weighs 1; 0, as in the paper, walks between users and items alone.
+        words: weight of its steps from an item to a word of its title or to an attribute, where the data has them.
     """
 
     clusters: int | None = Field(None, ge=1)
+    successions: float = Field(0.0, ge=0)
+    words: float = Field(0.0, ge=0)
 
 
 def build(material: Material, config: Config, seed: int) -> Built:
     """META ID tokens. A cluster's token carries its centroid, of unit length.
 
-    Users and items that have no interaction in the material have no embedding. They form one further
-    cluster, the last, whose centroid is zero, so that their names reveal nothing.
+    Users and items that the walks cannot reach have no embedding. They form one further cluster, the last, whose
+    centroid is zero, so that their names reveal nothing. (Words reach items that have no interaction yet.)
 
     Raises:
         OovrecError: there are no interactions, or more clusters are asked for than entities have any.
@@ -42,21 +48,28 @@ def build(material: Material, config: Config, seed: int) -> Built:
     histories, users, items = material.histories, material.users, material.items
     if not len(histories.items):
         raise OovrecError("has no interactions to build tokens from", remedy="give users at least three items each")
-    graph = Graph.of(histories, len(items))
+    graph = Graph.of(histories, len(items), _relations(material, config))
     walk_seed, user_seed, item_seed = np.random.SeedSequence(seed).generate_state(3).tolist()
-    vectors, degrees = embed(graph, config, walk_seed), graph.degrees
-    of_users, of_items = slice(len(users)), slice(len(users), None)
-    item_table = _table("I", items, vectors[of_items], degrees[of_items], config.clusters, item_seed)
-    user_table = _table("U", users, vectors[of_users], degrees[of_users], config.clusters, user_seed)
-    unseen = {"items": int((degrees[of_items] == 0).sum()), "users": int((degrees[of_users] == 0).sum())}
+    vectors = embed(graph, config, walk_seed)
+    of_users, of_items = slice(len(users)), slice(len(users), len(users) + len(items))
+    item_table = _table("I", items, vectors[of_items], material.popularity, config.clusters, item_seed)
+    user_table = _table("U", users, vectors[of_users], histories.lengths, config.clusters, user_seed)
+    unseen = {"items": int((material.popularity == 0).sum()), "users": int((histories.lengths == 0).sum())}
     return Built(item_table, user_table, {"without_interactions": unseen})
+
+
+def _relations(material: Material, config: Config) -> list[Relation]:
+    """What the walks follow beside the interactions."""
+    further = [successions(material.histories, config.successions) if config.successions else None]
+    further.append(wording(material, config.words) if config.words else None)
+    return [relation for relation in further if relation is not None]
 
 
 def _table(
     kind: str, ids: Sequence[str], vectors: np.ndarray, popularity: np.ndarray, clusters: int | None, seed: int
 ) -> TokenTable:
-    """Cluster those of ``ids`` that have interactions, then name them all."""
-    seen, rng = np.flatnonzero(popularity), np.random.default_rng(seed)
+    """Cluster those of ``ids`` that have a vector, then name them all."""
+    seen, rng = np.flatnonzero(vectors.any(axis=1)), np.random.default_rng(seed)
     count = clusters or min(round(len(ids) ** 0.5), len(seen))
     if count > len(seen):
         what = f"{count} is more than the {len(seen)} {'items' if kind == 'I' else 'users'} with interactions"

@@ -1,0 +1,40 @@
+"""What an item's text and attributes say, as edges between items and words."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from oovrec.tokens.build import Material
+from oovrec.tokens.walks import Relation
+
+WORD = re.compile(r"\w+")
+FEWEST = 2  # items that share a word; one item's own tells nothing
+LARGEST_SHARE = 0.2  # of the items; a word of more tells little
+
+
+def item_words(titles: Sequence[str] | None, attributes: Sequence[Sequence[int]] | None) -> list[set[str | int]]:
+    """The words of each item's title, in lower case, and its attribute numbers."""
+    count = len(titles if titles is not None else attributes or ())
+    texts, numbers = titles or [""] * count, attributes or [()] * count
+    return [{*WORD.findall(text.lower()), *own} for text, own in zip(texts, numbers, strict=True)]
+
+
+def wording(material: Material, weight: float) -> Relation | None:
+    """Items and the words they share with others; words are the nodes after users and items.
+
+    None where the data has neither texts nor attributes that several items share.
+    """
+    described = item_words(material.titles, material.attributes)
+    shared = Counter(word for words in described for word in words)
+    most = LARGEST_SHARE * len(material.items)
+    known = sorted((word for word, count in shared.items() if FEWEST <= count <= most), key=str)
+    node = {word: number for number, word in enumerate(known, len(material.users) + len(material.items))}
+    edges = [(item, node[word]) for item, words in enumerate(described) for word in words if word in node]
+    if not edges:
+        return None
+    ends = np.array(sorted(edges), np.int64)
+    return Relation(ends[:, 0] + len(material.users), ends[:, 1], weight)
