@@ -9,11 +9,12 @@ import pytest
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.tokens import skipgram
+from oovrec.tokens import sgd, skipgram
 from oovrec.tokens.hashing import GOLDEN, below, mix, unit
 from oovrec.tokens.negatives import negative_tables
 from oovrec.tokens.pairs import blocked_pairs
-from oovrec.tokens.skipgram import SkipGramConfig, _block, embed
+from oovrec.tokens.sgd import learn_block, sigmoid
+from oovrec.tokens.skipgram import SkipGramConfig, embed
 from oovrec.tokens.walks import Graph, random_walks
 
 
@@ -59,36 +60,69 @@ def test_negatives_have_exactly_the_power_distribution() -> None:
         assert probability.sum() == pytest.approx(float(stop > start), rel=1e-5)
 
 
+def plain_sgd(centres, contexts, chunks, nodes, frequencies, negatives, rate, stream):  # type: ignore[no-untyped-def]
+    """What ``learn_block`` does, one number at a time."""
+    threshold, alias = negative_tables(frequencies, np.array([0, len(nodes)]))
+    counter = int(stream)
+
+    def bits() -> np.uint64:
+        nonlocal counter
+        counter = (counter + int(GOLDEN)) % 2**64
+        return np.uint64(mix(np.uint64(counter)))
+
+    def draw() -> int:
+        drawn = bits()
+        place = below(drawn, len(nodes))
+        return int(nodes[place if unit(drawn) < threshold[place] else alias[place]])
+
+    kept, learnt = [draw() for _ in range(sgd.KEPT)], 0
+    for centre, context in chunks:
+        learnt += 1
+        if learnt % sgd.FRESH == 0:
+            first = (learnt - sgd.FRESH) % sgd.KEPT
+            kept[first : first + sgd.FRESH] = [draw() for _ in range(sgd.FRESH)]
+        samples, slots = [(context, 1.0)], int(bits())
+        for _ in range(negatives):
+            slots = (slots * 6364136223846793005 + int(GOLDEN)) % 2**64
+            samples.append((kept[slots >> 56], 0.0))
+        gradient = np.zeros(centres.shape[1])
+        for place, (target, label) in enumerate(samples):
+            if place and target == context:
+                continue
+            step = rate * (label - 1 / (1 + np.exp(-centres[centre] @ contexts[target])))
+            gradient += step * contexts[target]
+            contexts[target] += step * centres[centre]
+        centres[centre] += gradient
+
+
 def test_sgd_equals_plain_python() -> None:
     rng = np.random.default_rng(1)
-    centres, contexts = (rng.normal(size=(8, 5)).astype(np.float32) for _ in range(2))
-    pairs = rng.integers(8, size=(2, 30, 2)).astype(np.int32)
-    pairs[:, :, 1] %= 4  # contexts of the part 0 … 3
-    bounds, rate, stream = np.array([[0, 30], [10, 25]]), np.float32(0.1), np.uint64(99)
-    threshold, alias = negative_tables(np.arange(1, 9), np.array([0, 4, 8]))
+    centres, contexts = (rng.normal(size=(40, 16)).astype(np.float32) / 2 for _ in range(2))
+    pairs = rng.integers(40, size=(2, 400, 2)).astype(np.int32)
+    bounds, stream = np.array([[0, 5], [10, 10 + 5 * sgd.FRESH]]), np.uint64(99)
+    nodes, frequencies = np.arange(20, 40, dtype=np.int32), np.arange(1, 21)
+    near, far = centres.astype(np.float64), contexts.astype(np.float64)
+    plain_sgd(near, far, [*pairs[0, :5], *pairs[1, 10 : bounds[1, 1]]], nodes, frequencies, 3, 0.1, stream)
+    threshold, alias = negative_tables(frequencies, np.array([0, 20]))
+    learn_block(centres, contexts, pairs, bounds, nodes, threshold, nodes[alias], 3, np.float32(0.1), stream)
+    np.testing.assert_allclose(centres, near, rtol=1e-3, atol=2e-4)
+    np.testing.assert_allclose(contexts, far, rtol=1e-3, atol=2e-4)
 
-    near, far, counter = centres.astype(np.float64), contexts.astype(np.float64), stream
-    for chunk, (first, last) in enumerate(bounds.tolist()):
-        for centre, context in pairs[chunk, first:last].tolist():
-            samples = [(context, 1.0)]
-            for _ in range(3):
-                with np.errstate(over="ignore"):
-                    counter = counter + GOLDEN
-                bits = np.uint64(mix(counter))
-                node = below(bits, 4)
-                samples.append((node if unit(bits) < threshold[node] else int(alias[node]), 0.0))
-            gradient = np.zeros(5)
-            for place, (target, label) in enumerate(samples):
-                if place and target == context:
-                    continue
-                step = 0.1 * (label - 1 / (1 + np.exp(-near[centre] @ far[target])))
-                gradient += step * far[target]
-                far[target] += step * near[centre]
-            near[centre] += gradient
 
-    _block(centres, contexts, pairs, bounds, threshold, alias, 0, 4, 3, rate, stream)
-    np.testing.assert_allclose(centres, near, rtol=2e-4, atol=2e-5)
-    np.testing.assert_allclose(contexts, far, rtol=2e-4, atol=2e-5)
+def test_sigmoid_is_within_its_bound() -> None:
+    x = np.linspace(-30, 30, 6001)
+    found = np.array([sigmoid(np.float32(value)) for value in x])
+    assert np.abs(found - 1 / (1 + np.exp(-x))).max() < 5e-5
+
+
+@pytest.mark.parametrize("dimensions", [5, 16, 50])
+def test_every_row_begins_a_cache_line(dimensions: int) -> None:
+    rows = skipgram._rows(7, dimensions)
+    assert [row.ctypes.data % 64 for row in rows] == [0] * 7
+    assert rows.shape[1] >= dimensions
+    vectors = embed(Graph.of(Histories.of([[0, 1], [0, 2], [1, 2]]), 3), SkipGramConfig(dimensions=dimensions), seed=0)
+    assert vectors.shape == (6, dimensions)
+    assert vectors.all()
 
 
 def test_embeddings_do_not_depend_on_threads(planted: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,26 +4,26 @@ Walks are drawn in pools, learnt and dropped, so memory is a few times nodes × 
 are dealt into ``PARTS`` parts; the pairs with their centre in part i and their context in part j make a block.
 Blocks with neither part in common touch no common row, so ``PARTS`` of them are learnt side by side, each by plain
 sequential SGD (the grid of GraphVite, Zhu et al., WWW 2019). The blocks, not the threads, fix the result. Negatives
-come from the context's part; the parts are dealt anew for each pool, so over training from all nodes. The rows of
-a part lie together, so that a block works within the processor's cache.
+come from the context's part; the parts are dealt anew for each pool, so over training from all nodes.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from pydantic import Field
 
 from oovrec.config import Options
 from oovrec.progress import Bar
-from oovrec.tokens.hashing import GOLDEN, below, mix, unit
 from oovrec.tokens.negatives import negative_tables
 from oovrec.tokens.pairs import blocked_pairs
 from oovrec.tokens.parallel import in_parallel
+from oovrec.tokens.prefetch import LINE
+from oovrec.tokens.sgd import learn_block
 from oovrec.tokens.walks import Graph, random_walks
 
 PARTS = 8
-POOLS = 40  # an epoch: dealing the parts anew more often brings the quality of one part
+POOLS = 40  # an epoch at least: dealing the parts anew more often brings the quality of one part
+MOST = 1 << 22  # steps in a pool; its pairs take about 200 MB
 LAST_RATE = 0.004  # of the first learning rate
 SMALL = 1 << 15  # steps in a pool up to which threads cost more than they save
 
@@ -55,32 +55,50 @@ def embed(graph: Graph, config: SkipGramConfig, seed: int, threads: int | None =
 
     The result depends on the graph, the config and the seed, not on the number of threads.
     """
-    rng = np.random.default_rng(seed)
-    walkers, degrees = np.flatnonzero(graph.degrees), graph.degrees[graph.degrees > 0]
-    centres = (rng.random((len(walkers), config.dimensions), np.float32) - 0.5) / config.dimensions
-    contexts = np.zeros_like(centres)
-    total, done = config.epochs * config.walks * len(walkers), 0
-    if total // config.epochs // POOLS * config.walk_length < SMALL:
+    rng, degrees = np.random.default_rng(seed), graph.degrees
+    walkers = np.flatnonzero(degrees).astype(np.int32)
+    centres, contexts = (_rows(len(degrees), config.dimensions) for _ in range(2))
+    _start(centres, config.dimensions, degrees == 0, rng)
+    an_epoch, done = config.walks * len(walkers), 0
+    pools = max(min(POOLS, an_epoch), -(-an_epoch * config.walk_length // MOST))
+    if an_epoch // pools * config.walk_length < SMALL:
         threads = 1
     walk_seed = int(rng.integers(2**63))
-    with Bar("skip-gram", total, "walks") as bar:
+    with Bar("skip-gram", config.epochs * an_epoch, "walks") as bar:
         for _ in range(config.epochs):
-            order = rng.permutation(np.repeat(walkers, config.walks))
-            for starts in np.array_split(order, min(POOLS, len(order))):
-                rate = config.learning_rate * max(1 - done / total, LAST_RATE)
+            for starts in np.array_split(rng.permutation(np.repeat(walkers, config.walks)), pools):
+                rate = config.learning_rate * max(1 - done / bar.total, LAST_RATE)
                 walks = random_walks(graph, starts, config.walk_length, seed=walk_seed, first=done, threads=threads)
-                _learn(centres, contexts, np.searchsorted(walkers, walks), degrees, config, rate, rng, threads)
+                _learn(centres, contexts, walks, walkers, degrees, config, rate, rng, threads)
                 done += len(starts)
                 bar.advance(len(starts))
-    embeddings = np.zeros((len(graph.degrees), config.dimensions), np.float32)
-    embeddings[walkers] = centres
-    return embeddings
+    return np.ascontiguousarray(centres[:, : config.dimensions])
+
+
+def _rows(nodes: int, dimensions: int) -> np.ndarray:
+    """``[nodes, width]`` zeros; each row begins a cache line, for which it may be wider than ``dimensions``."""
+    width = -(-dimensions * 4 // LINE) * LINE
+    memory = np.empty(nodes * width + LINE, np.uint8)
+    first = -memory.ctypes.data % LINE
+    rows = memory[first : first + nodes * width].view(np.float32).reshape(nodes, width // 4)
+    rows.fill(0)
+    return rows
+
+
+def _start(centres: np.ndarray, dimensions: int, without_edges: np.ndarray, rng: np.random.Generator) -> None:
+    """Uniform in ±1 / (2 · dimensions), in place; columns that only fill up a line stay zero, and so do idle rows."""
+    rng.random(out=centres, dtype=np.float32)
+    centres -= 0.5
+    centres /= dimensions
+    centres[:, dimensions:] = 0
+    centres[without_edges] = 0
 
 
 def _learn(
     centres: np.ndarray,
     contexts: np.ndarray,
     walks: np.ndarray,
+    walkers: np.ndarray,
     frequencies: np.ndarray,
     config: SkipGramConfig,
     rate: float,
@@ -88,54 +106,18 @@ def _learn(
     threads: int | None,
 ) -> None:
     """Learn one pool of walks in place. A node's frequency is its degree, as in a long walk."""
-    dealt = rng.integers(PARTS, size=len(frequencies), dtype=np.int8)
-    order = np.argsort(dealt, kind="stable")
-    parts, place = dealt[order], np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order))
-    starts = np.searchsorted(parts, np.arange(PARTS + 1))
-    near, far = centres[order], contexts[order]
-    threshold, alias = negative_tables(frequencies[order], starts)
+    parts = rng.integers(PARTS, size=len(frequencies), dtype=np.int8)
+    nodes = walkers[np.argsort(parts[walkers], kind="stable")]
+    starts = np.searchsorted(parts[nodes], np.arange(PARTS + 1))
+    threshold, alias = negative_tables(frequencies[nodes], starts)
     pair_seed = int(rng.integers(2**63))
-    pairs, offsets = blocked_pairs(place[walks], parts, PARTS, window=config.window, seed=pair_seed, threads=threads)
-    streams = rng.integers(2**64, size=PARTS * PARTS, dtype=np.uint64)
+    pairs, offsets = blocked_pairs(walks, parts, PARTS, window=config.window, seed=pair_seed, threads=threads)
+    tables, streams = (nodes, threshold, nodes[alias]), rng.integers(2**64, size=PARTS * PARTS, dtype=np.uint64)
 
     def block(number: int) -> None:
         bounds, part = offsets[:, number : number + 2], number % PARTS
-        tables = threshold, alias, starts[part], starts[part + 1]
-        _block(near, far, pairs, bounds, *tables, config.negatives, np.float32(rate), streams[number])
+        of_part = (table[starts[part] : starts[part + 1]] for table in tables)
+        learn_block(centres, contexts, pairs, bounds, *of_part, config.negatives, np.float32(rate), streams[number])
 
     for shift in range(PARTS):
         in_parallel(block, [part * PARTS + (part + shift) % PARTS for part in range(PARTS)], threads)
-    centres[order], contexts[order] = near, far
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _block(centres, contexts, pairs, bounds, threshold, alias, start, stop, negatives, rate, stream):  # type: ignore[no-untyped-def]
-    """SGD over the pairs of one block, ``pairs[c, bounds[c, 0]:bounds[c, 1]]`` of every chunk ``c``."""
-    width = centres.shape[1]
-    gradient = np.zeros(width, np.float32)
-    one = np.float32(1)
-    for chunk in range(pairs.shape[0]):
-        for pair in range(bounds[chunk, 0], bounds[chunk, 1]):
-            centre, context = pairs[chunk, pair, 0], np.int64(pairs[chunk, pair, 1])
-            for j in range(width):
-                gradient[j] = 0
-            target, label = context, one
-            for sample in range(negatives + 1):
-                if sample:
-                    stream += GOLDEN
-                    bits = mix(stream)
-                    own = start + below(bits, stop - start)
-                    other = np.int64(alias[own])
-                    target, label = own if unit(bits) < threshold[own] else other, np.float32(0)
-                    if target == context:
-                        continue
-                score = np.float32(0)
-                for j in range(width):
-                    score += centres[centre, j] * contexts[target, j]
-                step = rate * (label - one / (one + np.exp(-score)))
-                for j in range(width):
-                    gradient[j] += step * contexts[target, j]
-                    contexts[target, j] += step * centres[centre, j]
-            for j in range(width):
-                centres[centre, j] += gradient[j]
