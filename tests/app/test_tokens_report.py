@@ -275,7 +275,7 @@ def test_measures_that_are_new_are_shown_and_missing_ones_are_not() -> None:
         clashes: int = 1234
 
     usage = {"items": [12.0, 3456.7], "users": None}
-    shown = {measure.name: measure for measure in measures(More(None, {}, {}, None, None, usage))}
+    shown = {measure.name: measure for measure in measures(More(None, {}, {}, None, None, {}, {}, usage))}
     assert set(shown) == {"Code usage", "Clashes"}
     values = [(figure.label, figure.value) for figure in shown["Code usage"].figures]
     assert values == [("items, level 1", "12"), ("items, level 2", "3,457")]

@@ -16,7 +16,15 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.tokens.build import build_tokens
 from oovrec.tokens.geometry import diversity, memorisation, ratings_matrix
-from oovrec.tokens.quality import cluster_lift, embeddings_of, repeated_clusters, score
+from oovrec.tokens.quality import (
+    cluster_lift,
+    clustered,
+    collisions,
+    embeddings_of,
+    perplexity,
+    repeated_clusters,
+    score,
+)
 from oovrec.tokens.table import Tokens, TokenTable, read_table
 
 
@@ -42,6 +50,22 @@ def test_chance_of_a_repeated_cluster_is_the_mean_over_all_shuffles() -> None:
 
     assert found == share(tuple(targets)) == 0.75
     assert chance == pytest.approx(np.mean([share(dealt) for dealt in itertools.permutations(targets)]))
+
+
+def test_perplexity_and_collisions_of_a_hand_worked_table() -> None:
+    names = [("<A>", "<a>", "<0>"), ("<A>", "<a>", "<1>"), ("<A>", "<b>"), ("<B>", "<a>", "<0>")]
+    table = TokenTable.of(list("wxyz"), names)
+    first, second = stats.entropy([3, 1]), stats.entropy([3, 1])
+    third = stats.entropy([2, 1, 1])  # the shorter name ends with its filling
+    assert perplexity(table) == pytest.approx(np.exp([first, second, third]))
+    assert collisions(table) == [0.75, 0.5]
+    assert (collisions(TokenTable.of(["a", "b"], [("<A>",), ("<B>",)])), clustered(table)) == ([], True)
+
+
+def test_tokens_without_clusters_have_neither_lift_nor_repeats(planted: Dataset) -> None:
+    quality = score(build_tokens(planted, "independent"), planted)
+    assert (quality.lift, quality.repeats, quality.repeats_by_chance) == (None, {}, {})
+    assert quality.perplexity == {"items": [pytest.approx(80)], "users": [pytest.approx(120)]}
 
 
 def test_diversity_is_the_symmetric_divergence() -> None:

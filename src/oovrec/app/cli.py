@@ -29,9 +29,11 @@ app = typer.Typer(
     add_completion=False,
 )
 data_app = typer.Typer(help="Look at data, or fetch a named dataset.", no_args_is_help=True)
-tokens_app = typer.Typer(help="Build and judge out-of-vocabulary tokens.", no_args_is_help=True)
+tokens_app = typer.Typer(help="Build, judge, audit and draw out-of-vocabulary tokens.", no_args_is_help=True)
+bench_app = typer.Typer(help="Check reported figures.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(tokens_app, name="tokens")
+app.add_typer(bench_app, name="bench")
 
 DATA = "A name of the catalogue (ml-100k), a folder or a file."
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA)]
@@ -51,6 +53,7 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every random choi
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 From = Annotated[Literal["train", "all"] | None, typer.Option("--from", help="'all' shows the tokens held-out items.")]
+TokensFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by 'tokens build'.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
@@ -221,7 +224,7 @@ def tokens_build(
 
 @tokens_app.command("score")
 def tokens_score(
-    tokens: Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by 'tokens build'.")],
+    tokens: TokensFolder,
     data: DataArgument,
     user_column: UserColumn = None,
     item_column: ItemColumn = None,
@@ -243,6 +246,48 @@ def tokens_score(
         tables.show_json(quality.to_json())
     else:
         tables.show(tables.quality(quality))
+
+
+@tokens_app.command("report")
+def tokens_report(
+    tokens: TokensFolder,
+    data: DataArgument,
+    out: Out,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    rating_column: RatingColumn = None,
+    title_column: TitleColumn = None,
+    k_core: KCore = 5,
+) -> None:
+    """Draw tokens: a page with a map of the clusters, their items and what is near them."""
+    from oovrec.app.folders import check_free
+    from oovrec.app.tokens_report import write_tokens_report
+    from oovrec.tokens.table import Tokens
+
+    check_free(out)
+    built = Tokens.load(tokens)
+    dataset = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core).load()
+    typer.echo(write_tokens_report(built, dataset, out))
+
+
+@bench_app.command("check")
+def bench_check(
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE.json", help="Figures as {system: {dataset: {metric: value}}}.")
+    ],
+    json: AsJson = False,
+) -> None:
+    """Name reported hit@k and ndcg@k that cannot all be right."""
+    from oovrec.app import tables
+    from oovrec.app.consistency_table import consistency
+    from oovrec.evaluation.consistency import check_table
+
+    report = check_table(table)
+    if json:
+        tables.show_json(report.to_json())
+    else:
+        tables.show(*consistency(report))
 
 
 def _source(

@@ -155,5 +155,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name} ")
+        elif isinstance(value, list):
+            yield from _flat({f"level {level}": figure for level, figure in enumerate(value, 1)}, f"{prefix}{name} ")
         elif value is None or isinstance(value, float):
             yield prefix + name, value

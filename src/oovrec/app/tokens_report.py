@@ -39,7 +39,7 @@ ABOUT = {
         "Symmetric Kullback–Leibler divergence between embeddings of sampled pairs; higher is more diverse.",
     ),
     "perplexity": ("Perplexity of words", "How many words a level would need if all were used equally often."),
-    "collisions": ("Collisions", "Items that only a last word, added for that, tells apart."),
+    "collisions": ("Collisions", "The share whose first words, up to a level, are another's too."),
 }
 
 

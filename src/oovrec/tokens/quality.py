@@ -1,4 +1,4 @@
-"""What tokens know: lift of user × item clusters, clusters that repeat, and the paper's memorisation and diversity."""
+"""What tokens know (lift of user × item clusters, clusters that repeat, the paper's scores) and how they use words."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ class Quality:
 
     Attributes:
         lift: by split, the mean log-lift of (user cluster, item cluster); see :func:`cluster_lift`.
-            None for tokens without users.
-        repeats: by held-out split, the share of targets whose cluster is already in the history.
+            None for tokens without users, or without clusters.
+        repeats: by held-out split, the share of targets whose cluster is already in the history; none of either
+            for tokens without clusters (no two items share their first token).
         repeats_by_chance: the same if the targets were dealt to the users at random.
         memorisation: of items and users, where tokens have centroids; 1 at best.
         diversity: of items and users, where tokens have centroids; higher is more diverse.
+        perplexity: of items and users, by level: :func:`perplexity`.
+        collisions: of items and users, by level but the last: :func:`collisions`.
     """
 
     lift: dict[str, float] | None
@@ -34,6 +37,8 @@ class Quality:
     repeats_by_chance: dict[str, float]
     memorisation: dict[str, float] | None
     diversity: dict[str, float] | None
+    perplexity: dict[str, list[float]]
+    collisions: dict[str, list[float]]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -51,24 +56,48 @@ def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
     items = tokens.items.reindexed(dataset.items)
     users = None if tokens.users is None else tokens.users.reindexed(dataset.users)
     clusters = clusters_of(items)
-    splits = SPLITS if len(dataset.evaluated_users()) else ()
+    splits = SPLITS if len(dataset.evaluated_users()) and clustered(items) else ()
     repeats = {split: repeated_clusters(clusters, dataset.histories(split), dataset.targets(split)) for split in splits}
-    sides = {"items": items, "users": users}
-    vectors = {side: embeddings_of(table) for side, table in sides.items() if table and table.centroids is not None}
+    sides = {side: table for side, table in (("items", items), ("users", users)) if table is not None}
+    vectors = {side: embeddings_of(table) for side, table in sides.items() if table.centroids is not None}
     ratings = ratings_matrix(dataset)
     rows = {"items": ratings.T, "users": ratings}
     return Quality(
-        lift=None if users is None else cluster_lift(clusters_of(users), clusters, dataset),
+        lift=cluster_lift(clusters_of(users), clusters, dataset)
+        if users is not None and clustered(users) and clustered(items)
+        else None,
         repeats={split: found for split, (found, _) in repeats.items()},
         repeats_by_chance={split: chance for split, (_, chance) in repeats.items()},
         memorisation={side: memorisation(table, rows[side], seed) for side, table in vectors.items()} or None,
         diversity={side: diversity(table, seed) for side, table in vectors.items()} or None,
+        perplexity={side: perplexity(table) for side, table in sides.items()},
+        collisions={side: collisions(table) for side, table in sides.items()},
     )
 
 
 def clusters_of(table: TokenTable) -> np.ndarray:
     """``[n]`` the first token of each id, numbered from 0."""
     return np.unique(table.codes[:, 0], return_inverse=True)[1].reshape(-1)
+
+
+def clustered(table: TokenTable) -> bool:
+    """Whether any two entities share their first token."""
+    return len(table.levels[0]) < len(table)
+
+
+def perplexity(table: TokenTable) -> list[float]:
+    """``[depth]`` how many tokens a level would have if it used all equally: exp of the entropy of their use."""
+    shares = [np.unique(level, return_counts=True)[1] / len(table) for level in table.codes.T]
+    return [float(np.exp(-(share * np.log(share)).sum())) for share in shares]
+
+
+def collisions(table: TokenTable) -> list[float]:
+    """``[depth - 1]`` the share of entities whose first 1, 2, … tokens are another's too."""
+    shares = []
+    for depth in range(1, table.depth):
+        group, sizes = np.unique(table.codes[:, :depth], axis=0, return_inverse=True, return_counts=True)[1:]
+        shares.append(float((sizes[group.reshape(-1)] > 1).mean()))
+    return shares
 
 
 def embeddings_of(table: TokenTable) -> np.ndarray:
