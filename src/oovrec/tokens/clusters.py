@@ -1,8 +1,13 @@
-"""k-means of directions: Lloyd's iterations over unit vectors, started by greedy k-means++.
+"""k-means of directions: Lloyd's rounds over unit vectors, started by greedy k-means++.
 
-On unit vectors the squared distance is 2 − 2 cos, so the clusters are of high cosine. The means keep their length
-while the clusters form (spherical k-means would stretch them to 1): a loose cluster then has a short mean and
-attracts less. On Amazon Beauty that gave a validation lift of .547 instead of .512 with the same embeddings.
+Many points are taken in nested mini-batches (Newling and Fleuret, NIPS 2016): the rounds run on a random sample until
+they gain little, then on one twice as large, and so on to all points. The early rounds, when the means travel far,
+are thus cheap, and unlike in mini-batch k-means by running averages (Sculley, WWW 2010) no early label stays in a
+mean. With few points the first sample is all of them.
+
+The means keep their length while the clusters form (spherical k-means would stretch them to 1): a loose cluster then
+has a short mean and attracts less. On Amazon Beauty that gave a validation lift of .547 instead of .512 with the same
+embeddings.
 """
 
 from __future__ import annotations
@@ -10,11 +15,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from oovrec.progress import Bar
 from oovrec.tokens.parallel import in_parallel
 
-CHUNK = 2048  # points a task
+FIRST = 1 << 16  # points in the first sample, or so many a cluster:
+FIRST_A_CLUSTER = 32
 MOST_ROUNDS = 100
 ENOUGH = 1e-5  # stop when a round lowers the mean squared distance by less than twice this
+CHUNK = 1024  # points a task
+SLAB = 64 * CHUNK  # points between two moves of the progress bar
 
 
 def cosine_kmeans(
@@ -31,19 +40,32 @@ def cosine_kmeans(
     Returns:
         labels ``[n]`` int64, and the directions of the means, ``[clusters, d]`` float32 of unit length.
     """
-    points = _unit(np.asarray(vectors, np.float32))
-    means = points[_greedy_plus_plus(points, clusters, np.random.default_rng(seed), threads)]
-    best = -np.inf
-    for _ in range(MOST_ROUNDS):
-        labels, fit = _nearest(points, means, threads)
-        _fill_empty(labels, fit, clusters)
-        means = _means(points, labels, clusters)
-        if fit.mean(dtype=np.float64) - best < ENOUGH:
-            break
-        best = fit.mean(dtype=np.float64)
+    points, rng = _unit(np.asarray(vectors, np.float32)), np.random.default_rng(seed)
+    size = max(FIRST, FIRST_A_CLUSTER * clusters)
+    order = rng.permutation(len(points)) if size < len(points) else np.empty(0, np.int64)
+    sample = points[order[:size]] if size < len(points) else points
+    means = sample[_greedy_plus_plus(sample, clusters, rng, threads)]
+    while size < len(points):
+        _, means = _lloyd(points[order[:size]], means, threads)
+        size *= 2
+    labels, means = _lloyd(points, means, threads)
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
     first = points[np.unique(labels, return_index=True)[1]]  # stands in where a cluster's points cancel out
     return labels, _unit(np.where(lengths > 1e-6, means, first))
+
+
+def _lloyd(points: np.ndarray, means: np.ndarray, threads: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rounds from ``means`` until one gains little: labels, and the means of each cluster's points."""
+    best = -np.inf
+    with Bar(f"k-means of {len(points):,}", MOST_ROUNDS * len(points), "points, or fewer") as bar:
+        for _ in range(MOST_ROUNDS):
+            labels, fit = _nearest(points, means, threads, bar)
+            _fill_empty(labels, fit, len(means))
+            means = _means(points, labels, len(means))
+            gain, best = fit.mean(dtype=np.float64) - best, fit.mean(dtype=np.float64)
+            if gain < ENOUGH:
+                break
+    return labels, means
 
 
 def _greedy_plus_plus(points: np.ndarray, clusters: int, rng: np.random.Generator, threads: int | None) -> list[int]:
@@ -53,31 +75,40 @@ def _greedy_plus_plus(points: np.ndarray, clusters: int, rng: np.random.Generato
     """
     trials = 2 + int(np.log(clusters))
     chosen = [int(rng.integers(len(points)))]
-    distances = _distances(points, points[chosen], threads)[:, 0]
-    while len(chosen) < clusters:
-        distances[chosen] = 0
-        if not distances.any():  # nothing but copies of the chosen points is left
-            distances[np.setdiff1d(np.arange(len(points)), chosen)] = 1
-        drawn = rng.choice(len(points), trials, p=distances / distances.sum())
-        nearer = np.minimum(distances[:, None], _distances(points, points[drawn], threads))
-        winner = int(nearer.sum(axis=0).argmin())
-        chosen.append(int(drawn[winner]))
-        distances = nearer[:, winner]
+    distances = _nearer(points, points[chosen], np.full(len(points), np.inf, np.float32), threads)[0][0]
+    with Bar("k-means start", clusters, "clusters") as bar:
+        while len(chosen) < clusters:
+            distances[chosen] = 0
+            if not distances.any():  # nothing but copies of the chosen points is left
+                distances[np.setdiff1d(np.arange(len(points)), chosen)] = 1
+            cumulated = np.cumsum(distances, dtype=np.float64)
+            drawn = np.searchsorted(cumulated, rng.random(trials) * cumulated[-1], side="right")
+            nearer, sums = _nearer(points, points[drawn], distances, threads)
+            winner = int(sums.argmin())
+            chosen.append(int(drawn[winner]))
+            distances = nearer[winner]
+            bar.advance()
     return chosen
 
 
-def _distances(points: np.ndarray, others: np.ndarray, threads: int | None) -> np.ndarray:
-    """``[n, others]`` float64 half squared distances of unit vectors, 1 - cosine."""
-    products = np.empty((len(points), len(others)), np.float32)
+def _nearer(
+    points: np.ndarray, others: np.ndarray, distances: np.ndarray, threads: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """``[others, n]`` the smaller of ``distances`` and 1 - cosine to each of ``others``, and its sums over points."""
+    nearer = np.empty((len(others), len(distances)), np.float32)
 
-    def chunk(start: int) -> None:
-        _products(points[start : start + CHUNK], others, products[start : start + CHUNK])
+    def chunk(start: int) -> np.ndarray:
+        part = slice(start, start + CHUNK)
+        near = nearer[:, part]
+        _products(others, points[part], near)
+        np.subtract(1, near, out=near)
+        np.clip(near, 0, distances[part], out=near)
+        return near.sum(axis=1, dtype=np.float64)
 
-    in_parallel(chunk, range(0, len(points), CHUNK), threads)
-    return np.maximum(1 - products.astype(np.float64), 0)
+    return nearer, np.sum(in_parallel(chunk, range(0, len(points), CHUNK), threads), axis=0)
 
 
-def _nearest(points: np.ndarray, means: np.ndarray, threads: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(points: np.ndarray, means: np.ndarray, threads: int | None, bar: Bar) -> tuple[np.ndarray, np.ndarray]:
     """For each point the nearest mean (the first of equals), and its fit, falling with the squared distance."""
     labels, fit = np.empty(len(points), np.int64), np.empty(len(points), np.float32)
     handicap = (means.astype(np.float64) ** 2).sum(axis=1).astype(np.float32) / 2
@@ -87,21 +118,25 @@ def _nearest(points: np.ndarray, means: np.ndarray, threads: int | None) -> tupl
         fits = np.empty((len(labels[part]), len(means)), np.float32)
         _products(points[part], means, fits)
         fits -= handicap
-        labels[part], fit[part] = fits.argmax(axis=1), fits.max(axis=1)
+        labels[part] = fits.argmax(axis=1)
+        fit[part] = np.take_along_axis(fits, labels[part, None], axis=1)[:, 0]
 
-    in_parallel(chunk, range(0, len(points), CHUNK), threads)
+    for slab in range(0, len(points), SLAB):
+        last = min(slab + SLAB, len(points))
+        in_parallel(chunk, range(slab, last, CHUNK), threads)
+        bar.advance(last - slab)
     return labels, fit
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _products(points, others, products):  # type: ignore[no-untyped-def]
+def _products(rows, others, products):  # type: ignore[no-untyped-def]
     # not a BLAS product, whose rounding may change with the number of threads and so tip near ties
-    for point in range(points.shape[0]):
+    for row in range(rows.shape[0]):
         for other in range(others.shape[0]):
             product = np.float32(0)
-            for j in range(points.shape[1]):
-                product += points[point, j] * others[other, j]
-            products[point, other] = product
+            for j in range(rows.shape[1]):
+                product += rows[row, j] * others[other, j]
+            products[row, other] = product
 
 
 def _fill_empty(labels: np.ndarray, fit: np.ndarray, clusters: int) -> None:
@@ -119,14 +154,20 @@ def _fill_empty(labels: np.ndarray, fit: np.ndarray, clusters: int) -> None:
 
 
 def _means(points: np.ndarray, labels: np.ndarray, clusters: int) -> np.ndarray:
-    sizes = np.bincount(labels, minlength=clusters)
-    starts = np.cumsum(sizes) - sizes
-    sums = np.add.reduceat(points[np.argsort(labels, kind="stable")], starts, dtype=np.float64)
-    return (sums / sizes[:, None]).astype(np.float32)
+    sums = np.zeros((clusters, points.shape[1]))
+    _add(points, labels, sums)
+    return (sums / np.bincount(labels, minlength=clusters)[:, None]).astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _add(points, labels, sums):  # type: ignore[no-untyped-def]
+    for point in range(len(points)):
+        for j in range(points.shape[1]):
+            sums[labels[point], j] += points[point, j]
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not lengths.all():
         raise ValueError("a zero vector has no direction")
-    return (vectors / lengths).astype(np.float32)
+    return (vectors / lengths).astype(np.float32, copy=False)
