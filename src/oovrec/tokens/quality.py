@@ -114,14 +114,20 @@ def cluster_lift(user_clusters: np.ndarray, item_clusters: np.ndarray, dataset: 
     of training ones have seen them.
     """
     training = dataset.histories("train")
-    counts = np.full((user_clusters.max() + 1, item_clusters.max() + 1), SMOOTHING)
-    np.add.at(counts, (user_clusters[training.rows], item_clusters[training.items]), 1)
-    lift = np.log(counts * counts.sum() / np.outer(counts.sum(axis=1), counts.sum(axis=0)))
+    shape = (int(user_clusters.max()) + 1, int(item_clusters.max()) + 1)
+    lift = log_lift(user_clusters[training.rows], item_clusters[training.items], shape)
     means = {"train": float(lift[user_clusters[training.rows], item_clusters[training.items]].mean())}
     users = dataset.evaluated_users()
     for split in SPLITS if len(users) else ():
         means[split] = float(lift[user_clusters[users], item_clusters[dataset.targets(split)]].mean())
     return means
+
+
+def log_lift(one: np.ndarray, other: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """``shape``: log p(a, b) / (p(a) p(b)) of pairs of clusters, by how often ``one`` and ``other`` ``[n]`` meet."""
+    counts = np.full(shape, SMOOTHING)
+    np.add.at(counts, (one, other), 1)
+    return np.log(counts * counts.sum() / np.outer(counts.sum(axis=1), counts.sum(axis=0)))
 
 
 def repeated_clusters(clusters: np.ndarray, histories: Histories, targets: np.ndarray) -> tuple[float, float]:

@@ -48,7 +48,7 @@ def build(material: Material, config: Config, seed: int) -> Built:
     histories, users, items = material.histories, material.users, material.items
     if not len(histories.items):
         raise OovrecError("has no interactions to build tokens from", remedy="give users at least three items each")
-    graph = Graph.of(histories, len(items), _relations(material, config))
+    graph = Graph.of(histories, len(items), relations(material, config))
     walk_seed, user_seed, item_seed = np.random.SeedSequence(seed).generate_state(3).tolist()
     vectors = embed(graph, config, walk_seed)
     of_users, of_items = slice(len(users)), slice(len(users), len(users) + len(items))
@@ -58,7 +58,7 @@ def build(material: Material, config: Config, seed: int) -> Built:
     return Built(item_table, user_table, {"without_interactions": unseen})
 
 
-def _relations(material: Material, config: Config) -> list[Relation]:
+def relations(material: Material, config: Config) -> list[Relation]:
     """What the walks follow beside the interactions."""
     further = [successions(material.histories, config.successions) if config.successions else None]
     further.append(wording(material, config.words) if config.words else None)
