@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from oovrec.tokens import clusters as module
 from oovrec.tokens.clusters import CHUNK, cosine_kmeans
 
 
@@ -69,6 +70,51 @@ def test_depends_on_the_seed_and_not_on_threads() -> None:
     assert (one[0] == two[0]).all()
     assert (one[1] == two[1]).all()
     assert (one[0] != other[0]).any()
+
+
+def test_many_points_are_taken_in_samples_that_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FEW", 1000)
+    monkeypatch.setattr(module, "FIRST", 200)
+    seen, lloyd = [], module._lloyd
+    monkeypatch.setattr(module, "_lloyd", lambda points, *rest: seen.append(len(points)) or lloyd(points, *rest))
+    vectors = np.random.default_rng(5).normal(size=(1001, 4))
+    cosine_kmeans(vectors[:1000], 5, seed=0)
+    assert seen == [1000]
+    cosine_kmeans(vectors, 5, seed=0)
+    assert seen[1:] == [200, 400, 800, 1001]
+    cosine_kmeans(vectors, 20, seed=0)
+    assert seen[5:] == [640, 1001]
+
+
+@pytest.fixture
+def samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples for a few thousand points already."""
+    monkeypatch.setattr(module, "FEW", 1000)
+    monkeypatch.setattr(module, "FIRST", 500)
+
+
+def test_samples_recover_planted_clusters(samples: None) -> None:
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    vectors, planted = blobs([2000, 500, 1000, 4000, 800], spread=0.1, seed=1)
+    labels, _ = cosine_kmeans(vectors, 5, seed=0)
+    assert metrics.adjusted_rand_score(labels, planted) == 1
+
+
+def test_samples_cost_at_most_one_percent_of_the_objective(monkeypatch: pytest.MonkeyPatch, samples: None) -> None:
+    rng = np.random.default_rng(6)
+    vectors = rng.normal(size=(60, 8))[rng.integers(60, size=6000)] + rng.normal(scale=0.5, size=(6000, 8))
+    few = np.mean([objective(vectors, cosine_kmeans(vectors, 40, seed=seed)[0], 40) for seed in range(4)])
+    monkeypatch.setattr(module, "FEW", len(vectors))
+    everything = np.mean([objective(vectors, cosine_kmeans(vectors, 40, seed=seed)[0], 40) for seed in range(4)])
+    assert few < 1.01 * everything
+
+
+def test_samples_do_not_depend_on_threads(samples: None) -> None:
+    vectors = np.random.default_rng(7).normal(size=(3 * CHUNK, 8))
+    one, two, three = (cosine_kmeans(vectors, 30, seed=0, threads=threads) for threads in (1, 2, 3))
+    for other in (two, three):
+        assert (one[0] == other[0]).all()
+        assert (one[1] == other[1]).all()
 
 
 @pytest.mark.parametrize("vectors", [np.ones((10, 4)), np.repeat(np.eye(4), 3, axis=0), np.eye(6)])

@@ -18,10 +18,11 @@ from numba import njit
 from oovrec.progress import Bar
 from oovrec.tokens.parallel import in_parallel
 
-FIRST = 1 << 16  # points in the first sample, or so many a cluster:
+FEW = 1 << 16  # points up to which all are taken from the first round
+FIRST = 1 << 14  # else, points in the first sample, and at least
 FIRST_A_CLUSTER = 32
 MOST_ROUNDS = 100
-ENOUGH = 1e-5  # stop when a round lowers the mean squared distance by less than twice this
+ENOUGH = 1e-5  # stop when a round lowers the mean squared distance by less than twice this (many points: ten times)
 CHUNK = 1024  # points a task
 SLAB = 64 * CHUNK  # points between two moves of the progress bar
 
@@ -41,29 +42,42 @@ def cosine_kmeans(
         labels ``[n]`` int64, and the directions of the means, ``[clusters, d]`` float32 of unit length.
     """
     points, rng = _unit(np.asarray(vectors, np.float32)), np.random.default_rng(seed)
-    size = max(FIRST, FIRST_A_CLUSTER * clusters)
-    order = rng.permutation(len(points)) if size < len(points) else np.empty(0, np.int64)
-    sample = points[order[:size]] if size < len(points) else points
-    means = sample[_greedy_plus_plus(sample, clusters, rng, threads)]
-    while size < len(points):
-        _, means = _lloyd(points[order[:size]], means, threads)
-        size *= 2
-    labels, means = _lloyd(points, means, threads)
+    sizes = _sizes(len(points), clusters)
+    order = rng.permutation(len(points)) if len(sizes) > 1 else np.empty(0, np.int64)
+    enough = ENOUGH if len(sizes) == 1 else 10 * ENOUGH
+
+    def sample(size: int) -> np.ndarray:
+        return points if size == len(points) else points[order[:size]]
+
+    means = sample(sizes[0])[_greedy_plus_plus(sample(sizes[0]), clusters, rng, threads)]
+    for size in sizes:
+        labels, means = _lloyd(sample(size), means, enough, threads)
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
     first = points[np.unique(labels, return_index=True)[1]]  # stands in where a cluster's points cancel out
     return labels, _unit(np.where(lengths > 1e-6, means, first))
 
 
-def _lloyd(points: np.ndarray, means: np.ndarray, threads: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _sizes(points: int, clusters: int) -> list[int]:
+    """How many points each sample has; the last is all of them."""
+    sizes = [points]
+    if points > FEW:
+        size = max(FIRST, FIRST_A_CLUSTER * clusters)
+        while size < points:
+            sizes.insert(-1, size)
+            size *= 2
+    return sizes
+
+
+def _lloyd(points: np.ndarray, means: np.ndarray, enough: float, threads: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Rounds from ``means`` until one gains little: labels, and the means of each cluster's points."""
     best = -np.inf
-    with Bar(f"k-means of {len(points):,}", MOST_ROUNDS * len(points), "points, or fewer") as bar:
+    with Bar(f"k-means, up to {MOST_ROUNDS} rounds", MOST_ROUNDS * len(points), "points") as bar:
         for _ in range(MOST_ROUNDS):
             labels, fit = _nearest(points, means, threads, bar)
             _fill_empty(labels, fit, len(means))
             means = _means(points, labels, len(means))
             gain, best = fit.mean(dtype=np.float64) - best, fit.mean(dtype=np.float64)
-            if gain < ENOUGH:
+            if gain < enough:
                 break
     return labels, means
 
