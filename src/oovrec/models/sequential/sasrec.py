@@ -15,41 +15,23 @@ only the queries are normalised; the residuals start from the normalised states.
 
 from __future__ import annotations
 
-from functools import partial
-
-import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oovrec.config import Options
-from oovrec.data.dataset import Dataset
-from oovrec.data.histories import Histories
-from oovrec.models.base import Entities, NeuralRecommender
-from oovrec.models.losses import softmax_cross_entropy
-from oovrec.training.loop import Batch
-from oovrec.training.windows import windows
-
-CHUNK = 512  # histories scored at once
+from oovrec.models.sequential.base import SequentialNetwork, SequentialOptions, SequentialRecommender
 
 
-class SASRecOptions(Options):
-    """Options of SASRec.
+class SASRecOptions(SequentialOptions):
+    """Options of SASRec: ``width`` is d of attention and feed-forward part too.
 
     Attributes:
-        width: d, of embeddings, attention and feed-forward part.
         layers: blocks.
         heads: of the attention; divides ``width``.
-        dropout: on embeddings, attention weights and both parts of a block.
-        length: newest items of a history that are read.
     """
 
-    width: int = Field(64, ge=1)
     layers: int = Field(2, ge=1)
     heads: int = Field(2, ge=1)
-    dropout: float = Field(0.5, ge=0, lt=1)
-    length: int = Field(50, ge=1)
 
 
 class Block(nn.Module):
@@ -73,8 +55,8 @@ class Block(nn.Module):
         return normed + self.dropout(self.feed(normed))
 
 
-class SASRecNetwork(nn.Module):
-    """The network; forward gives the loss of a batch.
+class SASRecNetwork(SequentialNetwork):
+    """Embeddings, blocks, a norm.
 
     Args:
         items: size of the catalogue.
@@ -82,8 +64,7 @@ class SASRecNetwork(nn.Module):
     """
 
     def __init__(self, items: int, config: SASRecOptions) -> None:
-        super().__init__()
-        self.items = nn.Embedding(items, config.width)
+        super().__init__(items, config.width)
         self.positions = nn.Embedding(config.length, config.width)
         self.scale = config.width**0.5  # without it the network learns much more slowly at first
         self.dropout = nn.Dropout(config.dropout)
@@ -92,21 +73,8 @@ class SASRecNetwork(nn.Module):
         self.apply(_initialise)
 
     def hidden(self, items: Tensor) -> Tensor:
-        """``[B, L]`` right-padded items to ``[B, L, d]``; causal, so padding reaches no real position."""
         embedded = self.items(items) * self.scale + self.positions.weight[: items.shape[1]]
         return self.norm(self.blocks(self.dropout(embedded)))
-
-    def forward(self, items: Tensor, where: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
-        """Loss of a batch.
-
-        Args:
-            items: ``[B, L]`` inputs.
-            where: ``[n]`` the real positions among the ``B · L``.
-            targets: ``[n]`` the item that follows each.
-            scale: what the sum is divided by: the mean number of targets a batch.
-        """
-        states = self.hidden(items).flatten(0, 1).index_select(0, where)
-        return softmax_cross_entropy(states, self.items.weight, targets) / scale
 
 
 def _initialise(module: nn.Module) -> None:
@@ -116,45 +84,12 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-class SASRec(NeuralRecommender):
+class SASRec(SequentialRecommender):
     """Self-attention over the history's items."""
 
     name = "sasrec"
     Config = SASRecOptions
     config: SASRecOptions
-    module: SASRecNetwork
 
-    def __init__(self, config: SASRecOptions, entities: Entities) -> None:
-        super().__init__(config, entities)
-        self.module = SASRecNetwork(len(entities.items), config)
-
-    def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
-        plan = windows(dataset.histories("train"), self.config.length + 1, batch_size, rng, context=1)
-        return [partial(_batch, batch, plan.mean_targets) for batch in plan.batches]
-
-    @torch.no_grad()
-    def scores(self, histories: Histories) -> Tensor:
-        """``[batch, items]`` inner products; all 0 after an empty history."""
-        self.module.eval()
-        return torch.cat([self._scores(batch) for _, batch in histories.batches(CHUNK)])
-
-    def _scores(self, histories: Histories) -> Tensor:
-        recent = histories.last(self.config.length)
-        items, lengths = (
-            torch.from_numpy(recent.padded(0)).to(self.device),
-            torch.from_numpy(recent.lengths).to(self.device),
-        )
-        if not items.shape[1]:
-            return torch.zeros(len(histories), len(self.entities.items), device=self.device)
-        last = self.module.hidden(items)[torch.arange(len(items), device=self.device), lengths.clamp_min(1) - 1]
-        last = last.float() * (lengths > 0)[:, None]
-        with torch.autocast(self.device.type, enabled=False):  # coarser scores would tie
-            return last @ self.module.items.weight.T
-
-
-def _batch(batch: Histories, scale: float) -> dict[str, Tensor]:
-    table = batch.padded(-1)
-    inputs, targets = table[:, :-1].clip(0), table[:, 1:].ravel()
-    where = np.flatnonzero(targets >= 0)
-    arrays = {"items": inputs, "where": where, "targets": targets[where], "scale": np.float32(scale)}
-    return {name: torch.as_tensor(array) for name, array in arrays.items()}
+    def network(self) -> SASRecNetwork:
+        return SASRecNetwork(len(self.entities.items), self.config)

@@ -1,0 +1,118 @@
+"""What recommenders that read a sequence of items share: windows of histories in, inner products with items out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import partial
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from oovrec.config import Options
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.models.base import Entities, NeuralRecommender
+from oovrec.models.losses import softmax_cross_entropy
+from oovrec.training.loop import Batch
+from oovrec.training.windows import windows
+
+CHUNK = 512  # histories scored at once
+
+
+class SequentialOptions(Options):
+    """Options of every recommender of this kind.
+
+    Attributes:
+        width: d, of the item embeddings.
+        dropout: share of the values that a training step leaves out.
+        length: newest items of a history that are read.
+    """
+
+    width: int = Field(64, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    length: int = Field(50, ge=1)
+
+
+class SequentialNetwork(nn.Module):
+    """A network with a state a position; forward is the loss of a softmax over the catalogue at every position.
+
+    A subclass gives :meth:`hidden`.
+
+    Args:
+        items: size of the catalogue.
+        width: of its embedding.
+    """
+
+    def __init__(self, items: int, width: int) -> None:
+        super().__init__()
+        self.items = nn.Embedding(items, width)
+
+    @abstractmethod
+    def hidden(self, items: Tensor) -> Tensor:
+        """``[B, L]`` right-padded items to ``[B, L, d]``; position ``t`` sees the items up to ``t`` only."""
+
+    def forward(self, items: Tensor, where: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
+        """Loss of a batch.
+
+        Args:
+            items: ``[B, L]`` inputs.
+            where: ``[n]`` the real positions among the ``B · L``.
+            targets: ``[n]`` the item that follows each.
+            scale: what the sum is divided by: the mean number of targets a batch.
+        """
+        states = self.hidden(items).flatten(0, 1).index_select(0, where)
+        return softmax_cross_entropy(states, self.items.weight, targets) / scale
+
+
+class SequentialRecommender(NeuralRecommender):
+    """Ranks by the inner product of an item's embedding and the state at the history's last item.
+
+    Its ``module`` is a :class:`SequentialNetwork`, learnt from every position of every training history. A system with
+    another objective gives its own :meth:`epoch`, one that reads histories otherwise its own :meth:`last`.
+    """
+
+    config: SequentialOptions
+    module: SequentialNetwork
+
+    def __init__(self, config: SequentialOptions, entities: Entities) -> None:
+        super().__init__(config, entities)
+        self.module = self.network()
+
+    @abstractmethod
+    def network(self) -> SequentialNetwork:
+        """The module to train."""
+
+    def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
+        plan = windows(dataset.histories("train"), self.config.length + 1, batch_size, rng, context=1)
+        return [partial(next_items, batch, plan.mean_targets) for batch in plan.batches]
+
+    @torch.no_grad()
+    def scores(self, histories: Histories) -> Tensor:
+        """``[batch, items]`` inner products; all 0 after an empty history."""
+        self.module.eval()
+        return torch.cat([self._scores(batch) for _, batch in histories.batches(CHUNK)])
+
+    def _scores(self, histories: Histories) -> Tensor:
+        recent = histories.last(self.config.length)
+        lengths = torch.from_numpy(recent.lengths).to(self.device)
+        if not recent.lengths.any():
+            return torch.zeros(len(histories), len(self.entities.items), device=self.device)
+        last = self.last(torch.from_numpy(recent.padded(0)).to(self.device), lengths.clamp_min(1))
+        last = last.float() * (lengths > 0)[:, None]
+        with torch.autocast(self.device.type, enabled=False):  # coarser scores would tie
+            return last @ self.module.items.weight[: len(self.entities.items)].T
+
+    def last(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """``[B, d]`` the state at the last of each history's ``lengths`` ``[B]`` of the items ``[B, L]``."""
+        return self.module.hidden(items)[torch.arange(len(items), device=items.device), lengths - 1]
+
+
+def next_items(batch: Histories, scale: float) -> dict[str, Tensor]:
+    """All but the last item of each window, and for each of them the item that follows."""
+    table = batch.padded(-1)
+    inputs, targets = table[:, :-1].clip(0), table[:, 1:].ravel()
+    where = np.flatnonzero(targets >= 0)
+    arrays = {"items": inputs, "where": where, "targets": targets[where], "scale": np.float32(scale)}
+    return {name: torch.as_tensor(array) for name, array in arrays.items()}
