@@ -62,7 +62,7 @@ def catalogues(draw: st.DrawFn) -> np.ndarray:
 @given(codes=catalogues(), seed=st.integers(0, 1000))
 def test_exact_scores_equal_brute_force_and_sum_to_one(codes: np.ndarray, seed: int) -> None:
     stepper = TableStepper(6, seed)
-    scores = exact_scores(stepper, Trie(codes))
+    scores = exact_scores(stepper, Trie.of(codes))
     np.testing.assert_allclose(scores.numpy(), brute_force(stepper, codes), atol=1e-4)
     np.testing.assert_allclose(scores.double().exp().sum(1).numpy(), 1, atol=1e-5)
 
@@ -70,7 +70,7 @@ def test_exact_scores_equal_brute_force_and_sum_to_one(codes: np.ndarray, seed: 
 @settings(max_examples=60, deadline=None)
 @given(codes=catalogues(), seed=st.integers(0, 1000))
 def test_beam_of_catalogue_width_is_exact(codes: np.ndarray, seed: int) -> None:
-    stepper, trie = TableStepper(6, seed), Trie(codes)
+    stepper, trie = TableStepper(6, seed), Trie.of(codes)
     items, scores = beam_search(stepper, trie, width=len(codes))
     exact = exact_scores(stepper, trie)
     torch.testing.assert_close(scores, exact.sort(dim=1, descending=True).values)
@@ -81,7 +81,7 @@ def test_beam_of_catalogue_width_is_exact(codes: np.ndarray, seed: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(codes=catalogues(), seed=st.integers(0, 1000), width=st.integers(1, 8))
 def test_narrow_beam_names_only_real_items_once_at_their_true_score(codes: np.ndarray, seed: int, width: int) -> None:
-    stepper, trie = TableStepper(6, seed, scale=8.0), Trie(codes)
+    stepper, trie = TableStepper(6, seed, scale=8.0), Trie.of(codes)
     items, scores = beam_search(stepper, trie, width)
     exact = exact_scores(stepper, trie)
     for row, values, truth in zip(items, scores, exact, strict=True):
@@ -94,10 +94,10 @@ def test_narrow_beam_names_only_real_items_once_at_their_true_score(codes: np.nd
 @settings(max_examples=40, deadline=None)
 @given(codes=catalogues())
 def test_trie_spells_every_item(codes: np.ndarray) -> None:
-    trie = Trie(codes)
+    trie = Trie.of(codes)
     for item, tokens in enumerate(codes):
-        for level, node, depth in zip(trie.levels, trie.nodes[item], range(len(tokens)), strict=True):
-            assert level.paths[node].tolist() == tokens[: depth + 1].tolist()
+        for depth, node in enumerate(trie.nodes(torch.tensor(item)), start=1):
+            assert trie.paths(node, depth).tolist() == tokens[:depth].tolist()
     assert sorted(trie.items.tolist()) == list(range(len(codes)))
 
 
@@ -106,7 +106,7 @@ def test_trie_spells_every_item(codes: np.ndarray) -> None:
 def test_logits_processor_allows_what_a_prefix_search_allows(codes: np.ndarray) -> None:
     """Against the dictionary of prefixes that ``prefix_allowed_tokens_fn`` would be written with."""
     start, end, size = 6, 7, 8
-    processor = CatalogueLogitsProcessor(Trie(codes), end)
+    processor = CatalogueLogitsProcessor(Trie.of(codes), end)
     for depth in range(codes.shape[1] + 1):
         prefixes = np.unique(codes[:, :depth], axis=0) if depth else np.zeros((1, 0), int)
         ids = torch.from_numpy(np.column_stack([np.full(len(prefixes), start), prefixes])).long()

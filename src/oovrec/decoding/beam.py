@@ -22,21 +22,22 @@ def beam_search(stepper: Stepper, trie: Trie, width: int) -> tuple[Tensor, Tenso
     """
     hidden = stepper.root()[:, None]
     batch = len(hidden)
+    path = torch.zeros(batch, 1, 0, dtype=torch.long, device=hidden.device)  # [B, W, t] token ids
     node = torch.zeros(batch, 1, dtype=torch.long, device=hidden.device)
     score = torch.zeros(batch, 1, device=hidden.device)
     for depth, level in enumerate(trie.levels):
         if depth:
-            hidden = stepper.extend(trie.levels[depth - 1].paths[node.clamp(min=0)])
-        start, stop = level.first_child[node], level.first_child[node + 1]  # [B, W]; a lost beam is node -1
-        child = start[..., None] + torch.arange(level.widest, device=node.device)  # [B, W, widest]
-        inside = (child < stop[..., None]) & (node >= 0)[..., None]
-        child = child.clamp(max=len(level.symbol) - 1)
-        logits = stepper.logits(hidden, level.tokens).gather(2, level.symbol[child])
+            hidden = stepper.extend(path)
+        child, inside = level.children(node)  # [B, W, widest]; a lost beam is node -1
+        symbol = level.symbol[child].long()
+        logits = stepper.logits(hidden, level.tokens).gather(2, symbol)
         logits = logits.masked_fill(~inside, -torch.inf)
         step = (logits - logits.logsumexp(dim=2, keepdim=True)).masked_fill(~inside, -torch.inf)
         total = (score[..., None] + step).flatten(1)
         score, best = total.topk(min(width, total.shape[1]), dim=1)
         node = child.flatten(1).gather(1, best).masked_fill(score == -torch.inf, -1)
+        token = level.tokens[symbol.flatten(1).gather(1, best)].long()
+        path = torch.cat([path.gather(1, (best // level.widest)[..., None].expand(-1, -1, depth)), token[..., None]], 2)
     k = min(width, len(trie.items))
-    items = trie.items[node.clamp(min=0)].masked_fill(node < 0, -1)
+    items = trie.items[node.clamp(min=0)].long().masked_fill(node < 0, -1)
     return items[:, :k], score[:, :k]

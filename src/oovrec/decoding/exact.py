@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,9 @@ def exact_scores(stepper: Stepper, trie: Trie) -> Tensor:
     """
     hidden = stepper.root()[:, None]
     score = child_scores(stepper, hidden, trie.levels[0])
-    for above, level in zip(trie.levels, trie.levels[1:], strict=False):
-        hidden = stepper.extend(above.paths[None])
+    for depth, (above, level) in enumerate(pairwise(trie.levels), start=1):
+        every = torch.arange(len(above.symbol), device=score.device)
+        hidden = stepper.extend(trie.paths(every, depth)[None])
         score = score[:, level.parent] + child_scores(stepper, hidden, level)
     result = torch.empty_like(score)
     result[:, trie.items] = score
@@ -29,5 +32,6 @@ def exact_scores(stepper: Stepper, trie: Trie) -> Tensor:
 def child_scores(stepper: Stepper, hidden: Tensor, level: Level) -> Tensor:
     """``[B, nodes]`` log-probability of each node of ``level`` given its parent's ``hidden`` ``[B, parents, d]``."""
     logits = stepper.logits(hidden, level.tokens)  # [B, parents, alphabet]
-    total = logits.masked_fill(~level.legal, -torch.inf).logsumexp(dim=2)  # [B, parents]
+    legal = level.mask(torch.arange(logits.shape[1], device=logits.device))
+    total = logits.masked_fill(~legal, -torch.inf).logsumexp(dim=2)  # [B, parents]
     return logits[:, level.parent, level.symbol] - total[:, level.parent]

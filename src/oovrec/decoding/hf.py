@@ -31,7 +31,7 @@ class CatalogueLogitsProcessor(LogitsProcessor):
             masked[:, self.end] = scores[:, self.end]
             return masked
         level = self.trie.levels[depth]
-        legal = level.legal[self._nodes(input_ids[:, self.prompt :])]  # [beams, alphabet]
+        legal = level.mask(self._nodes(input_ids[:, self.prompt :]))  # [beams, alphabet]
         masked[:, level.tokens] = scores[:, level.tokens].masked_fill(~legal, -torch.inf)
         return masked
 
@@ -39,6 +39,7 @@ class CatalogueLogitsProcessor(LogitsProcessor):
         node = torch.zeros(len(path), dtype=torch.long, device=path.device)
         for level, token in zip(self.trie.levels, path.T, strict=False):
             symbol = torch.searchsorted(level.tokens, token.contiguous())
-            # Children are sorted by symbol, so the node is its parent's first child plus its rank among them.
-            node = level.first_child[node] + (level.legal[node].cumsum(1).gather(1, symbol[:, None]).squeeze(1) - 1)
+            child, inside = level.children(node)  # [beams, widest]
+            right = inside & (level.symbol[child] == symbol[:, None])
+            node = torch.where(right, child, -1).amax(dim=1)
         return node

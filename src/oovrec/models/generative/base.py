@@ -95,7 +95,7 @@ class GenerativeRecommender(NeuralRecommender):
         embedding = AugmentedEmbedding(len(self.vocabulary), width, self.vocabulary.centroids, config.alpha)
         embedding.table.weight.data = table
         self.backbone_config = network.config
-        self._trie = Trie(self.vocabulary.items)
+        self._trie = Trie.of(self.vocabulary.items)
         self.module = self.wrap(network, embedding)
 
     def _tokenizer(self, saved: Path | None) -> PreTrainedTokenizerBase:
@@ -221,7 +221,7 @@ def restricted_loss(hidden: Tensor, nodes: Tensor, trie: Trie, rows: list[Tensor
     above = torch.zeros(len(nodes), dtype=torch.long, device=nodes.device)
     for depth, (level, weight) in enumerate(zip(trie.levels, rows, strict=True)):
         logits = (hidden[:, depth] @ weight.T).float()
-        logits = logits.masked_fill(~level.legal[above], -torch.inf)
-        total = total + F.cross_entropy(logits, level.symbol[nodes[:, depth]], reduction="sum")
+        logits = logits.masked_fill(~level.mask(above), -torch.inf)
+        total = total + F.cross_entropy(logits, level.symbol[nodes[:, depth]].long(), reduction="sum")
         above = nodes[:, depth]
     return total

@@ -214,5 +214,5 @@ class Llama(GenerativeRecommender):
 
     def _batch(self, ids: Tensor, first: np.ndarray, items: np.ndarray, scale: float) -> dict[str, Tensor]:
         where = first[:, None] + np.arange(self.vocabulary.items.shape[1])
-        nodes = self._trie.nodes.cpu()[torch.from_numpy(items.astype(np.int64))]
+        nodes = self._trie.nodes(torch.from_numpy(items.astype(np.int64)))
         return {"ids": ids, "where": torch.from_numpy(where), "nodes": nodes, "scale": torch.tensor(float(scale))}

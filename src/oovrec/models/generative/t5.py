@@ -195,4 +195,4 @@ class T5(GenerativeRecommender):
         ids, mask = self._prompts([self.training_prompt(training, sample, rng) for sample in samples])
         items = torch.tensor([int(training.items[sample.where]) for sample in samples])
         targets = torch.from_numpy(self.vocabulary.items)[items]
-        return {"ids": ids, "mask": mask, "targets": targets, "nodes": self._trie.nodes.cpu()[items]}
+        return {"ids": ids, "mask": mask, "targets": targets, "nodes": self._trie.nodes(items)}
