@@ -248,6 +248,34 @@ def tokens_score(
         tables.show(tables.quality(quality))
 
 
+@tokens_app.command("audit")
+def tokens_audit(
+    data: DataArgument,
+    items: Annotated[Path, typer.Option(metavar="FILE", help="Item tokens: a line an id, as 'tokens build' writes.")],
+    users: Annotated[Path | None, typer.Option(metavar="FILE", help="User tokens, if there are any.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write audit.json and audit.png to this new folder.")] = None,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    rating_column: RatingColumn = None,
+    title_column: TitleColumn = None,
+    k_core: KCore = 5,
+    json: AsJson = False,
+) -> None:
+    """Did tokens, whoever made them, see held-out interactions? The exit code is 0 either way."""
+    from oovrec.app import audit, tables
+    from oovrec.app.folders import check_free
+
+    if out is not None:
+        check_free(out)
+    dataset = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core).load()
+    found = audit.run(dataset, items, users, out)
+    if json:
+        tables.show_json(found.to_json())
+    else:
+        tables.show(*audit.tables(found))
+
+
 @tokens_app.command("report")
 def tokens_report(
     tokens: TokensFolder,

@@ -49,7 +49,7 @@ def token_map(clusters: Sequence[Cluster], size: tuple[float, float] = (WIDTH, 3
     """
     placed = [cluster for cluster in clusters if cluster.position is not None]
     largest = max(cluster.size for cluster in placed)
-    figure, (axes,) = _figure(size[1], 1, width=size[0])
+    figure, (axes,) = panels(size[1], 1, width=size[0])
     areas = {cluster.number: 14 + 266 * cluster.size / largest for cluster in placed}  # square points
     for cluster in placed:
         x, y = cluster.position or (0.0, 0.0)
@@ -68,7 +68,7 @@ def cluster_sizes(sizes: Sequence[int]) -> Figure:
     """How many clusters have how many items: a histogram with bars of equal, whole width."""
     step = max(1, math.ceil((max(sizes) - min(sizes) + 1) / BARS))
     edges = np.arange(min(sizes), max(sizes) + step + 1, step) - 0.5
-    figure, (axes,) = _figure(1.7, 1)
+    figure, (axes,) = panels(1.7, 1)
     axes.hist(sizes, bins=edges.tolist(), color=ACCENT, rwidth=0.86)
     axes.set_xlabel("items in a cluster")
     axes.set_title("clusters", **TITLE)
@@ -122,7 +122,7 @@ def _name(axes: Axes, cluster: Cluster, direction: tuple[int, int], distance: fl
 
 def training(log: Sequence[dict[str, Any]]) -> Figure:
     """Training loss and, below it, masked validation ndcg@10 by epoch; the epoch that was kept is marked."""
-    figure, (above, below) = _figure(3.6, 2)
+    figure, (above, below) = panels(3.6, 2)
     above.plot([entry["epoch"] for entry in log], [entry["loss"] for entry in log], color=MUTED, linewidth=1.6)
     above.set_title("training loss", **TITLE)
     validated = [entry for entry in log if entry["ndcg"] is not None]
@@ -145,9 +145,9 @@ def training(log: Sequence[dict[str, Any]]) -> Figure:
 
 def metrics(systems: Sequence[SystemRow]) -> Figure:
     """Hit@10 and ndcg@10 of every system with 95% intervals: filled masked, hollow raw."""
-    figure, panels = _figure(0.95 + 0.42 * len(systems), 1, 2)
+    figure, both = panels(0.95 + 0.42 * len(systems), 1, 2)
     rows = range(len(systems))
-    for axes, metric in zip(panels, ("hit@10", "ndcg@10"), strict=True):
+    for axes, metric in zip(both, ("hit@10", "ndcg@10"), strict=True):
         for block, shift, fill in (("masked", -0.12, ACCENT), ("raw", 0.16, PAPER)):
             for row, system in zip(rows, systems, strict=True):
                 values, height = system.blocks[block], row + shift
@@ -161,15 +161,16 @@ def metrics(systems: Sequence[SystemRow]) -> Figure:
         axes.grid(axis="x", color=RULE, linewidth=0.6)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0, labelcolor=INK)
-    panels[1].set_yticklabels([])
+    both[1].set_yticklabels([])
     return figure
 
 
-def _figure(height: float, rows: int, columns: int = 1, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
+def panels(height: float, rows: int, columns: int = 1, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
+    """A figure of ``height`` × ``width`` inches and its axes, row after row, in the pages' style."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor=PAPER)
-        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in panels:
+        drawn = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in drawn:
         axes.set_facecolor("none")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -177,7 +178,7 @@ def _figure(height: float, rows: int, columns: int = 1, width: float = WIDTH) ->
         axes.tick_params(colors=MUTED, length=2)
         axes.xaxis.label.set_color(MUTED)
         axes.yaxis.label.set_color(MUTED)
-    return figure, panels
+    return figure, drawn
 
 
 def write_png(figure: Figure, path: Path) -> None:
