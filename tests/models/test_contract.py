@@ -23,6 +23,10 @@ from oovrec.training.loop import Batch
 # Small options by system; one that is not listed is tested with its defaults.
 SMALL: dict[str, dict[str, Any]] = {
     "sasrec": {"width": 16, "length": 8},
+    "gru4rec": {"width": 16, "length": 8, "units": 24},
+    "caser": {"width": 16, "horizontal": 2, "vertical": 2},
+    "hgn": {"width": 16},
+    "bert4rec": {"width": 16, "length": 8},
     "llama": {"shape": "debug", "history": 8},
     "t5": {"shape": "debug", "history": 8},
 }
