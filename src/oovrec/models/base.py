@@ -7,6 +7,7 @@ import importlib
 import json
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +22,13 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.protocol import validation_score
-from oovrec.files import read_tensors, read_text, write_tensors, write_text
+from oovrec.files import read_json, read_tensors, read_text, write_tensors, write_text
 from oovrec.tokens.table import Tokens
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch, EpochLog, train
 
 FAMILIES = ("sequential", "generative")
+ATTRIBUTES = "item_attributes.json"  # in a run folder; the form is that of the data's own file
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Entities:
         items: ``[items]`` ids; the position is the model's item index.
         users: ``[users]`` ids.
         titles: ``[items]`` texts, or None.
+        attributes: ``[items]`` tuples of attribute numbers, or None.
         tokens: their OOV tokens; None for models that need none.
     """
 
@@ -44,6 +47,7 @@ class Entities:
     users: list[str]
     titles: list[str] | None = None
     tokens: Tokens | None = None
+    attributes: list[tuple[int, ...]] | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, tokens: Tokens | None = None) -> Entities:
@@ -56,7 +60,7 @@ class Entities:
             items = tokens.items.reindexed(dataset.items)
             users = tokens.users and tokens.users.reindexed(dataset.users)
             tokens = Tokens(items, users, tokens.method, tokens.built_from, tokens.seed, tokens.config, tokens.details)
-        return cls(dataset.items, dataset.users, dataset.titles, tokens)
+        return cls(dataset.items, dataset.users, dataset.titles, tokens, dataset.attributes)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -71,11 +75,14 @@ class Entities:
         return {key: value for key, value in self.tokens.summary().items() if key != "vocabulary"}
 
     def save(self, folder: Path) -> None:
-        """Write ``items.tsv`` (id, title), ``users.txt`` and ``tokens/``."""
+        """Write ``items.tsv`` (id, title), ``users.txt``, and what there is of ``item_attributes.json``, ``tokens/``."""
         titles = self.titles or [""] * len(self.items)
         lines = (f"{item}\t{' '.join(title.split())}" for item, title in zip(self.items, titles, strict=True))
         write_text(folder / "items.tsv", "\n".join(lines) + "\n")
         write_text(folder / "users.txt", "\n".join(self.users) + "\n")
+        if self.attributes is not None:
+            table = dict(zip(self.items, self.attributes, strict=True))
+            write_text(folder / ATTRIBUTES, json.dumps(table, ensure_ascii=False))
         if self.tokens is not None:
             self.tokens.save(folder / "tokens")
 
@@ -86,7 +93,18 @@ class Entities:
         titles = [row[2] for row in rows]
         users = read_text(folder / "users.txt").splitlines()
         tokens = Tokens.load(folder / "tokens") if (folder / "tokens" / "tokens.json").exists() else None
-        return cls([row[0] for row in rows], users, titles if any(titles) else None, tokens)
+        items = [row[0] for row in rows]
+        attributes = _attributes(folder / ATTRIBUTES, items) if (folder / ATTRIBUTES).exists() else None
+        return cls(items, users, titles if any(titles) else None, tokens, attributes)
+
+
+def _attributes(path: Path, items: list[str]) -> list[tuple[int, ...]]:
+    try:
+        table = read_json(path)
+        return [tuple(map(int, table[item])) for item in items]
+    except (KeyError, TypeError, ValueError) as error:
+        what = "does not give each item of items.tsv a list of numbers"
+        raise OovrecError(what, where=path, remedy="restore the file") from error
 
 
 @dataclass(frozen=True)
@@ -197,20 +215,37 @@ class NeuralRecommender(Recommender):
         folder: Path | None = None,
         resume: bool = False,
     ) -> list[EpochLog]:
+        self.begin(seed)
+        return self.train(self.module, self.epoch, dataset, training, seed=seed, folder=folder, resume=resume)
+
+    def begin(self, seed: int) -> None:
+        """New weights: every fit begins anew, from its own seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.module = type(self)(self.config, self.entities).module
+
+    def train(
+        self,
+        module: nn.Module,
+        batches: Callable[[Dataset, int, np.random.Generator], list[Batch]],
+        dataset: Dataset,
+        training: TrainingConfig,
+        *,
+        seed: int,
+        folder: Path | None,
+        resume: bool,
+    ) -> list[EpochLog]:
+        """Train ``module`` (the recommender's own, or one around it) on an epoch's ``batches``, as :meth:`fit` says."""
+
         def validate() -> float:
             return validation_score(self.scores, dataset, users=training.validation_users)
 
         def epoch(rng: np.random.Generator) -> list[Batch]:
-            return self.epoch(dataset, training.batch_size, rng)
+            return batches(dataset, training.batch_size, rng)
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.module = type(self)(self.config, self.entities).module  # every fit begins anew, from its own seed
         model = {"system": self.name, **self.config.model_dump(mode="json"), "tokens": self.entities.tokens_origin}
         data = dataset.fingerprint
-        return train(
-            self.module, epoch, validate, training, seed=seed, folder=folder, resume=resume, data=data, model=model
-        )
+        return train(module, epoch, validate, training, seed=seed, folder=folder, resume=resume, data=data, model=model)
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: tensor.detach().cpu().numpy() for name, tensor in self.module.state_dict().items()}
