@@ -75,7 +75,7 @@ class Entities:
         return {key: value for key, value in self.tokens.summary().items() if key != "vocabulary"}
 
     def save(self, folder: Path) -> None:
-        """Write ``items.tsv`` (id, title), ``users.txt``, and what there is of ``item_attributes.json``, ``tokens/``."""
+        """Write ``items.tsv`` (id, title) and ``users.txt``; ``item_attributes.json``, ``tokens/`` if there are any."""
         titles = self.titles or [""] * len(self.items)
         lines = (f"{item}\t{' '.join(title.split())}" for item, title in zip(self.items, titles, strict=True))
         write_text(folder / "items.tsv", "\n".join(lines) + "\n")
