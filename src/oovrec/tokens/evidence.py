@@ -48,7 +48,10 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def text_vectors(dataset: Dataset) -> np.ndarray | None:
-    """``[items, d]`` latent semantic analysis of the items' words and attributes (Deerwester et al., 1990)."""
+    """``[items, d]`` latent semantic analysis of the items' words and attributes (Deerwester et al., 1990).
+
+    None without texts, and where they tell no item from another.
+    """
     if dataset.titles is None and dataset.attributes is None:
         return None
     titles = dataset.titles or [""] * len(dataset.items)
@@ -60,7 +63,10 @@ def text_vectors(dataset: Dataset) -> np.ndarray | None:
     rows = np.repeat(np.arange(len(words)), [len(found) for found in words])
     columns = [column[word] for found in words for word in sorted(found)]
     counts = csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(words), len(column)))
-    counts = counts @ diags_array(np.log(len(words) / counts.sum(axis=0)))
+    rarity = np.log(len(words) / counts.sum(axis=0))
+    if not rarity.any():
+        return None
+    counts = counts @ diags_array(rarity)
     norms = np.sqrt(counts.multiply(counts).sum(axis=1))
     counts = diags_array(1 / np.maximum(norms, 1e-9)) @ counts
     dimensions = min(TEXT_DIMENSIONS, min(counts.shape) - 1)
