@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.language.prompts import Prompter, read_templates
 from oovrec.language.tokenizer import Vocabulary, extend, own_tokenizer, pretrained_tokenizer
@@ -120,3 +121,26 @@ def test_user_and_item_tokens_of_one_name_are_refused(tokens: Tokens) -> None:
     clash = Tokens(tokens.items, tokens.items, "meta", "train", 0)
     with pytest.raises(OovrecError, match="stands for a user and for an item"):
         extend(own_tokenizer(TEMPLATES.texts(), causal=True), clash)
+
+
+def test_a_batch_of_prompts_is_the_prompts_one_by_one(vocabulary: Vocabulary, tokens: Tokens) -> None:
+    prompter, rng = Prompter(vocabulary, TEMPLATES, history=3), np.random.default_rng(1)
+    forms = [(task, group, n) for task in ("sequential", "direct") for group, n in (("seen", 4), ("unseen", 0))]
+    sequences = [rng.integers(12, size=n) for n in (0, 2, 7, 3, 1, 0)]
+    users = [2, -1, 0, 3, -1, 1]
+    chosen = [forms[n % len(forms)] for n in range(len(users))]
+    numbers = np.array([prompter.wording(task, n, group) for task, group, n in chosen])
+    packed = prompter.packed(Histories.of(sequences, users), numbers)
+    padded = packed.padded(vocabulary.pad)
+    starts = np.cumsum(packed.lengths) - packed.lengths
+    for row, (items, user, (task, group, n)) in enumerate(zip(sequences, users, chosen, strict=True)):
+        name = "<user>" if user < 0 else tokens.users.text(user)
+        text = prompter.text(name, [tokens.items.text(i) for i in items], task=task, template=n, group=group)
+        expected = vocabulary.tokenizer(text)["input_ids"]
+        assert packed.ids[starts[row] :][: packed.lengths[row]].tolist() == expected, text
+        assert padded[row].tolist() == expected + [vocabulary.pad] * (padded.shape[1] - len(expected))
+    order = np.array([5, 0, 2])
+    assert (
+        packed.take(order).ids.tolist()
+        == np.concatenate([packed.ids[starts[r] :][: packed.lengths[r]] for r in order]).tolist()
+    )

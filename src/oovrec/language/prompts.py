@@ -10,8 +10,10 @@ from typing import Literal
 
 import numpy as np
 
+from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
 from oovrec.files import read_yaml
+from oovrec.language.packed import Packed, spliced
 from oovrec.language.tokenizer import SOMEONE, SOMETHING, Vocabulary
 
 Task = Literal["sequential", "direct"]
@@ -74,6 +76,8 @@ class Compiled:
 class Prompter:
     """Makes prompts of token ids from indices; equal to encoding the text, without any text.
 
+    Every wording, user and item is a stretch of one pool of ids; a batch of prompts is a table of stretches.
+
     Args:
         vocabulary: the extended tokenizer.
         templates: the wordings.
@@ -83,24 +87,60 @@ class Prompter:
     def __init__(self, vocabulary: Vocabulary, templates: Templates, history: int) -> None:
         self.vocabulary, self.templates, self.history = vocabulary, templates, history
         groups = {"seen": templates.seen, "unseen": templates.unseen}
-        self.compiled = {
-            (task, group): [self._compile(text) for text in wordings[task]]
-            for group, wordings in groups.items()
-            for task in FIELDS
-        }
+        texts = [(task, group, text) for group, forms in groups.items() for task in FIELDS for text in forms[task]]
+        self._first: dict[tuple[str, str], int] = {}
+        for number, (task, group, _) in enumerate(texts):
+            self._first.setdefault((task, group), number)
+        compiled = [self._compile(text) for *_, text in texts]
         between = self._encode(f"{SOMETHING}{templates.separator}{SOMETHING}")
         first, last = np.flatnonzero(between == vocabulary.something)
         self.separator = between[first + 1 : last]
-        separators = np.tile(self.separator, (len(vocabulary.items), 1))
-        self._spaced_items = np.hstack([vocabulary.items, separators])  # [items, depth + separator]
+        self._lay(compiled)
+
+    def _lay(self, compiled: list[Compiled]) -> None:
+        """The pool, and where each wording's pieces, each user and each item are in it."""
+        end, some = self.vocabulary.end, np.array([[self.vocabulary.someone]])
+        most = 1 + max(map(len, FIELDS.values()))
+        nothing = np.empty(0, np.int64)
+        pieces = [piece for form in compiled for piece in form.pieces + [nothing] * (most - len(form.pieces))]
+        users = self.vocabulary.users if self.vocabulary.users is not None else np.empty((0, 1), np.int64)
+        separators = np.tile(self.separator, (len(self.vocabulary.items), 1))
+        spaced = np.hstack([self.vocabulary.items, separators])
+        tables = [some, users, spaced]
+        parts = [*pieces, *(table[table != end] for table in tables)]
+        lengths = np.concatenate([[len(p) for p in pieces], *((table != end).sum(axis=1) for table in tables)])
+        starts = np.cumsum(lengths) - lengths
+        self._pool = np.concatenate(parts)
+        spans = np.stack([starts, lengths], axis=1).astype(np.int64)
+        edges = np.cumsum([len(pieces), 1 + len(users)])
+        laid, self._users, self._items = np.split(spans, edges)  # each ``[n, 2]``: start, length; user -1 comes first
+        self._pieces = laid.reshape(len(compiled), most, 2)
+        fields = [form.fields + [""] * (most - 1 - len(form.fields)) for form in compiled]
+        self._fields = np.array(fields)  # [wordings, 2]
+
+    def wording(self, task: Task, template: int = 0, group: str = "seen") -> int:
+        """The number of a wording, for :meth:`packed`."""
+        return self._first[task, group] + template
+
+    def packed(self, histories: Histories, wordings: np.ndarray) -> Packed:
+        """Prompts for users (-1: unknown) after their histories, in the given wordings ``[n]``."""
+        shown = histories.last(self.history)
+        listed = self._listed(shown)
+        pool = np.concatenate([self._pool, listed.ids])
+        history = np.stack([len(self._pool) + np.cumsum(listed.lengths) - listed.lengths, listed.lengths], axis=1)
+        known = histories.users if self.vocabulary.users is not None else np.full(len(histories), -1)
+        user = self._users[1 + known]
+        pieces, fields = self._pieces[wordings], self._fields[wordings]
+        spans = [pieces[:, 0]]
+        for place in range(fields.shape[1]):
+            field = fields[:, place, None]
+            spans += [np.where(field == SOMEONE, user, np.where(field == SOMETHING, history, 0)), pieces[:, place + 1]]
+        table = np.stack(spans, axis=1)  # [n, parts, 2]
+        return Packed(spliced(pool, table[..., 0], table[..., 1]), table[..., 1].sum(axis=1))
 
     def ids(self, user: int, items: np.ndarray, *, task: Task, template: int = 0, group: str = "seen") -> np.ndarray:
         """The prompt's ids ``[length]`` for a user (-1: unknown) after ``items`` (indices, oldest first)."""
-        form = self.compiled[task, group][template]
-        parts = [form.pieces[0]]
-        for field, piece in zip(form.fields, form.pieces[1:], strict=True):
-            parts += [self.vocabulary.user_tokens(user) if field == SOMEONE else self._listed(items), piece]
-        return np.concatenate(parts)
+        return self.packed(Histories.of([items], [user]), np.array([self.wording(task, template, group)])).ids
 
     def text(self, user: str, items: Sequence[str], *, task: Task, template: int = 0, group: str = "seen") -> str:
         """The same prompt as text, for people and for tests; ``user`` and ``items`` are token strings."""
@@ -108,10 +148,14 @@ class Prompter:
         listed = self.templates.separator.join(items[-self.history :])
         return wording.replace("{user}", user).replace("{history}", listed)
 
-    def _listed(self, items: np.ndarray) -> np.ndarray:
-        spaced = self._spaced_items[items[-self.history :]].ravel()
-        listed = spaced[: len(spaced) - len(self.separator)]
-        return listed[listed != self.vocabulary.end]
+    def _listed(self, histories: Histories) -> Packed:
+        """Each history's items, with separators between them."""
+        starts, lengths = self._items[histories.items].T
+        last = histories.indptr[1:][histories.lengths > 0] - 1
+        lengths = lengths.copy()
+        lengths[last] -= len(self.separator)
+        upto = np.concatenate([[0], np.cumsum(lengths)])[histories.indptr]
+        return Packed(spliced(self._pool, starts, lengths), np.diff(upto))
 
     def _compile(self, text: str) -> Compiled:
         names = {self.vocabulary.someone: SOMEONE, self.vocabulary.something: SOMETHING}
