@@ -174,6 +174,16 @@ def test_texts_are_decomposed_as_a_dense_matrix_is() -> None:
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
 
 
+def test_texts_are_as_alike_each_time() -> None:
+    titles = [f"kind{index // 20} word{index % 3}" for index in range(80)]  # singular values that repeat
+    data = dataset_of([list(range(80))], titles=titles)
+    first, *others = (text_vectors(data) for _ in range(4))  # signs may differ
+    assert first is not None
+    for other in others:
+        assert other is not None
+        np.testing.assert_allclose(other @ other.T, first @ first.T, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "texts",
     [{}, {"titles": ["", "", ""]}, {"titles": ["a", "a", "a"]}, {"titles": ["a b"] * 3}, {"attributes": [(1, 2)] * 3}],

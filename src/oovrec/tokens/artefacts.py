@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oovrec.data.dataset import Dataset
+from oovrec.data.dataset import Dataset, Split
 from oovrec.tokens.quality import SPLITS
 from oovrec.tokens.references import places
 from oovrec.tokens.table import TokenTable
@@ -56,8 +56,9 @@ def same_day_order(dataset: Dataset, items: TokenTable) -> list[Artefact]:
     return [_compared(name, place[targets] - place[last], later) for name, place in orders.items()]
 
 
-def _newest(dataset: Dataset, split: str) -> np.ndarray:
-    histories = dataset.histories("validation" if split == "validation" else "test")
+def _newest(dataset: Dataset, split: Split) -> np.ndarray:
+    """``[evaluated users]`` the item before each target."""
+    histories = dataset.histories(split)
     return histories.items[histories.indptr[1:] - 1]
 
 

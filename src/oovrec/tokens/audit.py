@@ -22,7 +22,7 @@ from oovrec.progress import Bar
 from oovrec.tokens.artefacts import Artefact, same_day_order
 from oovrec.tokens.evidence import TARGETS, Candidates, Evidence, Target, before_probes, closeness
 from oovrec.tokens.findings import Finding, Verdict, compare, deciding, overall
-from oovrec.tokens.quality import SMOOTHING, SPLITS, cluster_lift, repeated_clusters
+from oovrec.tokens.quality import SPLITS, cluster_lift, log_lift, repeated_clusters
 from oovrec.tokens.references import SMALL, Kind, Pair, References, Shape
 from oovrec.tokens.table import TokenTable
 
@@ -83,7 +83,7 @@ class Auditor:
         self._before = before_probes(dataset)
         self._measured: dict[tuple[Any, Kind, int], tuple[dict[str, np.ndarray], Pair] | None] = {}
         self._evidence: dict[Target, Evidence] = {}
-        with Bar("audit: what training tells", 4 * self.count + len(TARGETS), "steps") as bar:
+        with Bar("audit: what training tells", 3 * self.count + len(TARGETS), "steps") as bar:
             self.references = References(dataset, seed, self.count, bar.advance)
             base = self.references.base()
             for number, target in enumerate(TARGETS):
@@ -162,16 +162,14 @@ class Auditor:
             found["order"] = candidates.compared(closeness(items.places))[:, :, :2]
         if pair.users and pair.users.levels:
             groups = items.levels[0] if items.levels else np.arange(len(items.places))
-            lift = self._log_lift(pair.users.levels[0], groups)
-            found["users"] = lift[pair.users.levels[0][candidates.users][:, None], groups[candidates.items]][:, :, None]
+            found["users"] = self._lifts(pair.users.levels[0], groups, candidates)[:, :, None]
         return found
 
-    def _log_lift(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """``[user groups, item groups]`` float32 log-lift over what precedes the probes."""
-        counts = np.full((users.max() + 1, items.max() + 1), SMOOTHING)
-        np.add.at(counts, (users[self._before.rows], items[self._before.items]), 1)
-        expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
-        return np.log(counts / expected).astype(np.float32)
+    def _lifts(self, users: np.ndarray, items: np.ndarray, candidates: Candidates) -> np.ndarray:
+        """``[n, c]`` float32 log-lift, over what precedes the probes, of the groups of user and candidate."""
+        shape = (int(users.max()) + 1, int(items.max()) + 1)
+        lift = log_lift(users[self._before.rows], items[self._before.items], shape)
+        return lift[users[candidates.users][:, None], items[candidates.items]].astype(np.float32)
 
     def _lift(self, pair: Pair) -> dict[str, float]:
         assert pair.users is not None

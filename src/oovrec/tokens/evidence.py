@@ -70,7 +70,7 @@ def text_vectors(dataset: Dataset) -> np.ndarray | None:
     norms = np.sqrt(counts.multiply(counts).sum(axis=1))
     counts = diags_array(1 / np.maximum(norms, 1e-9)) @ counts
     dimensions = min(TEXT_DIMENSIONS, min(counts.shape) - 1)
-    left, singular, _ = svds(counts, k=dimensions, v0=np.ones(min(counts.shape)))
+    left, singular, _ = svds(counts, k=dimensions, v0=np.ones(min(counts.shape)), rng=0)
     return unit(left * singular)
 
 

@@ -147,8 +147,11 @@ class References:
         return Pair(items, Shape(groups, np.arange(users)))
 
     def _numbered(self, kind: Kind, run: int) -> np.ndarray:
-        """Places of items numbered as they are first met: by users in file order, or for later runs shuffled."""
-        histories = self.dataset.histories("train") if kind == "clean" else self.dataset.full
+        """Places of items numbered as they are first met: by users in file order, or for later runs shuffled.
+
+        Only leaky ones meet held-out items in time; an order made of texts is left out, training's stands for it.
+        """
+        histories = self.dataset.full if kind == "leaky" else self.dataset.histories("train")
         order = np.arange(len(histories))
         if run:
             np.random.default_rng(self._seeds[2 * self.count + run]).shuffle(order)
@@ -159,7 +162,7 @@ class References:
 
 
 def _nested(vectors: np.ndarray, counts: tuple[int, ...], seed: int) -> list[np.ndarray]:
-    """Clusters, clusters within them, …, ``counts`` in all at each level; zero vectors form one more at the first."""
+    """Clusters, clusters within them, …, ``counts`` in all at each level; zero vectors form one more at each."""
     known = np.linalg.norm(vectors, axis=1) > 0
     groups = np.zeros(len(vectors), np.int64)
     levels = []

@@ -1,0 +1,136 @@
+"""Verdicts against likelihoods worked by hand, and the rules that join them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from oovrec.tokens.findings import DECISIVE, FAINT, METHOD, Finding, Verdict, compare, deciding, overall
+
+
+def flat(probe: float, held_out: float) -> np.ndarray:
+    """``[targets, users]`` of a table whose users all have the same excess."""
+    return np.array([[probe] * 4, [held_out] * 4])
+
+
+# Of a unit at the probes, clean references have .3 and leaky ones 1.1 at held-out targets.
+REFERENCES = {
+    "clean": [flat(0.5, 0.1), flat(0.5, 0.2)],
+    "leaky": [flat(0.5, 0.5), flat(0.5, 0.6)],
+    "texts": [],
+}
+CLEAN, LEAKY = 0.3 * 0.4, 1.1 * 0.4  # for a table with .4 at the probes
+NOISE = 0.005 * (1 + 1 / 2)  # variance of .1 and .2, or of .5 and .6, and of their mean
+DEVIATION = math.sqrt(NOISE + (METHOD * (LEAKY - CLEAN)) ** 2)
+
+
+@pytest.mark.parametrize("excess", [-0.2, 0.05, 0.12, 0.26, 0.28, 0.3, 0.44, 0.7])
+def test_a_table_is_judged_by_its_likelihood_as_clean_and_as_leaky(excess: float) -> None:
+    found = compare(flat(0.4, excess), REFERENCES, 1)
+    assert (found.probe, found.excess) == pytest.approx((0.4, excess))
+    assert (found.if_clean, found.if_leaky, found.deviation) == pytest.approx((CLEAN, LEAKY, DEVIATION))
+    ratio = norm.logpdf(excess, LEAKY, DEVIATION) - norm.logpdf(excess, CLEAN, DEVIATION)
+    assert found.log10_ratio == pytest.approx(ratio / math.log(10))
+    assert found.p_clean == pytest.approx(norm.sf(excess, CLEAN, DEVIATION))
+    faint = min(FAINT * 0.55 + 2 * NOISE**0.5, 0.55 / 2 - 2 * NOISE**0.5)
+    assert found.faint == pytest.approx(faint)
+    expected = "leaky" if ratio > math.log(20) else "clean" if ratio < -math.log(20) or excess < faint else "undecided"
+    assert found.verdict == expected
+
+
+def test_verdicts_change_where_they_should() -> None:
+    verdicts = [compare(flat(0.4, excess), REFERENCES, 1).verdict for excess in np.arange(0, 0.6, 0.01)]
+    changes = [verdict for index, verdict in enumerate(verdicts) if index == 0 or verdicts[index - 1] != verdict]
+    assert changes == ["clean", "undecided", "leaky"]
+    # the ratio is 20 where the excess is this far from the middle
+    far = math.log(DECISIVE) * DEVIATION**2 / (LEAKY - CLEAN)
+    middle = (CLEAN + LEAKY) / 2
+    assert verdicts.index("leaky") == math.ceil((middle + far) * 100)
+    assert verdicts.index("undecided") == math.ceil((middle - far) * 100)
+
+
+def test_what_texts_tell_is_not_held_against_tokens() -> None:
+    told = REFERENCES | {"texts": [flat(0.1, 0.2)]}
+    without, with_texts = (compare(flat(0.4, 0.42), references, 1) for references in (REFERENCES, told))
+    assert (without.verdict, with_texts.verdict) == ("leaky", "undecided")
+    assert with_texts.deviation == pytest.approx(math.hypot(DEVIATION, 0.1))
+    below = REFERENCES | {"texts": [flat(0.1, -0.2)]}
+    assert compare(flat(0.4, 0.42), below, 1) == without
+
+
+def test_tokens_that_know_next_to_nothing_are_clean() -> None:
+    weak = flat(0.02, 0.01)
+    found = compare(weak, REFERENCES, 1)
+    assert abs(found.log10_ratio) < 0.1
+    assert found.verdict == "clean"
+
+
+def test_probes_within_chance_of_the_references_count_as_theirs() -> None:
+    steps = np.array([1.0, -1, 1, -1])  # the difference of two tables has variance 4/3, a mean over users 1/6
+    near, far = (np.stack([0.5 + distance + steps, np.full(4, 0.3)]) for distance in (-0.1, 2.0))
+    assert compare(near, REFERENCES, 1).if_clean == pytest.approx(0.3 * 0.5)
+    kept = 1 - (1 / 6) / 2.0**2
+    assert compare(far, REFERENCES, 1).if_clean == pytest.approx(0.3 * (0.5 + kept * 2.0))
+    below = np.stack([-3 + steps, np.full(4, 0.3)])
+    assert compare(below, REFERENCES, 1).if_clean == 0
+
+
+def test_chance_between_users_widens_the_deviation() -> None:
+    spread = np.stack([np.full(4, 0.4), 0.4 + np.array([1.0, -1, 1, -1])])
+    found = compare(spread, REFERENCES, 1)
+    noise = (1 / 6) * (1 + 1 / 2)  # more than NOISE
+    assert found.deviation == pytest.approx(math.sqrt(noise + (METHOD * (LEAKY - CLEAN)) ** 2))
+    assert found.verdict == "undecided"
+
+
+def test_each_split_has_its_own_column() -> None:
+    references = {
+        kind: [
+            np.vstack([run, run[:1] * (2 if kind == "leaky" else 0) + 0.1 * number]) for number, run in enumerate(runs)
+        ]
+        for kind, runs in REFERENCES.items()
+    }
+    own = np.vstack([flat(0.4, 0.1), np.full(4, 0.8)])
+    assert (compare(own, references, 1).verdict, compare(own, references, 2).verdict) == ("clean", "leaky")
+    assert compare(own, references, 2).if_leaky == pytest.approx(0.4 * 2.1)
+
+
+FINDING = compare(flat(0.4, 0.28), REFERENCES, 1)
+
+
+def finding(verdict: Verdict, log10_ratio: float) -> Finding:
+    return replace(FINDING, verdict=verdict, log10_ratio=log10_ratio)
+
+
+@pytest.mark.parametrize(
+    ("findings", "decides"),
+    [
+        ([("undecided", 0.2), ("undecided", -0.9)], 1),
+        ([("clean", -0.1), ("undecided", 1.2)], 0),
+        ([("clean", -9), ("leaky", 1.4)], 1),
+        ([("leaky", 1.5), ("leaky", 3), ("clean", -9)], 1),
+    ],
+)
+def test_any_leak_decides_else_what_says_most(findings: list[tuple[Verdict, float]], decides: int) -> None:
+    made = [finding(*values) for values in findings]
+    assert deciding(made) is made[decides]
+
+
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        ([("clean", -3), ("clean", -0.1)], "clean"),
+        ([("clean", -3), ("leaky", 1.4)], "leaky"),
+        ([("undecided", 1), ("undecided", 0.4)], "leaky"),  # 10^1.4 > 20
+        ([("undecided", 1), ("undecided", 0.2)], "undecided"),
+        ([("undecided", -1), ("undecided", -0.4)], "clean"),
+        ([("clean", -3), ("undecided", -0.1)], "clean"),
+        ([("clean", -3), ("undecided", 0.1)], "undecided"),  # they point to different sides
+    ],
+)
+def test_one_verdict_of_two_splits(splits: list[tuple[Verdict, float]], expected: Verdict) -> None:
+    assert overall([finding(*values) for values in splits]) == expected
