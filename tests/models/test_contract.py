@@ -27,6 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "caser": {"width": 16, "horizontal": 2, "vertical": 2},
     "hgn": {"width": 16},
     "bert4rec": {"width": 16, "length": 8},
+    "esasrec": {"width": 16, "length": 8},
     "cl4srec": {"width": 16, "length": 8},
     "bsarec": {"width": 16, "length": 8},
     "llama": {"shape": "debug", "history": 8},
