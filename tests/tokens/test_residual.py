@@ -23,7 +23,7 @@ def planted() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def learnt(planted: tuple[np.ndarray, np.ndarray]) -> Quantised:
-    return rqvae(planted[0], 2, 4, 60, 0)
+    return rqvae(planted[0], 2, 4, 120, 0)
 
 
 def walk(vectors: np.ndarray, found: Quantised) -> tuple[np.ndarray, np.ndarray]:

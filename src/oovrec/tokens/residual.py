@@ -22,10 +22,10 @@ from oovrec.tokens.texts import INSTALL
 
 HIDDEN, LATENT = (512, 256, 128), 32  # TIGER's layers
 COMMITMENT = 0.25  # how strongly residuals are drawn to their codes, as in TIGER
-BATCH, RATE = 256, 1e-3
-DECAY = 0.9  # of the running means that a level's codes are
-DEAD = 1.0  # a code that stands for fewer vectors of a batch, in the running mean, is put where a vector is
-SETTLED = 0.8  # share of the training after which no code is moved in that way
+BATCH, RATE = 256, 2e-3
+DECAY = 0.97  # of the running means that a level's codes are
+DEAD = 0.25  # the part of an even share of the vectors below which a code is dead
+SETTLED = 0.8  # share of the training after which the codes stay, and encoder and decoder settle around them
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def rqvae(vectors: np.ndarray, levels: int, codes: int, epochs: int, seed: int) 
     centred = vectors - vectors.mean(axis=0)
     points = torch.from_numpy((centred / max(centred.std(), 1e-12)).astype(np.float32))
     with repeatable(seed):
-        model = RQVAE(points.shape[1], levels, codes)
+        model = RQVAE(points.shape[1], levels, codes, DEAD * min(BATCH, len(points)) / codes)
         model(points)  # the first batch starts the codes, by k-means, so it is everything
         _train(model, points, epochs)
         with torch.inference_mode():
@@ -90,9 +90,13 @@ def rqvae(vectors: np.ndarray, levels: int, codes: int, epochs: int, seed: int) 
 
 
 class RQVAE(nn.Module):
-    """Encoder, residual quantiser and decoder; its forward returns the loss of a batch ``[n, width]``."""
+    """Encoder, residual quantiser and decoder; its forward returns the loss of a batch ``[n, width]``.
 
-    def __init__(self, width: int, levels: int, codes: int) -> None:
+    Args:
+        dead: a code that gets fewer vectors of a batch than this, in the running mean, is put where one of them is.
+    """
+
+    def __init__(self, width: int, levels: int, codes: int, dead: float) -> None:
         super().__init__()
         try:
             from vector_quantize_pytorch import ResidualVQ
@@ -106,31 +110,24 @@ class RQVAE(nn.Module):
             codebook_size=codes,
             kmeans_init=True,
             decay=DECAY,
-            threshold_ema_dead_code=DEAD,
+            threshold_ema_dead_code=dead,
             commitment_weight=COMMITMENT,
             rotation_trick=False,
         )
 
-    def forward(self, points: Tensor) -> Tensor:
-        quantised, _, commitment = self.quantiser(self.encoder(points))
+    def forward(self, points: Tensor, settled: bool = False) -> Tensor:
+        quantised, _, commitment = self.quantiser(self.encoder(points), freeze_codebook=settled)
         # both are means over dimensions; the paper's are sums, so the wider space weighs more
         return points.shape[1] / LATENT * F.mse_loss(self.decoder(quantised), points) + commitment.sum()
-
-    def settle(self) -> None:
-        """Move dead codes no more."""
-        for layer in self.quantiser.layers:
-            layer._codebook.has_dead_code_replacement = False
 
 
 def _train(model: RQVAE, points: Tensor, epochs: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
     with Bar("RQ-VAE", epochs, "epochs") as bar:
         for epoch in range(epochs):
-            if epoch >= SETTLED * epochs:
-                model.settle()
             total = 0.0
             for rows in torch.randperm(len(points)).split(BATCH):
-                loss = model(points[rows])
+                loss = model(points[rows], settled=epoch >= SETTLED * epochs)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
