@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,7 @@ from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.decoding.beam import beam_search
-from oovrec.models.base import Entities
+from oovrec.models.base import Entities, load
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama, LlamaOptions
@@ -147,3 +150,27 @@ def test_a_saved_checkpoint_serves_as_backbone(entities: Entities, tmp_path: obj
         source.vocabulary.tokenizer.save_pretrained(folder)
         loaded = system(system.Config(backbone=str(folder), alpha=0, **options), entities)
         torch.testing.assert_close(loaded.scores(histories()), source.scores(histories()), atol=1e-4, rtol=1e-4)
+
+
+def test_an_untied_t5_checkpoint_keeps_its_output_layer(entities: Entities, tmp_path: Path) -> None:
+    """As T5 v1.1 and Flan-T5 come: tables of their own for input and output, and no scaling between."""
+    torch.manual_seed(1)
+    source = T5(T5.Config(shape="debug", alpha=0), entities)
+    plain = stock(source)
+    plain.lm_head.weight = torch.nn.Parameter(torch.randn_like(plain.shared.weight))
+    plain.save_pretrained(tmp_path / "backbone")
+    config = json.loads((tmp_path / "backbone/config.json").read_text())
+    del config["scale_decoder_outputs"]
+    (tmp_path / "backbone/config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    source.vocabulary.tokenizer.save_pretrained(tmp_path / "backbone")
+    model = T5(T5.Config(backbone=str(tmp_path / "backbone"), alpha=0), entities)
+    assert torch.equal(model.module.head.weight, plain.lm_head.weight)
+    plain.config.scale_decoder_outputs = False
+    ids = torch.from_numpy(model.prompt(np.array([1, 2]), 0))[None]
+    logits = plain(input_ids=ids, decoder_input_ids=torch.zeros(1, 1, dtype=torch.long)).logits[0, 0]
+    clusters = torch.unique(torch.from_numpy(model.vocabulary.items[:, 0]))
+    stepper = model.read(Histories.of([[1, 2]], users=[0]))
+    torch.testing.assert_close(stepper.logits(stepper.root(), clusters)[0], logits[clusters], atol=1e-4, rtol=1e-4)
+    model.save(tmp_path / "run")
+    loaded = load(tmp_path / "run")
+    assert torch.equal(loaded.scores(histories()), model.scores(histories()))

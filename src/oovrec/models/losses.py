@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,8 +14,11 @@ TINY = torch.finfo(
 ).tiny  # a smaller probability is counted as this one, in the loss but not in the gradient
 
 
-def softmax_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Sum over ``n`` positions of the cross-entropy of a softmax over the whole catalogue.
+Legal = Callable[[slice], Tensor]  # ``[chunk, items]`` bool: which items a chunk of positions chooses among
+
+
+def softmax_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, legal: Legal | None = None) -> Tensor:
+    """Sum over ``n`` positions of the cross-entropy of a softmax over the whole catalogue, or what is legal of it.
 
     Equals ``F.cross_entropy(hidden @ weight.T, targets, reduction="sum")``, but the logits exist only a chunk
     of positions at a time, and the gradient is made in the same pass: three matrix products and one softmax
@@ -24,8 +28,9 @@ def softmax_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Te
         hidden: ``[n, d]`` states.
         weight: ``[items, d]`` output rows.
         targets: ``[n]`` item indices.
+        legal: gives the legal items of a chunk of positions; None where all are.
     """
-    loss: Tensor = _SoftmaxCrossEntropy.apply(hidden, weight, targets)
+    loss: Tensor = _SoftmaxCrossEntropy.apply(hidden, weight, targets, legal)
     return loss
 
 
@@ -33,7 +38,7 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
     """With p the softmax, d loss / d hidden = p · weight − weight[targets]; d loss / d weight mirrors it."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, legal: Legal | None) -> Tensor:
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         states, rows = hidden.to(dtype), weight.to(dtype)
@@ -48,6 +53,8 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
                 part, wanted = states[start : start + size], targets[start : start + size, None]
                 z, p = logits[: len(part)], probabilities[: len(part)]
                 torch.mm(part, rows.T, out=z)
+                if legal is not None:
+                    z.masked_fill_(~legal(slice(start, start + size)), -torch.inf)
                 torch.softmax(z, 1, out=p)
                 loss -= p.gather(1, wanted).float().clamp_min(TINY).log().sum()
                 if grad_hidden is not None and grad_weight is not None:
@@ -60,7 +67,7 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
         (scale,), (grad_hidden, grad_weight) = grad_outputs, ctx.saved_tensors
         kinds = ctx.dtypes
-        return (grad_hidden * scale).to(kinds[0]), (grad_weight * scale).to(kinds[1]), None
+        return (grad_hidden * scale).to(kinds[0]), (grad_weight * scale).to(kinds[1]), None, None

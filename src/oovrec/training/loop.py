@@ -21,7 +21,7 @@ from oovrec.training.config import TrainingConfig
 from oovrec.training.interrupts import Interrupts
 from oovrec.training.optimizer import adamw, autocast, learning_rate
 
-Batch = Callable[[], dict[str, Tensor]]
+Batch = Callable[[], Mapping[str, Tensor | list[Tensor]]]
 Epoch = Callable[[np.random.Generator], Sequence[Batch]]
 
 CHECKPOINT_SECONDS = 60.0  # between two states inside an epoch
@@ -49,8 +49,8 @@ def train(
 
     Args:
         module: called with a batch's tensors by keyword; returns the loss, a scalar.
-        epoch: lists an epoch's batches, each a function that makes its tensors, the first of which has
-            a row a sample.
+        epoch: lists an epoch's batches, each a function that makes its tensors (or lists of them), the
+            first of which has a row a sample.
         validate: a figure to maximise (masked validation ndcg@10); called in eval mode, without gradients.
         config: the shared options.
         seed: of every random choice.
@@ -160,7 +160,7 @@ class _Training:
         for number, batch in enumerate(batches, 1):
             key = [self.seed, self.progress.epoch, self.progress.batch, self.accelerator.process_index]
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-            tensors = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch().items()}
+            tensors = {name: _moved(value, self.device) for name, value in batch().items()}
             with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.model):
                 with autocast(self.config, self.device):
                     loss = self.model(**tensors)
@@ -245,6 +245,12 @@ class _Training:
         loss = f"loss {state.loss / max(state.batch, 1):.3f}"
         best = "" if state.best is None else f"  best ndcg@10 {state.best:.4f}"
         return f"epoch {state.epoch}/{self.config.epochs}  {loss}{best}"
+
+
+def _moved(value: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    return [tensor.to(device, non_blocking=True) for tensor in value]
 
 
 @contextmanager

@@ -40,6 +40,12 @@ class AugmentedEmbedding(nn.Module):
             return plain
         return plain + self.alpha * self.project(F.embedding(ids, self.centroids))
 
+    def whole(self) -> Tensor:
+        """``[size, width]``: the rows of all tokens."""
+        if self.project is None:
+            return self.table.weight
+        return self.table.weight + self.alpha * self.project(self.centroids)
+
     def merged(self) -> Tensor:
         """``[size, width]``: the table with the augmentation added in, for a plain model."""
-        return self.forward(torch.arange(self.table.num_embeddings, device=self.table.weight.device)).detach()
+        return self.whole().detach()

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from oovrec.config import Options
@@ -20,10 +19,12 @@ from oovrec.decoding.exact import exact_scores
 from oovrec.decoding.stepper import Stepper
 from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError, unknown
+from oovrec.language.packed import Packed
 from oovrec.language.prompts import Prompter, Task, read_templates
 from oovrec.language.tokenizer import OWN, Spelling, Vocabulary, extend, own_tokenizer, pretrained_tokenizer
 from oovrec.models.base import Entities, NeuralRecommender
 from oovrec.models.generative.augmentation import AugmentedEmbedding
+from oovrec.models.generative.network import Loss
 
 CHUNK = {"cpu": 16, "cuda": 256}  # histories decoded at once: on a processor their logits stay in its cache
 
@@ -43,6 +44,8 @@ class GenerativeConfig(Options):
         unknown_users: share of training prompts whose user is replaced by ``<user>``, so that a history
             without a known user can be served.
         direct: prompts of the direct task (no history), as a share of the sequential ones.
+        loss: ``restricted`` learns each token against its legal alternatives alone, ``full`` against the whole
+            vocabulary, as the stock models do.
     """
 
     shape: str = "compact"
@@ -54,15 +57,31 @@ class GenerativeConfig(Options):
     alpha: float = Field(0.1, ge=0)
     unknown_users: float = Field(0.1, ge=0, le=1)
     direct: float = Field(0.2, ge=0)
+    loss: Loss = "restricted"
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A training prompt: the history's row, the target's place in ``Histories.items``, the task."""
+class Samples:
+    """Training prompts to be made.
 
-    row: int
-    where: int
-    task: Task
+    Attributes:
+        rows: ``[n]`` the history of each.
+        where: ``[n]`` the target's place in ``Histories.items``.
+        users: ``[n]`` who is named; -1 for ``<user>``.
+        wordings: ``[n]`` numbers of wordings, as :meth:`Prompter.wording` gives them.
+    """
+
+    rows: np.ndarray
+    where: np.ndarray
+    users: np.ndarray
+    wordings: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, chosen: np.ndarray | slice) -> Samples:
+        """Some of them."""
+        return Samples(self.rows[chosen], self.where[chosen], self.users[chosen], self.wordings[chosen])
 
 
 class GenerativeRecommender(NeuralRecommender):
@@ -126,6 +145,8 @@ class GenerativeRecommender(NeuralRecommender):
             raise OovrecError(
                 "no checkpoint can be loaded from here", where=f"model.backbone={name}", remedy=remedy
             ) from error
+        tables = network.get_input_embeddings(), network.get_output_embeddings()
+        network.config.tie_word_embeddings = tables[0].weight is tables[1].weight  # else resizing would tie them
         network.resize_token_embeddings(len(self.vocabulary))
         return network
 
@@ -162,15 +183,17 @@ class GenerativeRecommender(NeuralRecommender):
         assert isinstance(config, GenerativeConfig)
         return cls(config, entities, folder / "backbone")
 
-    def prompt(self, items: np.ndarray, user: int) -> np.ndarray:
-        """The prompt a history is scored with: the first seen wording; without items the direct task's."""
-        task: Task = "sequential" if len(items) else "direct"
-        return self.prompter.ids(user, items, task=task)
+    def prompts(self, histories: Histories) -> Packed:
+        """The prompts that histories are scored with: the first seen wording; without items the direct task's."""
+        first = [self.prompter.wording("direct"), self.prompter.wording("sequential")]
+        return self.prompter.packed(histories, np.where(histories.lengths > 0, first[1], first[0]))
 
-    def prompt_batches(
-        self, training: Histories, batch_size: int, rng: np.random.Generator
-    ) -> list[tuple[list[Sample], np.random.Generator]]:
-        """One epoch's prompts, shuffled, in batches, each with the generator that words it.
+    def prompt(self, items: np.ndarray, user: int) -> np.ndarray:
+        """The prompt of one history."""
+        return self.prompts(Histories.of([items], [user])).ids
+
+    def samples(self, training: Histories, batch_size: int, rng: np.random.Generator) -> list[Samples]:
+        """One epoch's prompts, shuffled, in batches, each worded at random.
 
         Every training interaction with a past is a sequential prompt; ``direct`` times as many
         interactions are drawn for the direct task.
@@ -178,50 +201,17 @@ class GenerativeRecommender(NeuralRecommender):
         position = np.arange(len(training.items)) - training.indptr[training.rows]
         sequential = np.flatnonzero(position > 0)
         direct = rng.choice(len(training.items), int(self.config.direct * len(sequential)))
+        wordings = [self._worded("sequential", len(sequential), rng), self._worded("direct", len(direct), rng)]
         where = np.concatenate([sequential, direct])
-        rows, known = training.rows[where], len(sequential)
-        samples = [
-            Sample(int(rows[i]), int(where[i]), "sequential" if i < known else "direct")
-            for i in rng.permutation(len(where))
-        ]
-        batches = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
-        return list(zip(batches, rng.spawn(len(batches)), strict=True))
+        rows = training.rows[where]
+        users = np.where(rng.random(len(rows)) < self.config.unknown_users, -1, training.users[rows])
+        every = Samples(rows, where, users, np.concatenate(wordings)).take(rng.permutation(len(rows)))
+        return [every.take(slice(start, start + batch_size)) for start in range(0, len(every), batch_size)]
 
-    def training_prompt(self, training: Histories, sample: Sample, rng: np.random.Generator) -> np.ndarray:
-        """The prompt of one sample in a wording drawn at random."""
-        template = int(rng.integers(len(self.templates.seen[sample.task])))
-        user = -1 if rng.random() < self.config.unknown_users else int(training.users[sample.row])
-        past = training.items[training.indptr[sample.row] : sample.where]
-        return self.prompter.ids(user, past, task=sample.task, template=template)
+    def _worded(self, task: Task, count: int, rng: np.random.Generator) -> np.ndarray:
+        return self.prompter.wording(task) + rng.integers(len(self.templates.seen[task]), size=count)
 
-
-def pad_right(rows: list[np.ndarray], pad: int) -> tuple[Tensor, Tensor]:
-    """``[B, L]`` ids filled up on the right, and ``[B]`` their lengths."""
-    lengths = np.array([len(row) for row in rows])
-    table = np.full((len(rows), lengths.max()), pad, np.int64)
-    table[np.arange(table.shape[1]) < lengths[:, None]] = np.concatenate(rows)
-    return torch.from_numpy(table), torch.from_numpy(lengths)
-
-
-def full_precision(hidden: Tensor, rows: Tensor) -> Tensor:
-    """``[..., n]`` float32 logits of output rows ``[n, d]``, under autocast too: coarser ones would tie."""
-    with torch.autocast(hidden.device.type, enabled=False):
-        return hidden.float() @ rows.float().T
-
-
-def restricted_loss(hidden: Tensor, nodes: Tensor, trie: Trie, rows: list[Tensor]) -> Tensor:
-    """Sum of the items' negative log-probabilities, each token against its legal alternatives alone.
-
-    Args:
-        hidden: ``[n, depth, d]`` the states that predict each token of the targets.
-        nodes: ``[n, depth]`` the targets' trie nodes.
-        rows: for each level the output rows ``[alphabet, d]`` of its tokens.
-    """
-    total = hidden.new_zeros((), dtype=torch.float32)
-    above = torch.zeros(len(nodes), dtype=torch.long, device=nodes.device)
-    for depth, (level, weight) in enumerate(zip(trie.levels, rows, strict=True)):
-        logits = (hidden[:, depth] @ weight.T).float()
-        logits = logits.masked_fill(~level.mask(above), -torch.inf)
-        total = total + F.cross_entropy(logits, level.symbol[nodes[:, depth]].long(), reduction="sum")
-        above = nodes[:, depth]
-    return total
+    def training_prompts(self, training: Histories, samples: Samples) -> Packed:
+        """The prompts of samples."""
+        begin = training.indptr[samples.rows]
+        return self.prompter.packed(training.cut(begin, samples.where - begin, samples.users), samples.wordings)

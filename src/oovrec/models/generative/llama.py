@@ -9,7 +9,7 @@ token is over the tokens legal there; the whole catalogue is scored exactly inst
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -20,15 +20,12 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrained
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.decoding.trie import Trie
+from oovrec.language.packed import Packed
+from oovrec.models.generative.arithmetic import dropout
+from oovrec.models.generative.attention import grouped
 from oovrec.models.generative.augmentation import AugmentedEmbedding
-from oovrec.models.generative.base import (
-    GenerativeConfig,
-    GenerativeRecommender,
-    Sample,
-    full_precision,
-    pad_right,
-    restricted_loss,
-)
+from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender, Samples
+from oovrec.models.generative.network import ItemNetwork, Loss, full_precision
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
@@ -59,30 +56,23 @@ def shape(width: int, layers: int, heads: int, inner: int, **other: object) -> d
     return {**sizes, "max_position_embeddings": 2048, "tie_word_embeddings": True, **other}
 
 
-class LlamaNetwork(nn.Module):
+class LlamaNetwork(ItemNetwork):
     """LLaMA's body with augmented embeddings; forward gives the loss of a batch.
 
     Args:
         network: a ``LlamaForCausalLM``.
         embedding: its token embedding, augmented.
         trie: the catalogue.
+        loss: as in :class:`ItemNetwork`.
         dropout: on the input embeddings.
     """
 
-    def __init__(self, network: PreTrainedModel, embedding: AugmentedEmbedding, trie: Trie, dropout: float) -> None:
-        super().__init__()
-        self.embedding, self.body, self.trie = embedding, network.model, trie
+    def __init__(
+        self, network: PreTrainedModel, embedding: AugmentedEmbedding, trie: Trie, loss: Loss, dropout: float
+    ) -> None:
+        super().__init__(embedding, None if network.config.tie_word_embeddings else network.lm_head, trie, loss)
+        self.body, self.dropout = network.model, dropout
         self.body.embed_tokens = nn.Identity()
-        self.head = None if network.config.tie_word_embeddings else network.lm_head
-        self.dropout = nn.Dropout(dropout)
-
-    def rows(self, tokens: Tensor) -> Tensor:
-        """Output rows ``[n, d]`` of ``tokens`` ``[n]``."""
-        return self.embedding(tokens) if self.head is None else self.head.weight[tokens]
-
-    def hidden(self, ids: Tensor) -> Tensor:
-        """``[B, L]`` right-padded ids to ``[B, L, d]`` states; causal, so padding reaches no real position."""
-        return self.run(inputs_embeds=self.dropout(self.embedding(ids)), use_cache=False)
 
     def run(self, inputs_embeds: Tensor, **options: object) -> Tensor:
         """The body's last states, by the attention that is fastest there.
@@ -93,18 +83,21 @@ class LlamaNetwork(nn.Module):
         self.body.config._attn_implementation = "eager" if plain else "sdpa"
         return self.body(inputs_embeds=inputs_embeds, **options).last_hidden_state
 
-    def forward(self, ids: Tensor, where: Tensor, nodes: Tensor, scale: Tensor) -> Tensor:
+    def forward(self, nodes: Tensor, where: Tensor, groups: list[Tensor], scale: Tensor) -> Tensor:
         """Loss of the targets in a batch.
 
         Args:
-            ids: ``[B, L]`` inputs.
-            where: ``[n, depth]`` positions in the flattened ``[B · L]`` states that predict each target's tokens.
             nodes: ``[n, depth]`` the targets' trie nodes.
+            where: ``[n, depth]`` positions in the flattened groups that predict each target's tokens.
+            groups: inputs ``[b, L]``, sequences of like length together, filled up on the right: attention is
+                causal, so the filling reaches no real position.
             scale: what the sum is divided by: the mean number of targets a batch.
         """
-        states = self.hidden(ids).flatten(0, 1)[where]
-        self.trie = trie = self.trie.to(ids.device)
-        return restricted_loss(states, nodes, trie, [self.rows(level.tokens) for level in trie.levels]) / scale
+        embedded, rows = self.look_up(torch.cat([ids.flatten() for ids in groups]))
+        parts = dropout(embedded, self.dropout, self.training).split([ids.numel() for ids in groups])
+        pairs = zip(parts, groups, strict=True)
+        states = [self.run(part.view(*ids.shape, -1), use_cache=False).flatten(0, 1) for part, ids in pairs]
+        return self.item_loss(torch.cat(states)[where], nodes, rows) / scale
 
 
 class LlamaStepper:
@@ -146,6 +139,11 @@ class LlamaStepper:
         self.cache.crop(-ids.shape[1])
         return states.view(batch, width, depth, -1)[:, :, -1]
 
+    def take(self, rows: Tensor) -> Self:
+        self.cache.batch_select_indices(rows)
+        self.lengths, self.prompt, self.last = self.lengths[rows], self.prompt[rows], self.last[rows]
+        return self
+
     def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         return full_precision(hidden, self.network.rows(tokens))
 
@@ -168,51 +166,62 @@ class Llama(GenerativeRecommender):
     }
 
     def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> LlamaNetwork:
-        return LlamaNetwork(network, embedding, self._trie, self.config.dropout)
+        return LlamaNetwork(network, embedding, self._trie, self.config.loss, self.config.dropout)
 
     def read(self, histories: Histories) -> LlamaStepper:
-        rows = [self.prompt(items, int(user)) for items, user in zip(histories, histories.users, strict=True)]
-        ids, lengths = pad_right(rows, self.vocabulary.pad)
+        prompts = self.prompts(histories)
+        ids, lengths = torch.from_numpy(prompts.padded(self.vocabulary.pad)), torch.from_numpy(prompts.lengths)
         return LlamaStepper(self.module, ids.to(self.device), lengths.to(self.device))
 
-    def prompt(self, items: np.ndarray, user: int) -> np.ndarray:
-        if self.config.form == "prompt":
-            return super().prompt(items, user)
-        recent = items[-self.config.history :]
-        return np.concatenate([[self.vocabulary.start], self.vocabulary.items[recent].ravel()])
+    def prompts(self, histories: Histories) -> Packed:
+        return super().prompts(histories) if self.config.form == "prompt" else self._begun(histories)
+
+    def _begun(self, histories: Histories) -> Packed:
+        """``<s>`` and the newest items' tokens."""
+        shown, (_, depth) = histories.last(self.config.history), self.vocabulary.items.shape
+        tokens = self.vocabulary.items[shown.items].ravel()
+        ids = np.insert(tokens, shown.indptr[:-1] * depth, self.vocabulary.start)
+        return Packed(ids, 1 + shown.lengths * depth)
 
     def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
         training = dataset.histories("train")
         if self.config.form == "prompt":
-            return [
-                partial(self._prompts, training, *batch) for batch in self.prompt_batches(training, batch_size, rng)
-            ]
+            return [partial(self._prompted, training, part) for part in self.samples(training, batch_size, rng)]
         plan = windows(training, self.config.history, batch_size, rng)
         return [partial(self._windows, batch, plan.mean_targets) for batch in plan.batches]
 
-    def _windows(self, batch: Histories, scale: float) -> dict[str, Tensor]:
-        """``<s>`` and all but the last token of each window; each token predicts the next."""
+    def _windows(self, batch: Histories, scale: float) -> dict[str, Tensor | list[Tensor]]:
+        """``<s>`` and each window's tokens, without the longest's last: each token predicts the next."""
+        ids = self._begun(batch).padded(self.vocabulary.pad)[:, :-1]
         depth = self.vocabulary.items.shape[1]
-        rows = [np.concatenate([[self.vocabulary.start], self.vocabulary.items[items].ravel()[:-1]]) for items in batch]
-        ids, _ = pad_right(rows, self.vocabulary.pad)
         column = np.arange(len(batch.items)) - np.repeat(batch.indptr[:-1], batch.lengths)
         first = batch.rows * ids.shape[1] + column * depth
-        return self._batch(ids, first, batch.items, scale)
+        return self._batch([ids], first, batch.items, scale)
 
-    def _prompts(self, training: Histories, samples: list[Sample], rng: np.random.Generator) -> dict[str, Tensor]:
+    def _prompted(self, training: Histories, samples: Samples) -> dict[str, Tensor | list[Tensor]]:
         """Prompt and target, all but the target's last token."""
-        prompts = [self.training_prompt(training, sample, rng) for sample in samples]
-        targets = training.items[[sample.where for sample in samples]]
-        rows = [
-            np.concatenate([prompt, self.vocabulary.items[item][:-1]])
-            for prompt, item in zip(prompts, targets, strict=True)
-        ]
-        ids, lengths = pad_right(rows, self.vocabulary.pad)
-        depth = self.vocabulary.items.shape[1]
-        first = np.arange(len(rows)) * ids.shape[1] + lengths.numpy() - depth
-        return self._batch(ids, first, targets, len(samples))
+        prompts = self.training_prompts(training, samples)
+        order = np.argsort(prompts.lengths, kind="stable")
+        items = training.items[samples.where[order]]
+        codes = self.vocabulary.items[items][:, :-1]
+        ordered = prompts.take(order)
+        ends = np.repeat(np.cumsum(ordered.lengths), codes.shape[1])
+        groups = grouped(
+            Packed(np.insert(ordered.ids, ends, codes.ravel()), ordered.lengths + codes.shape[1]),
+            self.device,
+            self.vocabulary.pad,
+        )
+        widths = np.repeat([ids.shape[1] for ids in groups], [len(ids) for ids in groups])
+        first = np.cumsum(widths) - widths + ordered.lengths - 1
+        return self._batch(groups, first, items, len(samples))
 
-    def _batch(self, ids: Tensor, first: np.ndarray, items: np.ndarray, scale: float) -> dict[str, Tensor]:
+    def _batch(
+        self, groups: list[np.ndarray], first: np.ndarray, items: np.ndarray, scale: float
+    ) -> dict[str, Tensor | list[Tensor]]:
         where = first[:, None] + np.arange(self.vocabulary.items.shape[1])
-        nodes = self._trie.nodes(torch.from_numpy(items.astype(np.int64)))
-        return {"ids": ids, "where": torch.from_numpy(where), "nodes": nodes, "scale": torch.tensor(float(scale))}
+        return {
+            "nodes": self._trie.nodes(torch.from_numpy(items)),
+            "where": torch.from_numpy(where),
+            "groups": [torch.from_numpy(ids) for ids in groups],
+            "scale": torch.tensor(float(scale)),
+        }

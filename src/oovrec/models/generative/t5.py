@@ -8,6 +8,7 @@ the tokens legal there; the whole catalogue is scored exactly instead of by a be
 from __future__ import annotations
 
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -18,18 +19,12 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.decoding.trie import Trie
+from oovrec.models.generative.attention import grouped
 from oovrec.models.generative.augmentation import AugmentedEmbedding
-from oovrec.models.generative.base import (
-    GenerativeConfig,
-    GenerativeRecommender,
-    Sample,
-    full_precision,
-    pad_right,
-    restricted_loss,
-)
+from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender, Samples
+from oovrec.models.generative.network import ItemNetwork, Loss, full_precision
+from oovrec.models.generative.t5_layers import MASKED, decode, encode, position_bias
 from oovrec.training.loop import Batch
-
-MASKED = torch.finfo(torch.float32).min
 
 
 def shape(width: int, layers: int, heads: int, inner: int, head_width: int | None = None) -> dict[str, object]:
@@ -38,53 +33,56 @@ def shape(width: int, layers: int, heads: int, inner: int, head_width: int | Non
     return {**sizes, "d_kv": head_width or width // heads, "tie_word_embeddings": True, "decoder_start_token_id": 0}
 
 
-class T5Network(nn.Module):
+class T5Network(ItemNetwork):
     """T5's encoder and decoder with augmented embeddings; forward gives the loss of a batch.
 
     Args:
         network: a ``T5ForConditionalGeneration``.
         embedding: its token embedding, augmented.
         trie: the catalogue.
+        loss: as in :class:`ItemNetwork`.
     """
 
-    def __init__(self, network: PreTrainedModel, embedding: AugmentedEmbedding, trie: Trie) -> None:
-        super().__init__()
+    def __init__(self, network: PreTrainedModel, embedding: AugmentedEmbedding, trie: Trie, loss: Loss) -> None:
         config = network.config
-        self.embedding, self.encoder, self.decoder, self.trie = embedding, network.encoder, network.decoder, trie
+        head, scale = (None, config.d_model**-0.5) if config.scale_decoder_outputs else (_head(network), 1.0)
+        super().__init__(embedding, head, trie, loss, scale)
+        self.encoder, self.decoder = network.encoder, network.decoder
         self.encoder.embed_tokens = self.decoder.embed_tokens = nn.Identity()
-        tied = config.tie_word_embeddings
-        self.head = None if tied else network.lm_head
-        self.scale = config.d_model**-0.5 if tied else 1.0
         self.start = config.decoder_start_token_id
-
-    def rows(self, tokens: Tensor) -> Tensor:
-        """Output rows ``[n, d]`` of ``tokens`` ``[n]``."""
-        rows = self.embedding(tokens) if self.head is None else self.head.weight[tokens]
-        return rows * self.scale
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
         """``[B, L]`` ids and bool mask to ``[B, L, d]``."""
-        return self.encoder(inputs_embeds=self.embedding(ids), attention_mask=mask).last_hidden_state
+        memory = encode(self.encoder, self.embedding(ids).flatten(0, 1), [ids.shape], mask.sum(dim=1))
+        return memory.states.view(*ids.shape, -1)
 
-    def forward(self, ids: Tensor, mask: Tensor, targets: Tensor, nodes: Tensor) -> Tensor:
+    def forward(self, nodes: Tensor, lengths: Tensor, prompts: list[Tensor]) -> Tensor:
         """Mean loss of a batch.
 
         Args:
-            ids: ``[B, L]`` prompts, mask: ``[B, L]`` bool.
-            targets: ``[B, depth]`` token ids of the items.
-            nodes: ``[B, depth]`` their trie nodes.
+            nodes: ``[B, depth]`` the targets' trie nodes.
+            lengths: ``[B]`` of the prompts, ascending.
+            prompts: their ids, in groups of like length ``[b, L]``, filled up on the right.
         """
+        count, depth = nodes.shape
+        self.trie = self.trie.to(nodes.device)
+        targets = self.trie.paths(nodes[:, -1], depth)
         begin = torch.full_like(targets[:, :1], self.start)
         inputs = torch.cat([begin, targets[:, :-1]], dim=1)
-        states = self.decoder(
-            inputs_embeds=self.embedding(inputs),
-            encoder_hidden_states=self.encode(ids, mask),
-            encoder_attention_mask=mask,
-            use_cache=False,
-        ).last_hidden_state
-        self.trie = trie = self.trie.to(ids.device)
-        rows = [self.rows(level.tokens) for level in trie.levels]
-        return restricted_loss(states, nodes, trie, rows) / len(ids)
+        read = torch.cat([group.flatten() for group in prompts])
+        embedded, rows = self.look_up(torch.cat([read, inputs.flatten()]))
+        prompt, item = embedded.split([len(read), count * depth])
+        memory = encode(self.encoder, prompt, [group.shape for group in prompts], lengths)
+        states = decode(self.decoder, item.view(count, depth, -1), memory)
+        return self.item_loss(states, nodes, rows) / count
+
+
+def _head(network: PreTrainedModel) -> nn.Linear:
+    """The output layer of its own that T5 v1.1 has; a stock model made from a configuration ties it all the same."""
+    head: nn.Linear = network.lm_head
+    if head.weight is network.get_input_embeddings().weight:
+        head.weight = nn.Parameter(head.weight.detach().clone())
+    return head
 
 
 class T5Stepper:
@@ -124,16 +122,17 @@ class T5Stepper:
         states = self._decode(torch.cat([start, ids], dim=1), step, seen)
         return states[:, 1:].unflatten(1, (width, depth))[:, :, -1]
 
+    def take(self, rows: Tensor) -> Self:
+        self.memory_bias = self.memory_bias[rows]
+        self.memory = [(keys[rows], values[rows]) for keys, values in self.memory]
+        return self
+
     def _decode(self, ids: Tensor, step: Tensor, seen: Tensor) -> Tensor:
         """``[B, n]`` ids at depths ``step`` ``[n]``, row i attending to the columns of ``seen`` ``[n, n]``."""
-        blocks, states = self.network.decoder.block, self.network.embedding(ids)
-        first = blocks[0].layer[0].SelfAttention
-        distance = step[None] - step[:, None]
-        bucket = T5Attention._relative_position_bucket(
-            distance, False, first.relative_attention_num_buckets, first.relative_attention_max_distance
-        )
-        bias = first.relative_attention_bias(bucket).permute(2, 0, 1)[None] + torch.where(seen, 0.0, MASKED)
-        for block, (keys, values) in zip(blocks, self.memory, strict=True):
+        decoder, states = self.network.decoder, self.network.embedding(ids)
+        bias = position_bias(decoder.block[0].layer[0].SelfAttention, step[None] - step[:, None])
+        bias = bias + torch.where(seen, 0.0, MASKED)
+        for block, (keys, values) in zip(decoder.block, self.memory, strict=True):
             own, cross, feed = block.layer
             normed, attention = own.layer_norm(states), own.SelfAttention
             mixed = _attend(
@@ -142,7 +141,7 @@ class T5Stepper:
             states = states + mixed
             states = states + _attend(cross.EncDecAttention, cross.layer_norm(states), keys, values, self.memory_bias)
             states = feed(states)
-        return self.network.decoder.final_layer_norm(states)
+        return decoder.final_layer_norm(states)
 
     def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         return full_precision(hidden, self.network.rows(tokens))
@@ -176,23 +175,25 @@ class T5(GenerativeRecommender):
     }
 
     def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> T5Network:
-        return T5Network(network, embedding, self._trie)
+        return T5Network(network, embedding, self._trie, self.config.loss)
 
     def read(self, histories: Histories) -> T5Stepper:
-        pairs = zip(histories, histories.users, strict=True)
-        ids, mask = self._prompts([self.prompt(items, int(user)) for items, user in pairs])
+        prompts = self.prompts(histories)
+        ids, lengths = torch.from_numpy(prompts.padded(self.vocabulary.pad)), torch.from_numpy(prompts.lengths)
+        mask = torch.arange(ids.shape[1]) < lengths[:, None]
         return T5Stepper(self.module, ids.to(self.device), mask.to(self.device))
-
-    def _prompts(self, rows: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-        ids, lengths = pad_right(rows, self.vocabulary.pad)
-        return ids, torch.arange(ids.shape[1]) < lengths[:, None]
 
     def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
         training = dataset.histories("train")
-        return [partial(self._batch, training, *batch) for batch in self.prompt_batches(training, batch_size, rng)]
+        return [partial(self._batch, training, samples) for samples in self.samples(training, batch_size, rng)]
 
-    def _batch(self, training: Histories, samples: list[Sample], rng: np.random.Generator) -> dict[str, Tensor]:
-        ids, mask = self._prompts([self.training_prompt(training, sample, rng) for sample in samples])
-        items = torch.tensor([int(training.items[sample.where]) for sample in samples])
-        targets = torch.from_numpy(self.vocabulary.items)[items]
-        return {"ids": ids, "mask": mask, "targets": targets, "nodes": self._trie.nodes(items)}
+    def _batch(self, training: Histories, samples: Samples) -> dict[str, Tensor | list[Tensor]]:
+        prompts = self.training_prompts(training, samples)
+        order = np.argsort(prompts.lengths, kind="stable")
+        prompts = prompts.take(order)
+        items = training.items[samples.where[order]]
+        return {
+            "nodes": self._trie.nodes(torch.from_numpy(items)),
+            "lengths": torch.from_numpy(prompts.lengths),
+            "prompts": [torch.from_numpy(ids) for ids in grouped(prompts, self.device, self.vocabulary.pad)],
+        }

@@ -1,0 +1,157 @@
+"""Attention over sequences of many lengths without padding: groups of like length, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from oovrec.language.packed import Packed
+from oovrec.models.generative.arithmetic import Mask
+
+GROUP_COST = {"cpu": 4, "cuda": 2048}  # what a group's many small operations cost, in tokens of the linear layers
+
+
+@dataclass(frozen=True)
+class Group:
+    """``batch`` sequences, each of ``queries`` states that attend to ``keys`` states of its own."""
+
+    batch: int
+    queries: int
+    keys: int
+
+
+def group_sizes(lengths: np.ndarray, cost: float) -> list[int]:
+    """How many of the sequences, sorted by length, to put into each group so that little is computed in vain.
+
+    The cheapest partition, where a group costs ``cost`` and the tokens that fill its sequences up.
+
+    Args:
+        lengths: ``[n]``, ascending.
+    """
+    values, counts = np.unique(lengths, return_counts=True)
+    number = np.concatenate([[0], np.cumsum(counts)])
+    tokens = np.concatenate([[0], np.cumsum(counts * values)])
+    best, cut = np.zeros(len(values) + 1), np.zeros(len(values) + 1, np.int64)
+    for end, value in enumerate(values, 1):
+        filled = value * (number[end] - number[:end]) - (tokens[end] - tokens[:end])
+        total = best[:end] + filled + cost
+        cut[end] = total.argmin()
+        best[end] = total[cut[end]]
+    ends = [len(values)]
+    while ends[-1]:
+        ends.append(int(cut[ends[-1]]))
+    return np.diff(number[ends[::-1]]).tolist()
+
+
+def grouped(sequences: Packed, device: torch.device, pad: int) -> list[np.ndarray]:
+    """Sequences, sorted by length, as the ``[b, length]`` groups that are cheapest on ``device``."""
+    sizes = group_sizes(sequences.lengths, GROUP_COST.get(device.type, GROUP_COST["cuda"]))
+    rows = np.split(np.arange(len(sequences)), np.cumsum(sizes)[:-1])
+    return [sequences.take(some).padded(pad) for some in rows]
+
+
+def attend(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    groups: list[Group],
+    biases: Sequence[Tensor],
+    heads: int,
+    rate: float,
+) -> Tensor:
+    """Dot-product attention with an additive bias and without scaling, as T5 has it.
+
+    Args:
+        queries: ``[Q, heads · w]``, group after group.
+        keys, values: ``[K, heads · w]`` likewise.
+        biases: of each group, to be added to its ``[batch, heads, queries, keys]`` scores.
+        rate: dropout on the weights; 0 where the model is not learning.
+
+    Returns:
+        ``[Q, heads · w]``.
+    """
+    if queries.device.type == "cpu" and torch.is_grad_enabled():
+        learnt: Tensor = _Attention.apply(queries, keys, values, groups, heads, rate, *biases)
+        return learnt
+    mixed = [
+        scaled_dot_product_attention(q, k, v, bias.to(q.dtype), dropout_p=rate, scale=1.0).transpose(1, 2).flatten(0, 1)
+        for (q, k, v), bias in zip(_cut(groups, heads, queries, keys, values), biases, strict=True)
+    ]
+    return torch.cat(mixed).flatten(1)
+
+
+def _cut(groups: list[Group], heads: int, *tensors: Tensor) -> list[list[Tensor]]:
+    """For each group its ``[batch, heads, n, w]`` views of queries, keys, values."""
+    shapes = [[(g.batch, n, heads, -1) for n in (g.queries, g.keys, g.keys)] for g in groups]
+    parts = []
+    for place, tensor in enumerate(tensors):
+        sizes = [shape[place][0] * shape[place][1] for shape in shapes]
+        pieces = zip(tensor.split(sizes), shapes, strict=True)
+        parts.append([piece.view(shape[place]).transpose(1, 2) for piece, shape in pieces])
+    return [list(group) for group in zip(*parts, strict=True)]
+
+
+class _Attention(torch.autograd.Function):
+    """With P the softmax, M the dropout, O = (P ∘ M) V: dS = P ∘ (dP − Σ P ∘ dP), dP = (dO Vᵀ) ∘ M.
+
+    The products are in the tensors' type, the softmax and its gradient in float32.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        groups: list[Group],
+        heads: int,
+        rate: float,
+        *biases: Tensor,
+    ) -> Tensor:
+        ctx.groups, ctx.heads, ctx.masks = groups, heads, []
+        result, weights = torch.empty_like(queries), []
+        views = _cut(groups, heads, queries, keys, values)
+        for (q, k, v), bias, (out,) in zip(views, biases, _cut(groups, heads, result), strict=True):
+            weight = torch.softmax((q @ k.mT).float() + bias, -1)
+            weights.append(weight)
+            ctx.masks.append(Mask(weight.shape, rate) if rate else None)
+            out.copy_(_masked(weight, ctx.masks[-1], v.dtype) @ v)
+        ctx.save_for_backward(queries, keys, values, *weights)
+        ctx.biases = [
+            bias.shape if needed else None for bias, needed in zip(biases, ctx.needs_input_grad[6:], strict=True)
+        ]
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys, values, *weights = ctx.saved_tensors
+        grads = torch.empty_like(queries), torch.empty_like(keys), torch.empty_like(values)
+        cut = zip(*(_cut(ctx.groups, ctx.heads, *t) for t in ((queries, keys, values), grads)), strict=True)
+        (given,) = zip(*_cut(ctx.groups, ctx.heads, grad_outputs[0]), strict=True)
+        grad_biases = []
+        for ((q, k, v), (dq, dk, dv)), do, p, mask, shape in zip(
+            cut, given, weights, ctx.masks, ctx.biases, strict=True
+        ):
+            dv.copy_(_masked(p, mask, v.dtype).mT @ do)
+            dp = (do @ v.mT).float()
+            if mask is not None:
+                mask.apply_(dp)
+            ds = p * dp
+            ds.addcmul_(p, ds.sum(-1, keepdim=True), value=-1)
+            grad_biases.append(None if shape is None else ds.sum_to_size(shape))
+            ds = ds.to(q.dtype)
+            dq.copy_(ds @ k)
+            dk.copy_(ds.mT @ q)
+        return (*grads, None, None, None, *grad_biases)
+
+
+def _masked(weights: Tensor, mask: Mask | None, dtype: torch.dtype) -> Tensor:
+    """A copy in ``dtype``, with dropout."""
+    copy = weights.to(dtype, copy=True)
+    return copy if mask is None else mask.apply_(copy)

@@ -1,0 +1,142 @@
+"""T5's encoder and decoder over packed tokens, with the weights of the stock modules.
+
+The stock modules want a padded batch, and on real prompts most of what they compute is padding. Here the
+states of all sequences stand one after another, ``[tokens, d]``: linear layers, norms and feed-forward see
+no sequences at all; attention takes groups of sequences of like length. Dropout at the stock's places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from transformers.models.t5.modeling_t5 import T5Attention, T5DenseGatedActDense, T5LayerFF, T5LayerNorm, T5Stack
+
+from oovrec.models.generative.arithmetic import compute_dtype, dropout, rms_norm
+from oovrec.models.generative.attention import Group, attend
+
+MASKED = torch.finfo(torch.float32).min
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the decoder attends to: encoded prompts, group after group, some with filling at their end.
+
+    Attributes:
+        states: ``[tokens, d]``.
+        groups: of the prompts.
+        fill: for each group ``[batch, 1, 1, length]``, what hides the filling.
+    """
+
+    states: Tensor
+    groups: list[Group]
+    fill: list[Tensor]
+
+
+def encode(stack: T5Stack, states: Tensor, shapes: list[torch.Size], lengths: Tensor) -> Memory:
+    """The encoder.
+
+    Args:
+        states: ``[tokens, d]`` embedded prompts, group after group.
+        shapes: of each group ``(batch, length)``, its sequences filled up on the right.
+        lengths: ``[sequences]`` true lengths.
+    """
+    groups = [Group(batch, length, length) for batch, length in shapes]
+    place = torch.arange(max(group.keys for group in groups), device=states.device)
+    parts = lengths.split([group.batch for group in groups])
+    fill = [
+        torch.where(place[: g.keys] < part[:, None], 0.0, MASKED)[:, None, None]
+        for g, part in zip(groups, parts, strict=True)
+    ]
+    bias = position_bias(stack.block[0].layer[0].SelfAttention, place[None] - place[:, None])
+    biases = [bias[..., : g.keys, : g.keys] + hidden for g, hidden in zip(groups, fill, strict=True)]
+    states = _drop(stack, states)
+    for block in stack.block:
+        own, feed = block.layer
+        states = _add(own, states, self_attention(own.SelfAttention, _norm(own.layer_norm, states), groups, biases))
+        states = _add(feed, states, feed_forward(feed, states))
+    return Memory(_drop(stack, _norm(stack.final_layer_norm, states)), groups, fill)
+
+
+def decode(stack: T5Stack, states: Tensor, memory: Memory) -> Tensor:
+    """The decoder, learning: few tokens a prompt, the right ones given.
+
+    Args:
+        states: ``[sequences, depth, d]`` embedded inputs, in the order of the memory's prompts.
+
+    Returns:
+        ``[sequences, depth, d]``.
+    """
+    count, depth, width = states.shape
+    step = torch.arange(depth, device=states.device)
+    seen = torch.where(step[:, None] >= step, 0.0, MASKED)
+    bias = [position_bias(stack.block[0].layer[0].SelfAttention, step[None] - step[:, None]) + seen]
+    states = _drop(stack, states.flatten(0, 1))
+    for block in stack.block:
+        own, cross, feed = block.layer
+        mixed = self_attention(own.SelfAttention, _norm(own.layer_norm, states), [Group(count, depth, depth)], bias)
+        states = _add(own, states, mixed)
+        normed = _norm(cross.layer_norm, states)
+        states = _add(cross, states, folded_cross_attention(cross.EncDecAttention, normed, depth, memory))
+        states = _add(feed, states, feed_forward(feed, states))
+    return _drop(stack, _norm(stack.final_layer_norm, states)).view(count, depth, width)
+
+
+def position_bias(attention: T5Attention, distance: Tensor) -> Tensor:
+    """``[1, heads, queries, keys]`` for each distance from query to key ``[queries, keys]``."""
+    buckets, furthest = attention.relative_attention_num_buckets, attention.relative_attention_max_distance
+    bucket = T5Attention._relative_position_bucket(distance, not attention.is_decoder, buckets, furthest)
+    return attention.relative_attention_bias(bucket).permute(2, 0, 1)[None]
+
+
+def self_attention(attention: T5Attention, states: Tensor, groups: list[Group], biases: list[Tensor]) -> Tensor:
+    """``[tokens, d]`` to the same; each sequence attends to itself."""
+    queries, keys, values = attention.q(states), attention.k(states), attention.v(states)
+    return attention.o(attend(queries, keys, values, groups, biases, attention.n_heads, _rate(attention)))
+
+
+def folded_cross_attention(attention: T5Attention, states: Tensor, depth: int, memory: Memory) -> Tensor:
+    """``[sequences · depth, d]`` to the same, attending to the memory without making keys and values of it.
+
+    (W_q x)ᵀ W_k m = (W_kᵀ W_q x)ᵀ m: with few queries a prompt, it is cheaper to take the key map over to
+    the queries, and the value map to the result, than to send every token of the memory through both.
+    """
+    heads = attention.n_heads
+    asked = attention.q(states).unflatten(1, (heads, -1))
+    keys, values = (layer.weight.unflatten(0, (heads, -1)) for layer in (attention.k, attention.v))  # [heads, w, d]
+    queries = torch.einsum("nhw,hwd->nhd", asked, keys).flatten(0, 1)
+    groups = [replace(group, queries=depth * heads) for group in memory.groups]
+    states = memory.states.to(compute_dtype(memory.states))
+    mixed = attend(queries, states, states, groups, memory.fill, 1, _rate(attention))
+    return attention.o(torch.einsum("nhd,hwd->nhw", mixed.unflatten(0, (-1, heads)), values).flatten(1))
+
+
+def feed_forward(layer: T5LayerFF, states: Tensor) -> Tensor:
+    """The norm and the two (T5 v1.1: three) maps of a feed-forward layer."""
+    normed, dense = _norm(layer.layer_norm, states), layer.DenseReluDense
+    if isinstance(dense, T5DenseGatedActDense):
+        inner = dense.act(dense.wi_0(normed)) * dense.wi_1(normed)
+    else:
+        inner = dense.act(dense.wi(normed))
+    return dense.wo(_drop(dense, inner))
+
+
+def _norm(norm: T5LayerNorm, states: Tensor) -> Tensor:
+    return rms_norm(states, norm.weight, norm.variance_epsilon)
+
+
+def _drop(module: nn.Module, states: Tensor) -> Tensor:
+    """Dropout at the rate of ``module.dropout``, a layer of the stock."""
+    layer = module.dropout
+    assert isinstance(layer, nn.Dropout)
+    return dropout(states, layer.p, module.training)
+
+
+def _add(layer: nn.Module, states: Tensor, change: Tensor) -> Tensor:
+    """The residual connection."""
+    return states + _drop(layer, change)
+
+
+def _rate(attention: T5Attention) -> float:
+    return attention.dropout if attention.training else 0.0

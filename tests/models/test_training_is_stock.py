@@ -1,0 +1,176 @@
+"""Loss and gradients of every weight against the stock transformers models on one padded batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import LlamaForCausalLM, T5ForConditionalGeneration
+
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.models.base import Entities
+from oovrec.models.generative import attention
+from oovrec.models.generative.base import GenerativeRecommender
+from oovrec.models.generative.llama import Llama
+from oovrec.models.generative.t5 import T5
+from oovrec.tokens.table import Tokens, TokenTable
+
+ITEMS, USERS, IGNORED = 23, 30, -100
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    rng = np.random.default_rng(5)
+    full = Histories.of([rng.integers(ITEMS, size=rng.integers(3, 12)) for _ in range(USERS)], range(USERS))
+    return Dataset("small", [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)], full)
+
+
+@pytest.fixture(scope="module")
+def entities(dataset: Dataset) -> Entities:
+    """Ids of one, two and three tokens, clusters of different sizes, centroids."""
+    names = [(f"<CI{n % 5}>", f"<I{1001 + n // 5}>", *([f"<D{n % 2}>"] if n % 3 else [])) for n in range(ITEMS)]
+    centroids = {f"<CI{n}>": np.random.default_rng(n).normal(size=6) for n in range(5)}
+    items = TokenTable.of(dataset.items, names, centroids)
+    users = TokenTable.of(dataset.users, [(f"<CU{n % 2}>", f"<U{1001 + n // 2}>") for n in range(USERS)])
+    return Entities.of(dataset, Tokens(items, users, "meta", "train", 0))
+
+
+@dataclass
+class Case:
+    """A system, its options, and changes of its backbone's architecture."""
+
+    system: type[GenerativeRecommender]
+    options: dict[str, Any]
+    architecture: dict[str, Any]
+
+    def __str__(self) -> str:
+        options = {**self.options, **self.architecture}
+        return "-".join([self.system.name, *(f"{key}={value}" for key, value in options.items())])
+
+
+def cases() -> Iterator[Case]:
+    for loss in ("full", "restricted"):
+        for tied in (True, False):
+            for alpha in (0.0, 0.7):
+                options, architecture = {"loss": loss, "alpha": alpha}, {"tie_word_embeddings": tied}
+                yield Case(T5, options, architecture)
+                for form in ("prompt", "history"):
+                    yield Case(Llama, {**options, "form": form}, architecture)
+    yield Case(T5, {"loss": "full"}, {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "d_kv": 24})
+
+
+@pytest.mark.parametrize("case", list(cases()), ids=str)
+def test_loss_and_gradients_equal_the_stock_model(
+    case: Case, dataset: Dataset, entities: Entities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(attention.GROUP_COST, "cpu", 6)  # several groups, with filling in some
+    monkeypatch.setitem(case.system.shapes, "debug", {**case.system.shapes["debug"], **case.architecture})
+    torch.manual_seed(0)
+    model = case.system(case.system.Config(shape="debug", **case.options), entities)
+    for parameter in model.module.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    model.module.eval()  # no dropout
+    batch = model.epoch(dataset, 24, np.random.default_rng(1))[0]()
+    groups = batch["prompts" if case.system is T5 else "groups"]
+    if case.options.get("form") != "history":
+        assert len(groups) > 2
+        assert any((ids == model.vocabulary.pad).any() for ids in groups)
+
+    model.module(**batch).backward()
+    plain = stock(model)
+    loss = (t5_loss if isinstance(model, T5) else llama_loss)(model, plain, batch)
+    loss.backward()
+    ours = {name: parameter.grad for name, parameter in model.module.named_parameters()}
+    for name, gradient in expected_gradients(model, plain).items():
+        scale = gradient.abs().max().clamp_min(1e-3)
+        assert (ours.pop(name) - gradient).abs().max() < 1e-5 * scale, name
+    assert not ours
+    torch.testing.assert_close(model.module(**batch), loss, rtol=1e-5, atol=0)
+
+
+def stock(model: GenerativeRecommender) -> nn.Module:
+    """The plain model with the same weights, the augmentation in its table."""
+    plain = (T5ForConditionalGeneration if isinstance(model, T5) else LlamaForCausalLM)(model.backbone_config)
+    if model.module.head is not None:  # the stock T5 ties its tables unless a checkpoint has both
+        plain.lm_head.weight = nn.Parameter(model.module.head.weight.detach().clone())
+    state = {name.replace("body", "model"): tensor for name, tensor in model.module.state_dict().items()}
+    state = {name.replace("head.", "lm_head."): tensor for name, tensor in state.items() if "embedding." not in name}
+    missing = plain.load_state_dict(state, strict=False)
+    assert not missing.unexpected_keys
+    plain.get_input_embeddings().weight.data.copy_(model.module.embedding.merged())
+    return plain.eval()
+
+
+def expected_gradients(model: GenerativeRecommender, plain: nn.Module) -> dict[str, Tensor]:
+    """The stock gradients under our names; the table's goes to table and augmentation by the chain rule."""
+    table = plain.get_input_embeddings().weight.grad
+    named = {"embedding.table.weight": table}
+    if model.config.alpha:
+        centroids = torch.from_numpy(model.vocabulary.centroids)
+        named["embedding.project.weight"] = model.config.alpha * table.T @ centroids
+    for name, parameter in plain.named_parameters():
+        if parameter is not plain.get_input_embeddings().weight:
+            named[name.replace("model.", "body.").replace("lm_head", "head")] = parameter.grad
+    return named
+
+
+def rows_of(groups: list[Tensor], lengths: list[int]) -> list[Tensor]:
+    """The sequences of groups, without filling."""
+    filled = [row for ids in groups for row in ids]
+    return [row[:length] for row, length in zip(filled, lengths, strict=True)]
+
+
+def t5_loss(model: GenerativeRecommender, plain: nn.Module, batch: dict[str, Any]) -> Tensor:
+    prompts = rows_of(batch["prompts"], batch["lengths"].tolist())
+    ids = nn.utils.rnn.pad_sequence(prompts, batch_first=True, padding_value=model.vocabulary.pad)
+    mask = torch.arange(ids.shape[1]) < batch["lengths"][:, None]
+    targets = model.trie.paths(batch["nodes"][:, -1], model.trie.depth)
+    output = plain(input_ids=ids, attention_mask=mask, labels=targets)
+    if model.config.loss == "full":
+        return output.loss * targets.shape[1]  # ours is a mean over items, the stock's over tokens
+    return legal_loss(model, output.logits, targets) / len(targets)
+
+
+def llama_loss(model: GenerativeRecommender, plain: nn.Module, batch: dict[str, Any]) -> Tensor:
+    """The stock's own shifted labels: every target's tokens, in one padded batch."""
+    depth, pad = model.trie.depth, model.vocabulary.pad
+    targets = model.trie.paths(batch["nodes"][:, -1], depth)
+    sizes = [ids.numel() for ids in batch["groups"]]
+    flat = [torch.full((size,), IGNORED) for size in sizes]
+    labels = torch.cat(flat)
+    labels[batch["where"]] = targets  # what is to be predicted at each place
+    rows, wanted = [], []
+    for ids, label in zip(batch["groups"], labels.split(sizes), strict=True):
+        for row, predicted in zip(ids, label.view(ids.shape), strict=True):
+            last = int(predicted.ne(IGNORED).nonzero().max())
+            rows.append(torch.cat([row[: last + 1], predicted[last:][:1]]))
+            wanted.append(torch.cat([torch.tensor([IGNORED]), predicted[: last + 1]]))
+    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
+    labels = nn.utils.rnn.pad_sequence(wanted, batch_first=True, padding_value=IGNORED)
+    mask = nn.utils.rnn.pad_sequence([torch.ones(len(row)) for row in rows], batch_first=True)
+    output = plain(input_ids=ids, attention_mask=mask, labels=labels)
+    count = int(labels.ne(IGNORED).sum())
+    assert count == targets.numel()
+    if model.config.loss == "full":
+        return output.loss * count / batch["scale"]
+    places = labels[:, 1:].ne(IGNORED)
+    tokens = labels[:, 1:][places].view(-1, depth)
+    return legal_loss(model, output.logits[:, :-1][places].view(len(tokens), depth, -1), tokens) / batch["scale"]
+
+
+def legal_loss(model: GenerativeRecommender, logits: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-probabilities with every token masked that no item has after the same beginning."""
+    known = [tuple(codes) for codes in model.vocabulary.items.tolist()]
+    total = logits.new_zeros(())
+    for row, path in zip(logits, targets.tolist(), strict=True):
+        for depth, token in enumerate(path):
+            allowed = sorted({codes[depth] for codes in known if codes[:depth] == tuple(path[:depth])})
+            total = total + F.cross_entropy(row[depth, allowed], torch.tensor(allowed.index(token)))
+    return total
