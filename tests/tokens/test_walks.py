@@ -9,7 +9,7 @@ from scipy import stats
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.tokens.hashing import GOLDEN, below, mix, unit
-from oovrec.tokens.walks import CHUNK, Graph, Relation, random_walks, successions
+from oovrec.tokens.walks import CHUNK, Graph, Relation, newest, random_walks, successions
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,17 @@ def test_relations_are_taken_by_their_weights_and_only_where_there_are_edges() -
     assert seen[3] == 0
     back = random_walks(graph, np.full(1000, 5), 2, seed=0)  # a word has edges of one relation only
     assert set(back[:, 1]) == {3}
+
+
+def test_newest_takes_the_end_of_each_history() -> None:
+    relation = newest(Histories.of([[0, 1, 2], [3], [], [2, 0]]), 2, 1.0)
+    assert list(zip(relation.one.tolist(), relation.other.tolist(), strict=True)) == [
+        (0, 4 + 1),
+        (0, 4 + 2),
+        (1, 4 + 3),
+        (3, 4 + 2),
+        (3, 4 + 0),
+    ]
 
 
 def test_degrees_count_every_relation() -> None:

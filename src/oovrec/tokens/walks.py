@@ -81,6 +81,12 @@ def successions(histories: Histories, weight: float) -> Relation:
     return Relation(items[before] + users, items[before + 1] + users, weight)
 
 
+def newest(histories: Histories, count: int, weight: float) -> Relation:
+    """The last ``count`` interactions of each history once more: tastes move, and what is next is near them."""
+    late = np.flatnonzero(np.arange(len(histories.items)) >= (histories.indptr[1:] - count)[histories.rows])
+    return Relation(histories.rows[late], histories.items[late].astype(np.int64) + len(histories), weight)
+
+
 def random_walks(
     graph: Graph, starts: np.ndarray, length: int, *, seed: int, first: int = 0, threads: int | None = None
 ) -> np.ndarray:

@@ -17,7 +17,7 @@ from oovrec.tokens.clusters import cosine_kmeans
 from oovrec.tokens.naming import cluster_token, two_level_names
 from oovrec.tokens.skipgram import SkipGramConfig, embed
 from oovrec.tokens.table import TokenTable
-from oovrec.tokens.walks import Graph, Relation, successions
+from oovrec.tokens.walks import Graph, Relation, newest, successions
 from oovrec.tokens.words import wording
 
 
@@ -27,13 +27,17 @@ class Config(SkipGramConfig):
     Attributes:
         clusters: how many clusters of items, and of users; by default the square root of their number.
         successions: weight of a walk's steps between items that follow each other in a history, where the step to
-            a user weighs 1; 0, as in the paper, walks between users and items alone.
+            a user weighs 1.
         words: weight of its steps from an item to a word of its title or to an attribute, where the data has them.
+        newest: how many of a user's last interactions are a relation of their own, of the weight of all of them.
+            With 0 for this, ``successions`` and ``words`` walks go along all interactions alike and along nothing
+            else, as in the paper.
     """
 
     clusters: int | None = Field(None, ge=1)
-    successions: float = Field(0.0, ge=0)
-    words: float = Field(0.0, ge=0)
+    successions: float = Field(2.0, ge=0)
+    words: float = Field(1.0, ge=0)
+    newest: int = Field(3, ge=0)
 
 
 def build(material: Material, config: Config, seed: int) -> Built:
@@ -60,8 +64,11 @@ def build(material: Material, config: Config, seed: int) -> Built:
 
 def relations(material: Material, config: Config) -> list[Relation]:
     """What the walks follow beside the interactions."""
-    further = [successions(material.histories, config.successions) if config.successions else None]
-    further.append(wording(material, config.words) if config.words else None)
+    further = [
+        newest(material.histories, config.newest, 1.0) if config.newest else None,
+        successions(material.histories, config.successions) if config.successions else None,
+        wording(material, config.words) if config.words else None,
+    ]
     return [relation for relation in further if relation is not None]
 
 
