@@ -1,41 +1,55 @@
-"""Exact scoring and beam search against brute force over every item, on random models and catalogues."""
+"""Exact scores, exact top k and beam search against brute force, on random models and catalogues."""
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from oovrec.decoding import exact
 from oovrec.decoding.beam import beam_search
-from oovrec.decoding.exact import exact_scores
-from oovrec.decoding.hf import CatalogueLogitsProcessor
+from oovrec.decoding.exact import exact_scores, exact_top_k
 from oovrec.decoding.trie import Trie
 
 BATCH = 3
 
 
 class TableStepper:
-    """A 'language model' whose hidden state after a path is a table row: exact, and free of any network."""
+    """A model whose hidden state after a path is a row of a random table: exact, and free of any network.
 
-    def __init__(self, vocabulary: int, seed: int, scale: float = 2.0) -> None:
-        self.vocabulary, self.seed, self.scale = vocabulary, seed, scale
+    Args:
+        whole: round the logits to whole numbers, so that many are equal.
+    """
+
+    def __init__(self, vocabulary: int, seed: int, scale: float = 2.0, *, whole: bool = False) -> None:
+        self.vocabulary, self.seed, self.scale, self.whole = vocabulary, seed, scale, whole
+        self.prompts = list(range(BATCH))
 
     def row(self, prompt: int, path: tuple[int, ...]) -> Tensor:
         rng = np.random.default_rng([self.seed, prompt, len(path), *path])
-        return torch.from_numpy(self.scale * rng.normal(size=self.vocabulary)).float()
+        logits = self.scale * rng.normal(size=self.vocabulary)
+        return torch.from_numpy(logits.round() if self.whole else logits).float()
 
     def root(self) -> Tensor:
-        return torch.stack([self.row(prompt, ()) for prompt in range(BATCH)])
+        return torch.stack([self.row(prompt, ()) for prompt in self.prompts])
 
     def extend(self, paths: Tensor) -> Tensor:
-        paths = paths.expand(BATCH, -1, -1)
-        rows = [[self.row(b, tuple(path.tolist())) for path in paths[b]] for b in range(BATCH)]
-        return torch.stack([torch.stack(row) for row in rows])
+        paths = paths.expand(len(self.prompts), -1, -1)
+        rows = zip(self.prompts, paths, strict=True)
+        return torch.stack([torch.stack([self.row(b, tuple(path.tolist())) for path in own]) for b, own in rows])
 
     def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         return hidden[..., tokens]
+
+    def take(self, rows: Tensor) -> Self:
+        taken = type(self)(self.vocabulary, self.seed, self.scale, whole=self.whole)
+        taken.prompts = [self.prompts[row] for row in rows.tolist()]
+        return taken
 
 
 def brute_force(stepper: TableStepper, codes: np.ndarray) -> np.ndarray:
@@ -52,8 +66,8 @@ def brute_force(stepper: TableStepper, codes: np.ndarray) -> np.ndarray:
 
 @st.composite
 def catalogues(draw: st.DrawFn) -> np.ndarray:
-    """Distinct token tuples; a token may stand at several depths."""
-    depth, alphabet = draw(st.integers(1, 4)), draw(st.integers(2, 6))
+    """Distinct token tuples; a token may stand at several depths, subtrees are ragged."""
+    depth, alphabet = draw(st.integers(1, 5)), draw(st.integers(2, 6))
     tuples = st.tuples(*[st.integers(0, alphabet - 1)] * depth)
     return np.array(draw(st.lists(tuples, min_size=1, max_size=25, unique=True)))
 
@@ -91,26 +105,84 @@ def test_narrow_beam_names_only_real_items_once_at_their_true_score(codes: np.nd
         assert (values[row < 0] == -torch.inf).all()
 
 
-@settings(max_examples=40, deadline=None)
-@given(codes=catalogues())
-def test_trie_spells_every_item(codes: np.ndarray) -> None:
-    trie = Trie.of(codes)
-    for item, tokens in enumerate(codes):
-        for depth, node in enumerate(trie.nodes(torch.tensor(item)), start=1):
-            assert trie.paths(node, depth).tolist() == tokens[:depth].tolist()
-    assert sorted(trie.items.tolist()) == list(range(len(codes)))
+def stable_top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """Best first, ties by the lower item."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+def excluded_items(seed: int, items: int) -> Tensor:
+    """``[BATCH, 5]``: up to five items a prompt, some twice, then -1."""
+    rng = np.random.default_rng(seed)
+    table = rng.integers(0, items, (BATCH, 5))
+    return torch.from_numpy(np.where(np.arange(5) < rng.integers(0, 6, (BATCH, 1)), table, -1))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    codes=catalogues(),
+    seed=st.integers(0, 1000),
+    k=st.integers(1, 12),
+    scale=st.sampled_from([0.0, 0.3, 2.0, 8.0]),
+    whole=st.booleans(),
+    exclude=st.booleans(),
+    step=st.sampled_from([1, 6, 100]),
+)
+def test_top_k_is_a_stable_sort_of_all_scores(
+    codes: np.ndarray, seed: int, k: int, scale: float, whole: bool, exclude: bool, step: int
+) -> None:
+    """Whole logits and equal subtrees make many ties; few prefixes a step make many rounds."""
+    trie, stepper = Trie.of(codes), TableStepper(6, seed, scale, whole=whole)
+    scores = exact_scores(stepper, trie).numpy()
+    excluded = excluded_items(seed, len(codes)) if exclude else None
+    if excluded is not None:
+        for row, items in zip(scores, excluded, strict=True):
+            row[items[items >= 0]] = -np.inf
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(exact.SEARCH, "cpu", step)
+        items, values = exact_top_k(stepper, trie, k, excluded)
+    best = stable_top_k(scores, k)
+    np.testing.assert_array_equal(items.numpy(), best)
+    np.testing.assert_array_equal(values.numpy(), np.take_along_axis(scores, best, axis=1))
 
 
 @settings(max_examples=40, deadline=None)
-@given(codes=catalogues())
-def test_logits_processor_allows_what_a_prefix_search_allows(codes: np.ndarray) -> None:
-    """Against the dictionary of prefixes that ``prefix_allowed_tokens_fn`` would be written with."""
-    start, end, size = 6, 7, 8
-    processor = CatalogueLogitsProcessor(Trie.of(codes), end)
-    for depth in range(codes.shape[1] + 1):
-        prefixes = np.unique(codes[:, :depth], axis=0) if depth else np.zeros((1, 0), int)
-        ids = torch.from_numpy(np.column_stack([np.full(len(prefixes), start), prefixes])).long()
-        masked = processor(ids, torch.zeros(len(prefixes), size))
-        for prefix, row in zip(prefixes.tolist(), masked, strict=True):
-            follow = {c[depth] for c in codes.tolist() if c[:depth] == prefix} if depth < codes.shape[1] else {end}
-            assert set(torch.isfinite(row).nonzero().flatten().tolist()) == follow
+@given(codes=catalogues(), seed=st.integers(0, 1000))
+def test_top_k_names_the_items_that_brute_force_finds(codes: np.ndarray, seed: int) -> None:
+    stepper = TableStepper(6, seed)
+    truth = brute_force(stepper, codes)
+    items, values = exact_top_k(stepper, Trie.of(codes), 5)
+    best = np.take_along_axis(truth, stable_top_k(truth, 5), axis=1)
+    np.testing.assert_allclose(np.take_along_axis(truth, items.numpy(), axis=1), best, atol=1e-4)
+    np.testing.assert_allclose(values.numpy(), best, atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(codes=catalogues(), seed=st.integers(0, 1000))
+def test_chunks_of_nodes_change_no_score(codes: np.ndarray, seed: int) -> None:
+    stepper, trie = TableStepper(6, seed), Trie.of(codes)
+    scores = exact_scores(stepper, trie)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(exact.WHOLE, "cpu", 2 * BATCH)
+        torch.testing.assert_close(exact_scores(stepper, trie), scores, rtol=0, atol=0)
+
+
+def test_a_peaked_model_expands_few_prefixes() -> None:
+    """100 × 100 items, nearly all probability in one first token: the others are never expanded."""
+
+    class Peaked(TableStepper):
+        expanded = 0
+
+        def row(self, prompt: int, path: tuple[int, ...]) -> Tensor:
+            return super().row(prompt, path) + (0 if path else 30 * (torch.arange(self.vocabulary) == 7))
+
+        def extend(self, paths: Tensor) -> Tensor:
+            self.expanded += paths.shape[1]
+            return super().extend(paths)
+
+    first, second = np.divmod(np.arange(100 * 100), 100)
+    trie, stepper = Trie.of(np.column_stack([first, second])), Peaked(100, seed=0, scale=0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(exact.SEARCH, "cpu", BATCH)
+        items, _ = exact_top_k(stepper, trie, 10)
+    assert stepper.expanded == 1
+    assert (first[items] == 7).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oovrec.decoding.stepper import Stepper
+from oovrec.decoding.stepper import Stepper, child_scores
 from oovrec.decoding.trie import Trie
 
 
@@ -14,30 +14,26 @@ def beam_search(stepper: Stepper, trie: Trie, width: int) -> tuple[Tensor, Tenso
 
     Only children of a node can follow it, so nothing but items comes out; the distribution at each
     node is over its children alone, as in :func:`oovrec.decoding.exact.exact_scores`. With a width
-    of the whole catalogue the result is exact.
+    of the whole catalogue the result is exact. The cost of a step does not depend on the catalogue's
+    size, only on how many tokens there are at a level.
 
     Returns:
         ``[B, k]`` item indices and ``[B, k]`` log-probabilities, best first; k is ``width`` or the
         catalogue's size. Where a beam ran out of nodes the item is -1 and its score -inf.
     """
     hidden = stepper.root()[:, None]
-    batch = len(hidden)
-    path = torch.zeros(batch, 1, 0, dtype=torch.long, device=hidden.device)  # [B, W, t] token ids
-    node = torch.zeros(batch, 1, dtype=torch.long, device=hidden.device)
-    score = torch.zeros(batch, 1, device=hidden.device)
+    node = torch.zeros(len(hidden), 1, dtype=torch.long, device=hidden.device)
+    score = torch.zeros(len(hidden), 1, device=hidden.device)
+    path = node[..., None][..., :0]  # [B, W, t] token ids
     for depth, level in enumerate(trie.levels):
         if depth:
             hidden = stepper.extend(path)
-        child, inside = level.children(node)  # [B, W, widest]; a lost beam is node -1
-        symbol = level.symbol[child].long()
-        logits = stepper.logits(hidden, level.tokens).gather(2, symbol)
-        logits = logits.masked_fill(~inside, -torch.inf)
-        step = (logits - logits.logsumexp(dim=2, keepdim=True)).masked_fill(~inside, -torch.inf)
+        child, step = child_scores(stepper, hidden, level, node)
         total = (score[..., None] + step).flatten(1)
         score, best = total.topk(min(width, total.shape[1]), dim=1)
-        node = child.flatten(1).gather(1, best).masked_fill(score == -torch.inf, -1)
-        token = level.tokens[symbol.flatten(1).gather(1, best)].long()
-        path = torch.cat([path.gather(1, (best // level.widest)[..., None].expand(-1, -1, depth)), token[..., None]], 2)
+        node = child.flatten(1).gather(1, best)
+        before = path.gather(1, (best // level.widest)[..., None].expand(-1, -1, depth))
+        path = torch.cat([before, level.tokens[level.symbols(node)].long()[..., None]], dim=2)
     k = min(width, len(trie.items))
     items = trie.items[node.clamp(min=0)].long().masked_fill(node < 0, -1)
     return items[:, :k], score[:, :k]

@@ -39,7 +39,6 @@ class CatalogueLogitsProcessor(LogitsProcessor):
         node = torch.zeros(len(path), dtype=torch.long, device=path.device)
         for level, token in zip(self.trie.levels, path.T, strict=False):
             symbol = torch.searchsorted(level.tokens, token.contiguous())
-            child, inside = level.children(node)  # [beams, widest]
-            right = inside & (level.symbol[child] == symbol[:, None])
-            node = torch.where(right, child, -1).amax(dim=1)
+            child = level.children(node)  # [beams, widest]
+            node = torch.where(level.symbols(child) == symbol[:, None], child, -1).amax(dim=1)
         return node

@@ -1,10 +1,13 @@
-"""What a language model must offer so that the decoders here can score items with it."""
+"""What a language model must offer so that the decoders here can score items with it, and one step of theirs."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Self
 
+import torch
 from torch import Tensor
+
+from oovrec.decoding.trie import Level
 
 
 class Stepper(Protocol):
@@ -28,3 +31,25 @@ class Stepper(Protocol):
 
     def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """``[..., n]`` float32 logits of the ``n`` token ids ``tokens`` for hidden states ``[..., d]``."""
+
+    def take(self, rows: Tensor) -> Self:
+        """The same for the prompts ``rows`` ``[b]`` alone; the whole may not be used any more."""
+
+
+def child_scores(stepper: Stepper, hidden: Tensor, level: Level, parents: Tensor) -> tuple[Tensor, Tensor]:
+    """The constrained model's step from nodes to their children.
+
+    Args:
+        hidden: ``[B, W, d]`` states that predict the token after each parent.
+        level: the children's.
+        parents: ``[B, W]`` or ``[1, W]`` nodes of the level above; -1 is none.
+
+    Returns:
+        ``[B or 1, W, widest]`` nodes, -1 where there is none, and ``[B, W, widest]`` float32 log-probabilities
+        among the children of one parent: never above 0; -inf where there is none.
+    """
+    child = level.children(parents)
+    logits = stepper.logits(hidden, level.tokens)
+    logits = logits.gather(2, level.symbols(child).expand(*logits.shape[:2], -1)).masked_fill_(child < 0, -torch.inf)
+    total = logits.logsumexp(dim=2, keepdim=True).masked_fill_(parents[..., None] < 0, 0)
+    return child, (logits - total).clamp_(max=0)  # rounding must not lift a child above its parent

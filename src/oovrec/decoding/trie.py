@@ -46,29 +46,25 @@ class Level:
         """A copy on ``device``."""
         return replace(self, **{name: getattr(self, name).to(device) for name in ARRAYS})
 
-    def children(self, parents: Tensor) -> tuple[Tensor, Tensor]:
-        """The children of nodes of the level above.
-
-        Args:
-            parents: ``[...]`` node indices; -1 is no node and has no children.
-
-        Returns:
-            ``[..., widest]`` node indices, and bool: which are children; the others are any node.
-        """
+    def children(self, parents: Tensor) -> Tensor:
+        """``[...]`` nodes of the level above (-1: none) to ``[..., widest]`` their children, then -1."""
         absent = parents < 0
-        above = parents.clamp(min=0)
-        start = self.first_child[above].long()
-        stop = self.first_child[above + 1].masked_fill(absent, 0)
+        start = self.first_child[parents.clamp(min=0)].long()
+        stop = self.first_child[parents + 1].masked_fill(absent, 0)
         child = start[..., None] + torch.arange(self.widest, device=parents.device)
-        return child.clamp(max=len(self.symbol) - 1), child < stop[..., None]
+        return child.masked_fill_(child >= stop[..., None], -1)
+
+    def symbols(self, nodes: Tensor) -> Tensor:
+        """``[...]`` nodes to int64 positions in ``tokens``; any for -1."""
+        return self.symbol[nodes.clamp(min=0)].long()
 
     def mask(self, parents: Tensor) -> Tensor:
         """``[...]`` node indices of the level above to ``[..., alphabet]`` bool: which tokens may follow."""
         shape = (*parents.shape, len(self.tokens))
         if len(self.first_child) == 2:  # every token of the first level follows the root
             return (parents >= 0)[..., None].expand(shape)
-        child, inside = self.children(parents)
-        symbol = self.symbol[child].long().masked_fill(~inside, shape[-1])  # one place more, for what is no child
+        child = self.children(parents)
+        symbol = self.symbols(child).masked_fill_(child < 0, shape[-1])  # one place more, for what is no child
         wide = torch.zeros((*parents.shape, shape[-1] + 1), dtype=torch.bool, device=parents.device)
         return wide.scatter_(-1, symbol, True)[..., :-1]
 
