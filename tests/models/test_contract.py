@@ -30,6 +30,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "esasrec": {"width": 16, "length": 8},
     "cl4srec": {"width": 16, "length": 8},
     "bsarec": {"width": 16, "length": 8},
+    "fdsa": {"width": 16, "length": 8},
+    "s3rec": {"width": 16, "length": 8, "pretrain_epochs": 2},
     "llama": {"shape": "debug", "history": 8},
     "t5": {"shape": "debug", "history": 8},
 }
