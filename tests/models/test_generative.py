@@ -106,6 +106,21 @@ def test_beam_of_catalogue_width_equals_scores(model: GenerativeRecommender) -> 
     torch.testing.assert_close(scores, exact.sort(dim=1, descending=True).values, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("mask_seen", [True, False])
+@pytest.mark.parametrize("steps", [0, 15])
+def test_recommend_is_the_best_of_all_scores(model: GenerativeRecommender, mask_seen: bool, steps: int) -> None:
+    """Against the base class's way, on random weights and on weights that have learnt a little."""
+    optimiser = torch.optim.AdamW(model.module.parameters(), lr=1e-2)
+    for _, batch in zip(range(steps), model.epoch(dataset(), 4, np.random.default_rng(0)) * steps, strict=False):
+        model.module(**batch()).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    wanted = super(GenerativeRecommender, model).recommend(histories(), 5, mask_seen=mask_seen)
+    ours = model.recommend(histories(), 5, mask_seen=mask_seen)
+    np.testing.assert_allclose(ours.scores, wanted.scores, atol=1e-4)
+    assert ours.items.tolist() == wanted.items.tolist()
+
+
 def dataset() -> Dataset:
     full = Histories.of(
         [[1, 2, 3, 4], [5, 6, 7], [0, 8, 9, 10, 11, 12, 1, 2], [3, 4, 5], [6, 1, 2, 0]], users=range(USERS)

@@ -10,7 +10,7 @@ from oovrec.decoding.stepper import Stepper, child_scores
 from oovrec.decoding.trie import Level, Trie
 
 # Prefixes in one step, all prompts together: what fills the device; a search expands fewer, to expand few in vain.
-WHOLE = {"cpu": 2048, "cuda": 32768}
+WHOLE = {"cpu": 512, "cuda": 32768}
 SEARCH = {"cpu": 256, "cuda": 4096}
 LEAVE = 1 / 8  # prompts leave the batch when this share of it is finished
 

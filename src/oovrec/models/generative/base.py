@@ -15,18 +15,19 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrain
 
 from oovrec.config import Options
 from oovrec.data.histories import Histories
-from oovrec.decoding.exact import exact_scores
+from oovrec.decoding.exact import exact_scores, exact_top_k
 from oovrec.decoding.stepper import Stepper
 from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError, unknown
 from oovrec.language.packed import Packed
 from oovrec.language.prompts import Prompter, Task, read_templates
 from oovrec.language.tokenizer import OWN, Spelling, Vocabulary, extend, own_tokenizer, pretrained_tokenizer
-from oovrec.models.base import Entities, NeuralRecommender
+from oovrec.models.base import Entities, NeuralRecommender, Recommendations
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.network import Loss
 
 CHUNK = {"cpu": 16, "cuda": 256}  # histories decoded at once: on a processor their logits stay in its cache
+SEARCHED = {"cpu": 64, "cuda": 512}  # histories searched at once for their best items
 
 
 class GenerativeConfig(Options):
@@ -171,6 +172,19 @@ class GenerativeRecommender(NeuralRecommender):
         batches = histories.batches(CHUNK.get(self.device.type, CHUNK["cuda"]))
         parts = [exact_scores(self.read(batch), self.trie) for _, batch in batches]
         return torch.cat(parts)
+
+    @torch.no_grad()
+    def recommend(self, histories: Histories, k: int = 10, *, mask_seen: bool = True) -> Recommendations:
+        """As :meth:`Recommender.recommend`, but only items that may be among the best are scored; ties: lower index."""
+        self.module.eval()
+        order = np.argsort(np.minimum(histories.lengths, self.config.history), kind="stable")  # prompts of like length
+        items = np.empty((len(order), min(k, len(self.entities.items))), np.int64)
+        scores = np.empty(items.shape, np.float32)
+        for rows, batch in histories.take(order).batches(SEARCHED.get(self.device.type, SEARCHED["cuda"])):
+            seen = torch.from_numpy(batch.padded(-1)).to(self.device) if mask_seen else None
+            best = exact_top_k(self.read(batch), self.trie, k, seen)
+            items[order[rows]], scores[order[rows]] = (part.cpu().numpy() for part in best)
+        return Recommendations(items, scores)
 
     def save(self, folder: Path) -> None:
         """As :meth:`Recommender.save`, with the backbone's shape and the tokenizer under ``backbone/``."""

@@ -23,7 +23,7 @@ from oovrec.models.generative.attention import grouped
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender, Samples
 from oovrec.models.generative.network import ItemNetwork, Loss, full_precision
-from oovrec.models.generative.t5_layers import MASKED, decode, encode, position_bias
+from oovrec.models.generative.t5_layers import MASKED, decode, encode, feed_forward, norm, position_bias
 from oovrec.training.loop import Batch
 
 
@@ -89,8 +89,8 @@ class T5Stepper:
     """A batch of prompts encoded once; continuations attend to the start token and to themselves.
 
     The stock decoder takes one sequence a row, which would repeat the encoder's states for every first
-    token. Here all continuations of a prompt stand in one row, each blind to the others; positions are
-    depths. Uses the stock modules' weights.
+    token. Here all continuations of a prompt stand in one row, each blind to the others, and positions are
+    depths; the start token is read once. Uses the stock modules' weights.
 
     Args:
         network: the model, in eval mode.
@@ -101,47 +101,58 @@ class T5Stepper:
     def __init__(self, network: T5Network, ids: Tensor, mask: Tensor) -> None:
         self.network = network
         memory = network.encode(ids, mask)
-        self.memory_bias = torch.where(mask, 0.0, MASKED)[:, None, None].to(memory.dtype)
         crosses = [block.layer[1].EncDecAttention for block in network.decoder.block]
         self.memory = [(_heads(cross.k(memory), cross), _heads(cross.v(memory), cross)) for cross in crosses]
+        self.memory_bias = torch.where(mask, 0.0, MASKED)[:, None, None].to(self.memory[0][0].dtype)
+        self.start = [(keys[:, :, :0], values[:, :, :0]) for keys, values in self.memory]  # of no token yet
+        start, place = torch.full_like(ids[:, :1], network.start), ids.new_zeros(1)
+        states, self.start = self._decode(start, place, place, torch.ones_like(place, dtype=torch.bool)[None])
+        self.first = states[:, 0]
 
     def root(self) -> Tensor:
-        batch, device = len(self.memory_bias), self.memory_bias.device
-        start = torch.full((batch, 1), self.network.start, device=device)
-        alone = torch.ones(1, 1, dtype=torch.bool, device=device)
-        return self._decode(start, torch.zeros(1, dtype=torch.long, device=device), alone)[:, 0]
+        return self.first
 
     def extend(self, paths: Tensor) -> Tensor:
-        batch, (width, depth) = len(self.memory_bias), paths.shape[1:]
-        ids = paths.expand(batch, width, depth).reshape(batch, -1)
-        start = torch.full_like(ids[:, :1], self.network.start)
+        width, depth = paths.shape[1:]
+        ids = paths.expand(len(self.first), width, depth).flatten(1)
         step = torch.arange(1, depth + 1, device=ids.device).repeat(width)
         path = torch.arange(width, device=ids.device).repeat_interleave(depth)
-        step, path = torch.cat([step.new_zeros(1), step]), torch.cat([path.new_full((1,), -1), path])
-        seen = ((path[:, None] == path) & (step[:, None] >= step)) | (path == -1)
-        states = self._decode(torch.cat([start, ids], dim=1), step, seen)
-        return states[:, 1:].unflatten(1, (width, depth))[:, :, -1]
+        own = (path[:, None] == path) & (step[:, None] >= step)
+        seen = torch.cat([own.new_ones(len(step), 1), own], dim=1)
+        states, _ = self._decode(ids, step, torch.cat([step.new_zeros(1), step]), seen)
+        return states.unflatten(1, (width, depth))[:, :, -1]
 
     def take(self, rows: Tensor) -> Self:
-        self.memory_bias = self.memory_bias[rows]
         self.memory = [(keys[rows], values[rows]) for keys, values in self.memory]
+        self.start = [(keys[rows], values[rows]) for keys, values in self.start]
+        self.memory_bias, self.first = self.memory_bias[rows], self.first[rows]
         return self
 
-    def _decode(self, ids: Tensor, step: Tensor, seen: Tensor) -> Tensor:
-        """``[B, n]`` ids at depths ``step`` ``[n]``, row i attending to the columns of ``seen`` ``[n, n]``."""
+    def _decode(
+        self, ids: Tensor, step: Tensor, key_step: Tensor, seen: Tensor
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """``[B, n]`` ids, attending to the start token and each other.
+
+        Args:
+            step: ``[n]`` their depths; key_step: ``[m]`` with the start token's before them.
+            seen: ``[n, m]`` which of the keys each sees.
+
+        Returns:
+            ``[B, n, d]`` last states, and of each layer keys and values ``[B, heads, m, w]``.
+        """
         decoder, states = self.network.decoder, self.network.embedding(ids)
-        bias = position_bias(decoder.block[0].layer[0].SelfAttention, step[None] - step[:, None])
-        bias = bias + torch.where(seen, 0.0, MASKED)
-        for block, (keys, values) in zip(decoder.block, self.memory, strict=True):
+        bias = position_bias(decoder.block[0].layer[0].SelfAttention, key_step - step[:, None])
+        bias, known = bias + torch.where(seen, 0.0, MASKED), []
+        for block, before, memory in zip(decoder.block, self.start, self.memory, strict=True):
             own, cross, feed = block.layer
-            normed, attention = own.layer_norm(states), own.SelfAttention
-            mixed = _attend(
-                attention, normed, _heads(attention.k(normed), attention), _heads(attention.v(normed), attention), bias
-            )
-            states = states + mixed
-            states = states + _attend(cross.EncDecAttention, cross.layer_norm(states), keys, values, self.memory_bias)
-            states = feed(states)
-        return decoder.final_layer_norm(states)
+            normed, attention = norm(own.layer_norm, states), own.SelfAttention
+            new = _heads(attention.k(normed), attention), _heads(attention.v(normed), attention)
+            keys, values = (torch.cat(pair, dim=2) for pair in zip(before, new, strict=True))
+            known.append((keys, values))
+            states = states + _attend(attention, normed, keys, values, bias)
+            states = states + _attend(cross.EncDecAttention, norm(cross.layer_norm, states), *memory, self.memory_bias)
+            states = states + feed_forward(feed, states)
+        return decoder.final_layer_norm(states), known  # in float32
 
     def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         return full_precision(hidden, self.network.rows(tokens))

@@ -54,9 +54,9 @@ def encode(stack: T5Stack, states: Tensor, shapes: list[torch.Size], lengths: Te
     states = _drop(stack, states)
     for block in stack.block:
         own, feed = block.layer
-        states = _add(own, states, self_attention(own.SelfAttention, _norm(own.layer_norm, states), groups, biases))
+        states = _add(own, states, self_attention(own.SelfAttention, norm(own.layer_norm, states), groups, biases))
         states = _add(feed, states, feed_forward(feed, states))
-    return Memory(_drop(stack, _norm(stack.final_layer_norm, states)), groups, fill)
+    return Memory(_drop(stack, norm(stack.final_layer_norm, states)), groups, fill)
 
 
 def decode(stack: T5Stack, states: Tensor, memory: Memory) -> Tensor:
@@ -75,12 +75,12 @@ def decode(stack: T5Stack, states: Tensor, memory: Memory) -> Tensor:
     states = _drop(stack, states.flatten(0, 1))
     for block in stack.block:
         own, cross, feed = block.layer
-        mixed = self_attention(own.SelfAttention, _norm(own.layer_norm, states), [Group(count, depth, depth)], bias)
+        mixed = self_attention(own.SelfAttention, norm(own.layer_norm, states), [Group(count, depth, depth)], bias)
         states = _add(own, states, mixed)
-        normed = _norm(cross.layer_norm, states)
+        normed = norm(cross.layer_norm, states)
         states = _add(cross, states, folded_cross_attention(cross.EncDecAttention, normed, depth, memory))
         states = _add(feed, states, feed_forward(feed, states))
-    return _drop(stack, _norm(stack.final_layer_norm, states)).view(count, depth, width)
+    return _drop(stack, norm(stack.final_layer_norm, states)).view(count, depth, width)
 
 
 def position_bias(attention: T5Attention, distance: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def folded_cross_attention(attention: T5Attention, states: Tensor, depth: int, m
 
 def feed_forward(layer: T5LayerFF, states: Tensor) -> Tensor:
     """The norm and the two (T5 v1.1: three) maps of a feed-forward layer."""
-    normed, dense = _norm(layer.layer_norm, states), layer.DenseReluDense
+    normed, dense = norm(layer.layer_norm, states), layer.DenseReluDense
     if isinstance(dense, T5DenseGatedActDense):
         inner = dense.act(dense.wi_0(normed)) * dense.wi_1(normed)
     else:
@@ -122,8 +122,9 @@ def feed_forward(layer: T5LayerFF, states: Tensor) -> Tensor:
     return dense.wo(_drop(dense, inner))
 
 
-def _norm(norm: T5LayerNorm, states: Tensor) -> Tensor:
-    return rms_norm(states, norm.weight, norm.variance_epsilon)
+def norm(layer: T5LayerNorm, states: Tensor) -> Tensor:
+    """The RMS norm, in the type of the products that follow."""
+    return rms_norm(states, layer.weight, layer.variance_epsilon)
 
 
 def _drop(module: nn.Module, states: Tensor) -> Tensor:
