@@ -20,7 +20,7 @@ from oovrec.tokens.quality import cluster_lift, clusters_of, repeated_clusters
 from oovrec.tokens.table import Tokens, TokenTable
 
 USERS, ITEMS, GROUPS = 300, 240, 30
-PLAIN = {"clusters": 20, "successions": 0, "words": 0}  # the paper's
+PLAIN = {"clusters": 20, "successions": 0, "words": 0, "newest": 0}  # the paper's
 
 
 @pytest.fixture(scope="module")

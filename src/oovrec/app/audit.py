@@ -11,9 +11,11 @@ from rich.text import Text
 
 from oovrec.app.tables import grid
 from oovrec.data.dataset import Dataset
+from oovrec.errors import OovrecError
 from oovrec.files import write_json
 from oovrec.tokens.audit import Audit, audit
-from oovrec.tokens.table import read_table
+from oovrec.tokens.findings import Finding
+from oovrec.tokens.table import TokenTable, read_table
 
 if TYPE_CHECKING:  # so that a command which draws nothing does not wait for matplotlib
     from matplotlib.axes import Axes
@@ -21,6 +23,7 @@ if TYPE_CHECKING:  # so that a command which draws nothing does not wait for mat
 
 STATISTICS = {"items": "items named alike", "users": "users named alike", "order": "numbers near each other"}
 COLOURS = {"clean": "#0e6e6e", "leaky": "#b3402e", "undecided": "#9a9da3", "texts": "#b08a2e"}
+SHOWN = ("clean", "undecided", "leaky")  # from left to right
 STYLES = {"clean": "bold green", "leaky": "bold red", "undecided": "bold yellow"}
 MEANING = {
     "clean": "these tokens know no more of held-out interactions than training and texts can tell",
@@ -35,13 +38,20 @@ def run(dataset: Dataset, items: Path, users: Path | None = None, out: Path | No
     Raises:
         OovrecError: a file is missing or malformed, or lacks an item or user of the dataset.
     """
-    found = audit(dataset, read_table(items), None if users is None else read_table(users), seed)
+    found = audit(dataset, _read(items, dataset.items), None if users is None else _read(users, dataset.users), seed)
     if out is not None:
         from oovrec.app.figures import write_png
 
         write_json(out / "audit.json", found.to_json())
         write_png(figure(found), out / "audit.png")
     return found
+
+
+def _read(path: Path, ids: Sequence[str]) -> TokenTable:
+    try:
+        return read_table(path).reindexed(ids)
+    except OovrecError as error:
+        raise OovrecError(error.what, where=error.where or path, remedy=error.remedy) from error
 
 
 def tables(found: Audit) -> list[Table | Text]:
@@ -99,49 +109,66 @@ def _parts(title: str, values: Mapping[str, Mapping[str, float]]) -> Table:
 
 def figure(found: Audit) -> Figure:
     """Excess at held-out targets against that at the probes: these tokens among the references."""
-    from oovrec.app.figures import INK, TITLE, panels
+    from oovrec.app.figures import TITLE, panels
 
-    drawn, axes = panels(0.4 + 2.2 * len(found.findings), len(found.findings), 2, width=6.2)
+    drawn, axes = panels(0.7 + 2.1 * len(found.findings), len(found.findings), 2, width=6.2)
     for row, (name, findings) in enumerate(found.findings.items()):
         for column, (split, finding) in enumerate(findings.items()):
             panel = axes[2 * row + column]
-            for kind, runs in found.references[name].items():
-                panel.plot(
-                    [run[0] for run in runs], [run[1 + column] for run in runs], "o", color=COLOURS[kind], label=kind
-                )
-            for kind, share in (("clean", finding.if_clean), ("leaky", finding.if_leaky)):
-                panel.plot([0, finding.probe], [0, share], color=COLOURS[kind], linewidth=0.8)
-            error = 2 * finding.deviation
-            panel.errorbar(finding.probe, finding.excess, error, fmt="D", color=INK, capsize=3, label="these tokens")
+            _among(panel, finding, found.references[name], 1 + column)
             panel.set_title(f"{split}, {STATISTICS[name]}: {finding.verdict}", **TITLE)
             panel.set_xlabel("excess at probes")
-    axes[0].set_ylabel("excess at targets")
-    axes[0].legend(frameon=False, fontsize=7)
+        axes[2 * row].set_ylabel("excess at targets")
+    _legend(drawn, *axes[0].get_legend_handles_labels())
     return drawn
 
 
+def _among(panel: Axes, finding: Finding, references: Mapping[str, list[list[float]]], column: int) -> None:
+    """The references as dots; what clean and leaky tokens would have as lines; these tokens, ± 2 deviations."""
+    from oovrec.app.figures import INK
+
+    for kind, runs in references.items():
+        if runs:
+            places = [run[0] for run in runs], [run[column] for run in runs]
+            panel.plot(*places, "o", color=COLOURS[kind], label=f"{kind} references")
+    for kind, expected in (("clean", finding.if_clean), ("leaky", finding.if_leaky)):
+        panel.plot([0, finding.probe], [0, expected], color=COLOURS[kind], linewidth=0.8)
+    error = 2 * finding.deviation
+    panel.errorbar(finding.probe, finding.excess, error, fmt="D", color=INK, capsize=3, label="these tokens")
+
+
+def _legend(drawn: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    from oovrec.app.figures import INK
+
+    style: dict[str, Any] = {"ncols": len(labels), "frameon": False, "labelcolor": INK, "fontsize": 8}
+    drawn.legend(handles, labels, loc="outside lower center", **style)
+
+
 def calibration(studies: Sequence[Mapping[str, Any]]) -> Figure:
-    """Verdicts on tables of known origin, a bar a dataset, kind of tokens and truth."""
+    """Verdicts on tables of known origin: a bar for every dataset, kind of tokens and truth."""
     from oovrec.app.figures import INK, TITLE, panels
 
-    drawn, axes = panels(0.7 + 0.55 * len(studies), 1, 2)
+    rows = [(study, tokens) for study in studies for tokens in sorted(study["rates"], reverse=True)]
+    drawn, axes = panels(0.9 + 0.24 * len(rows), 1, 2, width=6.2)
     for panel, truth in zip(axes, ("clean", "leaky"), strict=True):
-        labels: list[str] = []
-        for study in studies:
-            for tokens, groups in study["rates"].items():
-                counts = groups["every table"].get(truth, {})
-                _bar(panel, len(labels), counts)
-                labels.append(f"{study['dataset']}, {tokens} ({sum(counts.values())})")
-        panel.set_title(f"{truth} tables, share called", **TITLE)
-        panel.set_yticks(range(len(labels)), labels if truth == "clean" else [""] * len(labels), color=INK, fontsize=7)
-        panel.set(xlim=(0, 1), ylim=(len(labels) - 0.4, -0.6))
-    axes[1].legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=7, loc="lower left")
+        for row, (study, tokens) in enumerate(rows):
+            _bar(panel, row, study["rates"][tokens]["every table"].get(truth, {}))
+        panel.set_title(f"{truth} tables are called", **TITLE)
+        panel.set_yticks(range(len(rows)), [f"{study['dataset']}, {tokens}" for study, tokens in rows])
+        panel.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), xticks=[0, 0.5, 1], xticklabels=["0", "50%", "100%"])
+        panel.spines["left"].set_visible(False)
+        panel.tick_params(axis="y", length=0, labelcolor=INK)
+    axes[1].set_yticklabels([])
+    _legend(drawn, [axes[0].barh(0, 0, color=COLOURS[verdict]) for verdict in SHOWN], SHOWN)
     return drawn
 
 
 def _bar(panel: Axes, row: int, counts: Mapping[str, int]) -> None:
+    """Shares of the verdicts, each with its count."""
     left, total = 0.0, max(sum(counts.values()), 1)
-    for verdict in ("clean", "undecided", "leaky"):
-        share = counts.get(verdict, 0) / total
-        panel.barh(row, share, left=left, color=COLOURS[verdict], label=verdict if row == 0 else None, height=0.7)
-        left += share
+    for verdict in SHOWN:
+        count = counts.get(verdict, 0)
+        panel.barh(row, count / total, left=left, color=COLOURS[verdict], height=0.7)
+        if count:
+            panel.text(left + count / total / 2, row, str(count), ha="center", va="center", color="white", fontsize=7)
+        left += count / total

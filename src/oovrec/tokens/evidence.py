@@ -69,8 +69,10 @@ def text_vectors(dataset: Dataset) -> np.ndarray | None:
     counts = counts @ diags_array(rarity)
     norms = np.sqrt(counts.multiply(counts).sum(axis=1))
     counts = diags_array(1 / np.maximum(norms, 1e-9)) @ counts
-    dimensions = min(TEXT_DIMENSIONS, min(counts.shape) - 1)
-    left, singular, _ = svds(counts, k=dimensions, v0=np.ones(min(counts.shape)), rng=0)
+    if min(counts.shape) <= TEXT_DIMENSIONS:
+        return unit(counts.toarray())
+    rng = np.random.default_rng(0)  # a start at random, as one that singular vectors span would end at rounding errors
+    left, singular, _ = svds(counts, TEXT_DIMENSIONS, v0=rng.uniform(-1, 1, min(counts.shape)), rng=rng)
     return unit(left * singular)
 
 
