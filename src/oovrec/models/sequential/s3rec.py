@@ -142,13 +142,11 @@ class Pretraining(nn.Module):
 
     def segments(self, items: Tensor, lengths: Tensor, segment: Tensor, foreign: Tensor, real: Tensor) -> Tensor:
         """SP: sum over the histories that have a segment."""
-        some = segment.any(1)
-        sequences, hidden = (items, items, foreign), (segment, ~segment, ~segment)
-        joined = (torch.cat([part[some] for part in parts]) for parts in (sequences, hidden, (real,) * 3))
-        states = self.encode(*joined)
-        last = states[torch.arange(len(states), device=states.device), lengths[some].repeat(3) - 1]
-        context, own, other = last.chunk(3)
-        return -F.logsigmoid((self.sp(context) * (own - other)).sum(1).float()).sum()
+        sequences, hidden = torch.cat([items, items, foreign]), torch.cat([segment, ~segment, ~segment])
+        states = self.encode(sequences, hidden, real.repeat(3, 1))
+        context, own, other = states[torch.arange(len(states), device=states.device), lengths.repeat(3) - 1].chunk(3)
+        margin = (self.sp(context) * (own - other)).sum(1)
+        return -F.logsigmoid(margin.float())[segment.any(1)].sum()
 
     def encode(self, items: Tensor, hidden: Tensor, real: Tensor) -> Tensor:
         """``[B, L, d]`` states of the items ``[B, L]``, those ``hidden`` masked; each sees all ``real`` positions."""
@@ -210,7 +208,7 @@ class S3Rec(SequentialRecommender):
         folder: Path | None = None,
         resume: bool = False,
     ) -> list[EpochLog]:
-        """As in every recommender; the log is that of the fine-tuning, its state within the first stage's."""
+        """As in every recommender, in two stages; the log is the second's, whose state lies beside the first's."""
         if not self.config.pretrain_epochs:
             return super().fit(dataset, training, seed=seed, folder=folder, resume=resume)
         second = folder / "checkpoint" / "finetuning" if folder else None
