@@ -3,8 +3,8 @@
     python benchmarks/audit.py --data beauty [--shared ../shared] [--out results/audit]
     python benchmarks/audit.py --plot
 
-Writes ``results/audit/<dataset>.json`` after every table audited, and goes on where it stopped. Tokens from the training
-part are clean; so are those of schemes that look at no interactions, whatever they are handed. ``meta``'s
+Writes ``results/audit/<dataset>.json`` after every table audited, and goes on where it stopped. Tokens from the
+training part are clean; so are those of schemes that look at no interactions, whatever they are handed. ``meta``'s
 embeddings are learnt once a setting and clustered for each K as the scheme does, so that the study fits into minutes;
 seeds and settings differ from those of the audit's references. Where a table has user tokens, the verdict on the item
 tokens alone is kept too: it is that of the statistics that need no users, which do not change with them.
@@ -27,17 +27,25 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.load import load_dataset
 from oovrec.files import read_json, write_json
 from oovrec.tokens.audit import Auditor
-from oovrec.tokens.build import build_tokens, methods
+from oovrec.tokens.build import Material, build_tokens, methods
 from oovrec.tokens.clusters import cosine_kmeans
 from oovrec.tokens.findings import deciding, overall
 from oovrec.tokens.naming import two_level_names
 from oovrec.tokens.quality import SPLITS
-from oovrec.tokens.skipgram import SkipGramConfig, embed
+from oovrec.tokens.schemes.meta import Config, relations
+from oovrec.tokens.skipgram import embed
 from oovrec.tokens.table import TokenTable, read_table
 from oovrec.tokens.walks import Graph
 
 CLUSTERS = (20, 50, 100, 200, 400)
-SETTINGS: tuple[dict[str, Any], ...] = ({}, {"dimensions": 32, "epochs": 2}, {"window": 2, "walks": 8}, {"epochs": 2})
+PAPER: dict[str, Any] = {"newest": 0, "successions": 0.0, "words": 0.0}  # walks along interactions alone
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"dimensions": 32, "epochs": 2},
+    {"window": 2, "walks": 8},
+    {"epochs": 2},
+    {"newest": 3, "successions": 2.0, "words": 1.0},
+)
 SCHEMES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sequential", {}),
     ("independent", {}),
@@ -60,10 +68,11 @@ def meta_cases(dataset: Dataset, done: set[str]) -> Iterator[Case]:
             wanted = [clusters for clusters in CLUSTERS if key({**about, "clusters": clusters}) not in done]
             if not wanted:
                 continue
-            histories = dataset.full if built_from == "all" else dataset.histories("train")
-            graph = Graph.of(histories, len(dataset.items))
-            vectors = embed(graph, SkipGramConfig(**settings), FIRST_SEED + number)
-            parts = np.split(vectors, [len(dataset.users)]), np.split(graph.degrees, [len(dataset.users)])
+            material, config = Material.of(dataset, built_from), Config(**{**PAPER, **settings})
+            graph = Graph.of(material.histories, len(dataset.items), relations(material, config))
+            vectors = embed(graph, config, FIRST_SEED + number)[: len(dataset.users) + len(dataset.items)]
+            degrees = np.concatenate([material.histories.lengths, material.popularity])
+            parts = np.split(vectors, [len(dataset.users)]), np.split(degrees, [len(dataset.users)])
             for clusters in wanted:
                 users, items = (
                     clustered(kind, ids, rows, degrees, clusters, FIRST_SEED + number)
@@ -75,7 +84,7 @@ def meta_cases(dataset: Dataset, done: set[str]) -> Iterator[Case]:
 def clustered(
     kind: str, ids: list[str], vectors: np.ndarray, degrees: np.ndarray, clusters: int, seed: int
 ) -> TokenTable:
-    seen, labels = np.flatnonzero(degrees), np.full(len(ids), clusters)
+    seen, labels = np.flatnonzero(vectors.any(axis=1)), np.full(len(ids), clusters)
     labels[seen] = cosine_kmeans(vectors[seen], clusters, seed)[0]
     return TokenTable.of(ids, two_level_names(kind, labels, degrees, np.random.default_rng(seed)))
 

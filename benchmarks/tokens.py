@@ -1,6 +1,6 @@
 """Token construction against the stock path in the same run: seconds and validation lift of both.
 
-    python benchmarks/tokens.py [--data ml-100k] [--clusters K] [--seed 0] [--out FILE]
+    python benchmarks/tokens.py [--data ml-100k] [--clusters K] [--repeats 3] [--write]
 
 Both make META ID's clusters from the training part with the same settings. Stock: walks in plain Python, gensim's
 Word2Vec on as many threads, scikit-learn's KMeans on unit vectors. Ours: ``build_tokens``, compiled before the clock
@@ -14,24 +14,22 @@ import json
 import random
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from gensim.models import Word2Vec
 from numba import config as numba_config
+from rows import row, write
 from sklearn.cluster import KMeans
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.data.load import load_dataset
-from oovrec.evaluation.results import hardware
-from oovrec.files import write_json
 from oovrec.tokens.build import build_tokens
 from oovrec.tokens.quality import cluster_lift, clusters_of
 from oovrec.tokens.schemes.meta import Config
 
 THREADS = numba_config.NUMBA_NUM_THREADS
+PAPER = {"newest": 0, "successions": 0.0, "words": 0.0}  # walks along interactions alone, as the stock path's
 
 
 def python_walks(dataset: Dataset, config: Config, seed: int) -> list[list[str]]:
@@ -52,12 +50,10 @@ def python_walks(dataset: Dataset, config: Config, seed: int) -> list[list[str]]
     return walks
 
 
-def stock(dataset: Dataset, config: Config, seed: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds by stage, and lift."""
-    seconds, start = {}, time.perf_counter()
-    walks = python_walks(dataset, config, seed)
-    seconds["walks"] = time.perf_counter() - start
+def stock(dataset: Dataset, config: Config, seed: int) -> dict[str, float]:
+    """Seconds, and lift by split."""
     start = time.perf_counter()
+    walks = python_walks(dataset, config, seed)
     model = Word2Vec(
         walks,
         vector_size=config.dimensions,
@@ -71,12 +67,10 @@ def stock(dataset: Dataset, config: Config, seed: int) -> tuple[dict[str, float]
         workers=THREADS,
         seed=seed,
     )
-    seconds["skip-gram"] = time.perf_counter() - start
-    start = time.perf_counter()
     users = stock_clusters(model, [f"u{user}" for user in range(len(dataset.users))], config.clusters, seed)
     items = stock_clusters(model, [f"i{item}" for item in range(len(dataset.items))], config.clusters, seed)
-    seconds["clusters"] = time.perf_counter() - start
-    return seconds, cluster_lift(users, items, dataset)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, **cluster_lift(users, items, dataset)}
 
 
 def stock_clusters(model: Word2Vec, nodes: Sequence[str], clusters: int | None, seed: int) -> np.ndarray:
@@ -91,13 +85,13 @@ def stock_clusters(model: Word2Vec, nodes: Sequence[str], clusters: int | None, 
     return np.unique(labels, return_inverse=True)[1]
 
 
-def ours(dataset: Dataset, config: Config, seed: int) -> tuple[float, dict[str, float]]:
-    """Seconds, and lift."""
+def ours(dataset: Dataset, config: Config, seed: int) -> dict[str, float]:
+    """Seconds, and lift by split."""
     start = time.perf_counter()
     tokens = build_tokens(dataset, "meta", seed=seed, options=config.model_dump())
     seconds = time.perf_counter() - start
     assert tokens.users is not None
-    return seconds, cluster_lift(clusters_of(tokens.users), clusters_of(tokens.items), dataset)
+    return {"seconds": seconds, **cluster_lift(clusters_of(tokens.users), clusters_of(tokens.items), dataset)}
 
 
 def compile_kernels() -> float:
@@ -112,32 +106,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="ml-100k")
     parser.add_argument("--clusters", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="put the row into results/speed")
     arguments = parser.parse_args()
-    dataset, config = load_dataset(arguments.data), Config(clusters=arguments.clusters)
-    compiling = compile_kernels()
-    our_seconds, our_lift = ours(dataset, config, arguments.seed)
-    stages, stock_lift = stock(dataset, config, arguments.seed)
-    stock_seconds = sum(stages.values())
-    result: dict[str, Any] = {
-        "dataset": dataset.name,
-        "hardware": hardware(),
+    dataset, config = load_dataset(arguments.data), Config(clusters=arguments.clusters, **PAPER)
+    compiling, mine, theirs = compile_kernels(), [], []
+    for seed in range(arguments.repeats):
+        mine.append(ours(dataset, config, seed))
+        theirs.append(stock(dataset, config, seed))
+        print(f"ours {mine[-1]['seconds']:.1f} s, stock {theirs[-1]['seconds']:.1f} s", flush=True)
+    middle = [{key: float(np.median([run[key] for run in runs])) for key in runs[0]} for runs in (mine, theirs)]
+    seconds = [run["seconds"] for run in middle]
+    settings = {
+        "data": dataset.name,
+        **{key: value for key, value in config.model_dump().items() if value},
         "threads": THREADS,
-        "config": config.model_dump(),
-        "compile_seconds": compiling,
-        "ours": {"seconds": our_seconds, "lift": our_lift},
-        "stock": {"seconds": stock_seconds, "stages": stages, "lift": stock_lift},
-        "ratio": stock_seconds / our_seconds,
+        "repeats": arguments.repeats,
+        "compile_seconds": round(compiling, 1),
+        "validation_lift": {"ours": round(middle[0]["validation"], 3), "stock": round(middle[1]["validation"], 3)},
     }
-    for name, seconds, lift in (("stock", stock_seconds, stock_lift), ("ours", our_seconds, our_lift)):
-        values = ", ".join(f"{split} {value:.3f}" for split, value in lift.items())
-        print(f"{name:6} {seconds:7.1f} s   lift: {values}")
-    print(f"{result['ratio']:.1f} times as fast; compiling took {compiling:.1f} s before")
-    if arguments.out:
-        write_json(arguments.out, result)
-    else:
-        print(json.dumps(result["stock"]["stages"]))
+    result = row("tokens", "s", seconds[0], seconds[1], settings, ratio=seconds[1] / seconds[0])
+    print(json.dumps(result, indent=1))
+    if arguments.write:
+        write(result)
 
 
 if __name__ == "__main__":
