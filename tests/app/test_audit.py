@@ -196,7 +196,7 @@ def test_published_tokens_come_out_leaky(oovrec, shared: Path) -> None:
     assert min(found["log10_ratio"].values()) > 3
     assert max(found["p_clean"].values()) < 1e-3
     # the project's own notes: train / validation / test lift 1.24 / 1.15 / 1.03 from the published tokens
-    assert found["lift"]["given"] == pytest.approx({"train": 1.24, "validation": 1.15, "test": 1.03}, abs=0.01)
+    assert found["lift"]["given"] == pytest.approx({"train": 1.24, "validation": 1.15, "test": 1.03}, abs=0.02)
     assert found["lift"]["clean"]["validation"] < 0.7
     items_alone = found["findings"]["items"]
     assert {finding["verdict"] for finding in items_alone.values()} == {"leaky"}
