@@ -10,6 +10,7 @@ import typer
 
 from oovrec import __version__
 from oovrec.app.exits import Commands
+from oovrec.app.words import Spread
 
 if TYPE_CHECKING:
     from oovrec.app.recipe import Recipe
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data, or fetch a named dataset.", no_args_is_help=True)
 tokens_app = typer.Typer(help="Build, judge, audit and draw out-of-vocabulary tokens.", no_args_is_help=True)
-bench_app = typer.Typer(help="Check reported figures.", no_args_is_help=True)
+bench_app = typer.Typer(help="Fill the table of results; check reported figures.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(bench_app, name="bench")
@@ -297,6 +298,47 @@ def tokens_report(
     built = Tokens.load(tokens)
     dataset = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core).load()
     typer.echo(write_tokens_report(built, dataset, out))
+
+
+@bench_app.command("results", cls=Spread)
+def bench_results(
+    systems: Annotated[list[str] | None, typer.Option(help="Recipes; without it all that are shipped.")] = None,
+    datasets: Annotated[list[str], typer.Option(metavar="DATA", help=DATA)] = [DEFAULT_DATA],  # noqa: B006
+    seeds: Annotated[list[int], typer.Option(min=0, help="Seeds of every random choice.")] = [0],  # noqa: B006
+    built_from: From = None,
+    out: Annotated[Path, typer.Option(help="The folder of results.")] = Path("results"),
+    published: Annotated[
+        Path | None, typer.Option(metavar="TABLE.json", help="Figures as {system: {dataset: {metric: value}}}.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="How many runs at a time; threads are divided among them.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and how long it takes.")] = False,
+) -> None:
+    """Fill results/: what is done is skipped, what broke off goes on; then the table and its chart."""
+    from oovrec.app.bench import results
+    from oovrec.app.recipe import shipped
+
+    results(
+        systems or list(shipped()), datasets, seeds, built_from, out, published=published, jobs=jobs, dry_run=dry_run
+    )
+
+
+@bench_app.command("cell", hidden=True)
+def bench_cell(
+    recipe: str,
+    data: DataOption,
+    seed: Annotated[int, typer.Option()],
+    out: Annotated[Path, typer.Option()],
+    built_from: From = None,
+) -> None:
+    """One run of 'bench results', which calls this."""
+    from oovrec.app.cells import Cell, fill
+    from oovrec.app.processes import live_with_parent
+    from oovrec.app.source import Source
+
+    live_with_parent()
+    source = Source(source=data)
+    dataset = source.load()
+    fill(Cell.of(recipe, source.found(dataset), seed, built_from, out), dataset)
 
 
 @bench_app.command("check")

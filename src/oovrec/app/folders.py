@@ -51,7 +51,7 @@ def check_same(run: Run, wanted: Run) -> None:
     pairs = ((run.recipe.to_dict(), wanted.recipe.to_dict()), (run.data.model_dump(), wanted.data.model_dump()))
     for stored, asked in pairs:
         then, now = _flat(stored), _flat(asked)
-        for key in [key for key in {**then, **now} if key not in ("source", "name")]:
+        for key in [key for key in {**then, **now} if key not in ("source", "name", "published")]:
             if then.get(key) != now.get(key):
                 what = f"was begun with {key} = {then.get(key)}, not {now.get(key)}"
                 raise OovrecError(

@@ -50,6 +50,7 @@ class Recipe(Options):
         model: the system's options, defaults included.
         training: how it is trained.
         references: shipped recipes that ``oovrec run`` trains beside it, for comparison.
+        published: its row in tables of published figures; None takes the one spelled like ``system`` ("S3-Rec").
         seed: of every random choice.
     """
 
@@ -58,6 +59,7 @@ class Recipe(Options):
     model: dict[str, Any] = Field(default_factory=dict)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     references: tuple[str, ...] = ()
+    published: str | None = None
     seed: int = Field(0, ge=0)
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,7 +74,7 @@ class Recipe(Options):
     @property
     def hash(self) -> str:
         """12 hex digits that tell trainings apart; what they are compared with does not count."""
-        values = {key: value for key, value in self.to_dict().items() if key != "references"}
+        values = {key: value for key, value in self.to_dict().items() if key not in ("references", "published")}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

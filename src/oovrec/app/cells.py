@@ -1,0 +1,141 @@
+"""A cell of the table of results: one system on one dataset with one seed, and how it is filled."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.markup import escape
+
+from oovrec.app.pipeline import evaluate, train_on
+from oovrec.app.recipe import Recipe, read_recipe
+from oovrec.app.runs import Run, load_run
+from oovrec.app.source import Source
+from oovrec.data.dataset import Dataset
+from oovrec.errors import OovrecError
+from oovrec.evaluation.results import Result, read_result, write_result
+from oovrec.progress import say
+from oovrec.tokens.table import BuiltFrom
+
+RUNS = Path("runs") / "bench"
+NAME = re.compile(r"(?P<system>.+)-(?P<tokens_from>train|all|none)-s(?P<seed>\d+)\.json")
+PATIENCE = 20.0  # seconds for a process of a killed command to be gone
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One system on one dataset with one seed.
+
+    Attributes:
+        system: the recipe's name; of a file its stem.
+        recipe: the recipe as it was given: a name or a path.
+        run: the run that fills it, in ``runs/bench/<dataset>/<system>-<tokens from>-s<seed>``.
+        out: the folder of results.
+    """
+
+    system: str
+    recipe: str
+    run: Run
+    out: Path
+
+    @classmethod
+    def of(cls, recipe: str, data: Source, seed: int, built_from: BuiltFrom | None, out: Path) -> Cell:
+        """The cell of a recipe, given by name or path, on data that was found.
+
+        Args:
+            built_from: as in :func:`recipe_of`.
+
+        Raises:
+            OovrecError: as :func:`read_recipe`.
+        """
+        run = Run(RUNS, recipe_of(recipe, seed, built_from), data)
+        system = Path(recipe).stem
+        folder = RUNS / data.name / f"{system}-{run.tokens_from}-s{seed}"
+        return cls(system, recipe, replace(run, folder=folder), out)
+
+    @property
+    def name(self) -> str:
+        """For people: dataset and file."""
+        return f"{self.run.data.name}/{self.run.folder.name}"
+
+    @property
+    def file(self) -> Path:
+        """The file to be filled."""
+        return self.out / f"{self.name}.json"
+
+    def result(self) -> Result | None:
+        """What is there already, of whatever settings."""
+        return read_cell(self.file) if self.file.exists() else None
+
+
+def recipe_of(name: str, seed: int, built_from: BuiltFrom | None) -> Recipe:
+    """The recipe with a seed.
+
+    Args:
+        built_from: what tokens are built from in place of what the recipe says; systems without are left alone.
+    """
+    recipe = read_recipe(name, [f"seed={seed}"])
+    if built_from and recipe.tokens:
+        return read_recipe(name, [f"seed={seed}", f"tokens.from={built_from}"])
+    return recipe
+
+
+def read_cells(out: Path) -> dict[Path, Result]:
+    """Every file of results in ``out``; other files there, named otherwise, are left alone."""
+    return {path: read_cell(path) for path in sorted(out.glob("*/*.json")) if NAME.fullmatch(path.name)}
+
+
+def read_cell(path: Path) -> Result:
+    """A file of results that is what its name says.
+
+    Raises:
+        OovrecError: as :func:`read_result`; or it is of another dataset, protocol or seed than its name.
+    """
+    result, name = read_result(path), NAME.fullmatch(path.name)
+    found = (result.dataset, result.tokens_from, str(result.seed))
+    if name is None or found != (path.parent.name, name["tokens_from"], name["seed"]):
+        what = f"says dataset {found[0]}, tokens from {found[1]}, seed {found[2]}, its name another"
+        raise OovrecError(what, where=path, remedy="give the file its own name or remove it")
+    return result
+
+
+def fill(cell: Cell, dataset: Dataset) -> Result:
+    """Train and test the cell's run, or what is left of it, and write its file.
+
+    A run folder of the same training is taken up where it stopped, to the same result; any other is removed.
+
+    Raises:
+        OovrecError: the training fails, or another process is at it.
+        Interrupted: Ctrl-C; the next call goes on.
+    """
+    folder = cell.run.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{folder}.lock", timeout=PATIENCE):
+            run = train_on(_begun(cell), dataset)
+            if not (folder / "metrics.json").exists():  # the test is scored once
+                evaluate(run, "test", dataset)
+            result = read_result(folder / "metrics.json")
+            write_result(cell.file, result)
+            return result
+    except Timeout as error:
+        raise OovrecError("another process is at it", where=folder, remedy="wait for it or stop it") from error
+
+
+def _begun(cell: Cell) -> Run:
+    """The cell's run as its folder has it, if it is the same training on the same data; else one to begin."""
+    wanted, folder = cell.run, cell.run.folder
+    if not folder.exists():
+        return wanted
+    try:
+        run = load_run(folder)
+        if (run.recipe.hash, run.data.fingerprint) == (wanted.recipe.hash, wanted.data.fingerprint):
+            return run
+        say(escape(f"{folder} holds another training; it is begun anew"))
+    except OovrecError as error:
+        say(escape(f"begun anew, as {error}"))
+    shutil.rmtree(folder)
+    return wanted

@@ -1,0 +1,250 @@
+"""The table of results: our figures beside published ones, as Markdown between two marks of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from oovrec.app.cells import NAME, read_cells, recipe_of
+from oovrec.app.recipe import shipped
+from oovrec.app.schedule import FACTS, read_facts
+from oovrec.errors import OovrecError
+from oovrec.evaluation.consistency import Finding, check_table
+from oovrec.evaluation.results import BLOCKS, Result, TokensFrom
+from oovrec.files import read_json, read_text, write_text
+
+BEGIN, END = "<!-- table of 'oovrec bench results': begin -->", "<!-- table of 'oovrec bench results': end -->"
+FIRST = ("hit@10", "ndcg@10")
+COMPARED = (*FIRST, "hit@5", "ndcg@5")
+OTHER_BLOCKS = {"masked": "masked", "later_day_raw": "later day, raw", "later_day_masked": "later day, masked"}
+HEADING = "# Measured figures\n\n"
+LEGEND = """\
+With one seed, figures have their 95% interval over users; with several, they are means ± standard deviation over seeds.
+*raw*: every item is a candidate; *masked*: the history's own items are not; *later day*: only targets of a later day
+than the item before them. *tokens from* `all` saw held-out items; `none`: no tokens."""
+PUBLISHED_LEGEND = """\
+Published figures are raw or of unknown masking; the ratio in brackets is our raw figure over the published one. ★: the
+published row's figures cannot all be true, and this is the one most likely wrong."""
+STALE_LEGEND = "†: of an earlier version of the recipe."
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: with one seed its 95% interval, with several the standard deviation over them."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int = 1
+
+    @classmethod
+    def of(cls, blocks: Sequence[Mapping[str, Any]], metric: str) -> Figure:
+        """From one block a seed."""
+        values = [block[metric] for block in blocks]
+        if len(values) == 1:
+            return cls(values[0], *blocks[0]["ci"][metric])
+        middle, spread = mean(values), stdev(values)
+        return cls(middle, middle - spread, middle + spread, len(values))
+
+    def __str__(self) -> str:
+        if self.seeds == 1:
+            return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+        return f"{self.value:.4f} ± {self.high - self.value:.4f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system's figures on a dataset.
+
+    Attributes:
+        system: the recipe's name.
+        published: what its row in tables of published figures is spelled like.
+        tokens_from: what its tokens were built from.
+        seeds: how many were run.
+        stale: they are of an earlier version of the recipe.
+        blocks: figures by block and metric.
+    """
+
+    system: str
+    published: str
+    tokens_from: TokensFrom
+    seeds: int
+    stale: bool
+    blocks: dict[str, dict[str, Figure]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A table of published figures.
+
+    Attributes:
+        figures: by system, dataset and metric.
+        findings: what of it cannot be right.
+    """
+
+    figures: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Published:
+        """Read ``{system: {dataset: {metric: value}}}``, as it is or under ``results``.
+
+        Raises:
+            OovrecError: as :func:`check_table`; or it is nested in another way.
+        """
+        findings, values = check_table(path).findings, read_json(path)
+        figures = inner if isinstance(inner := values.get("results"), dict) else values
+        for system, datasets in figures.items():
+            if isinstance(datasets, dict) and not all(isinstance(row, dict) for row in datasets.values()):
+                remedy = "give a table such as {system: {dataset: {metric: value}}}"
+                raise OovrecError("holds figures without a dataset", where=f"{path}, {system}", remedy=remedy)
+        return cls({system: rows for system, rows in figures.items() if isinstance(rows, dict)}, findings)
+
+    def place(self, row: Row, dataset: str) -> tuple[str, str] | None:
+        """The row's system and dataset as the table spells them; None where it lacks them."""
+        for system, datasets in self.figures.items():
+            for name in datasets:
+                if (_plain(system), name.lower()) == (_plain(row.published), dataset.lower()):
+                    return system, name
+        return None
+
+    def figure(self, row: Row, dataset: str, metric: str) -> float | None:
+        """The published figure, if there is one."""
+        place = self.place(row, dataset)
+        return self.figures[place[0]][place[1]].get(metric) if place else None
+
+    def finding(self, row: Row, dataset: str) -> Finding | None:
+        """What is wrong with the published row."""
+        place = self.place(row, dataset)
+        return next((finding for finding in self.findings if finding.place == place), None)
+
+    def starred(self, row: Row, dataset: str, metric: str) -> bool:
+        """Whether this figure is the one most likely wrong; where no single one can be, all of the row are."""
+        finding = self.finding(row, dataset)
+        return finding is not None and metric in ([one.metric for one in finding.suspects[:1]] or [metric])
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def read_rows(out: Path, recipes: Mapping[str, str]) -> dict[str, list[Row]]:
+    """Every dataset's rows, the best masked ndcg@10 first.
+
+    Args:
+        recipes: the path of each recipe that is not shipped, by the name that its files bear.
+
+    Raises:
+        OovrecError: a file is broken.
+    """
+    known = {**{name: name for name in shipped()}, **recipes}
+    grouped: dict[tuple[str, str, TokensFrom], list[Result]] = {}
+    for path, result in read_cells(out).items():
+        if name := NAME.fullmatch(path.name):
+            grouped.setdefault((result.dataset, name["system"], result.tokens_from), []).append(result)
+    rows: dict[str, list[Row]] = {}
+    for (dataset, system, _), results in grouped.items():
+        rows.setdefault(dataset, []).append(_row(system, known.get(system), results))
+    return {
+        dataset: sorted(found, key=lambda row: -row.blocks["masked"]["ndcg@10"].value)
+        for dataset, found in rows.items()
+    }
+
+
+def _row(system: str, recipe: str | None, results: list[Result]) -> Row:
+    """Seeds of today's recipe; where there are none, those of earlier ones."""
+    first = results[0]
+    built_from = None if first.tokens_from == "none" else first.tokens_from
+    fresh = results
+    if recipe is not None:
+        fresh = [one for one in results if one.config_hash == recipe_of(recipe, one.seed, built_from).hash]
+    published = recipe_of(recipe, 0, None).published if recipe else None
+    counted = fresh or results
+    blocks = {
+        block: {metric: Figure.of([one.blocks[block] for one in counted], metric) for metric in COMPARED}
+        for block in BLOCKS
+        if all(block in one.blocks for one in counted)
+    }
+    return Row(system, published or first.system, first.tokens_from, len(counted), not fresh, blocks)
+
+
+def markdown(rows: Mapping[str, list[Row]], published: Published, out: Path) -> str:
+    """The table: two tables a dataset, one of raw figures beside published ones, one of the other blocks."""
+    legend = [LEGEND, *([PUBLISHED_LEGEND] if published.figures else [])]
+    legend += [STALE_LEGEND] if any(row.stale for found in rows.values() for row in found) else []
+    parts = ["\n".join(legend), *(_section(dataset, found, published, out) for dataset, found in rows.items())]
+    return "\n\n".join(parts)
+
+
+def _section(dataset: str, rows: list[Row], published: Published, out: Path) -> str:
+    facts = out / dataset / FACTS
+    counts = [", ".join(f"{n:,} {name}" for name, n in read_facts(facts).items()) + "."] if facts.exists() else []
+    findings = {row.system: finding for row in rows if (finding := published.finding(row, dataset))}
+    notes = [f"★ {finding.place[0]}: {finding.reason}." for finding in findings.values()]
+    parts = [f"### {dataset}", *counts, _raw(dataset, rows, published), *dict.fromkeys(notes), _others(rows)]
+    return "\n\n".join(parts)
+
+
+def _raw(dataset: str, rows: list[Row], published: Published) -> str:
+    heads, lines = ["system", "tokens from", "seeds"], []
+    compared = any(published.place(row, dataset) for row in rows)
+    for metric in COMPARED:
+        heads += [f"{metric}, raw", *(["published, raw or unknown masking"] if compared else [])]
+    for row in rows:
+        cells = _names(row)
+        for metric in COMPARED:
+            cells += [str(row.blocks["raw"][metric])]
+            cells += [_beside(row, dataset, metric, published)] if compared else []
+        lines.append(cells)
+    return _table(heads, lines)
+
+
+def _beside(row: Row, dataset: str, metric: str, published: Published) -> str:
+    """The published figure, its star and the ratio."""
+    figure = published.figure(row, dataset, metric)
+    if figure is None:
+        return ""
+    star = " ★" if published.starred(row, dataset, metric) else ""
+    return f"{figure:.4f}{star}" + (f" ({row.blocks['raw'][metric].value / figure:.2f}×)" if figure else "")
+
+
+def _others(rows: list[Row]) -> str:
+    blocks = [block for block in OTHER_BLOCKS if any(block in row.blocks for row in rows)]
+    heads = [f"{metric}, {OTHER_BLOCKS[block]}" for block in blocks for metric in FIRST]
+    lines = [
+        [
+            *_names(row),
+            *(str(row.blocks[block][metric]) if block in row.blocks else "" for block in blocks for metric in FIRST),
+        ]
+        for row in rows
+    ]
+    return _table(["system", "tokens from", "seeds", *heads], lines)
+
+
+def _names(row: Row) -> list[str]:
+    return [f"`{row.system}`{'†' if row.stale else ''}", row.tokens_from, str(row.seeds)]
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", "---", *("--:" for _ in heads[2:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rule, *lines])
+
+
+def write_page(path: Path, table: str) -> None:
+    """Put ``table`` between the marks of a page; the rest of it stays as it is.
+
+    A page without marks gets them at its end, a missing page is begun.
+
+    Raises:
+        OovrecError: one of the two marks is missing or they stand twice.
+    """
+    text = read_text(path) if path.exists() else HEADING
+    if (text.count(BEGIN), text.count(END)) not in ((0, 0), (1, 1)) or text.find(BEGIN) > text.find(END):
+        what = f"does not have '{BEGIN}' and then '{END}', once each"
+        raise OovrecError(what, where=path, remedy="restore the two lines or remove both")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2] or "\n"
+    write_text(path, f"{before.rstrip()}\n\n{BEGIN}\n\n{table}\n\n{END}{after}")

@@ -1,0 +1,153 @@
+"""Which cells of the table of results are done, which are to be filled, in which order, and how long that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from rich.table import Table
+from rich.text import Text
+
+from oovrec.app.cells import NAME, Cell, read_cells
+from oovrec.app.page import duration
+from oovrec.app.tables import grid
+from oovrec.data.dataset import Dataset
+from oovrec.errors import OovrecError
+from oovrec.evaluation.results import Result, hardware
+from oovrec.files import read_json, write_json
+from oovrec.models.base import NeuralRecommender, system
+
+FACTS = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell and what is to be done about it.
+
+    Attributes:
+        cell: the cell.
+        state: ``done`` where its file is that of today's recipe; else what is to be done, in words.
+        seconds: how long a whole run of it takes by earlier results; None where there are none.
+        elsewhere: these are of other hardware.
+    """
+
+    cell: Cell
+    state: str
+    seconds: float | None
+    elsewhere: bool
+
+    @property
+    def done(self) -> bool:
+        return self.state == "done"
+
+    @property
+    def cost(self) -> tuple[bool, float, bool, int]:
+        """What is cheaper comes first: by time; where that is not known, models without tokens and epochs first."""
+        recipe = self.cell.run.recipe
+        learned = issubclass(system(recipe.system), NeuralRecommender)
+        return self.seconds is None, self.seconds or 0.0, recipe.tokens is not None, learned * recipe.training.epochs
+
+
+def plan(cells: Iterable[Cell], interactions: Mapping[str, int], out: Path) -> list[Planned]:
+    """``cells``, the cheapest first.
+
+    Args:
+        interactions: of each dataset by name, as far as they are known.
+        out: the folder of results, which also say how long systems take.
+    """
+    earlier = read_cells(out)
+    planned = [Planned(cell, _state(cell), *_expected(cell, earlier, interactions)) for cell in cells]
+    return sorted(planned, key=lambda one: one.cost)
+
+
+def _state(cell: Cell) -> str:
+    folder, result = cell.run.folder, cell.result()
+    if result and result.config_hash == cell.run.recipe.hash:
+        return "done"
+    if result:
+        return "to do again: its recipe has changed since"
+    return "to go on with" if (folder / "config.yaml").exists() else "to do"
+
+
+def _expected(cell: Cell, earlier: Mapping[Path, Result], interactions: Mapping[str, int]) -> tuple[float | None, bool]:
+    """Seconds by the same system's results, scaled by interactions, and whether they are of other hardware.
+
+    Those of this hardware go before others, and among them those on the same dataset.
+    """
+    wanted, machine = cell.run.data.name, hardware()
+    known: list[tuple[bool, bool, float]] = []  # of this hardware, on this dataset, seconds
+    for path, result in earlier.items():
+        name = NAME.fullmatch(path.name)
+        here = result.dataset == wanted
+        if name and name["system"] == cell.system and (here or result.dataset in interactions):
+            scale = 1.0 if here else interactions[wanted] / interactions[result.dataset]
+            known.append((result.hardware == machine, here, result.wall_seconds * scale))
+    if not known:
+        return None, False
+    best = max(one[:2] for one in known)
+    return mean(one[2] for one in known if one[:2] == best), not best[0]
+
+
+def shown(planned: Sequence[Planned]) -> list[Table | Text]:
+    """The plan for people: every cell, its expected time, and the sum."""
+    rows = [[one.cell.name, one.state, "" if one.done else _time(one)] for one in planned]
+    open_ones = [one for one in planned if not one.done]
+    known = [one.seconds for one in open_ones if one.seconds is not None]
+    parts = [f"{duration(sum(known))} one after another"] if known else []
+    parts += [f"{len(open_ones) - len(known)} whose time is not known"] if len(open_ones) > len(known) else []
+    total = f"{len(open_ones)} of {len(planned)} cells to fill" + (f": {', and '.join(parts)}" if parts else "")
+    return [grid({"cell": "left", "state": "left", "expected": "right"}, rows), Text(f"{total}.")]
+
+
+def _time(one: Planned) -> str:
+    if one.seconds is None:
+        return "not known"
+    return duration(one.seconds) + (" (on other hardware)" if one.elsewhere else "")
+
+
+def facts(dataset: Dataset) -> dict[str, object]:
+    """What ``<out>/<dataset>/dataset.json`` holds: which data the results beside it are of."""
+    return {
+        "users": len(dataset.users),
+        "items": len(dataset.items),
+        "interactions": int(dataset.full.lengths.sum()),
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def known_interactions(out: Path) -> dict[str, int]:
+    """Interactions of the datasets that have results in ``out``."""
+    return {path.parent.name: read_facts(path)["interactions"] for path in sorted(out.glob(f"*/{FACTS}"))}
+
+
+def read_facts(path: Path) -> dict[str, int]:
+    """The counts of a ``dataset.json``.
+
+    Raises:
+        OovrecError: it is broken.
+    """
+    values = read_json(path)
+    try:
+        return {name: int(values[name]) for name in ("users", "items", "interactions")}
+    except (KeyError, TypeError, ValueError) as error:
+        what = "does not count users, items and interactions"
+        raise OovrecError(what, where=path, remedy="remove it and run the command again") from error
+
+
+def check_facts(dataset: Dataset, out: Path) -> None:
+    """Make sure that the results of this name in ``out`` are of the same data.
+
+    Raises:
+        OovrecError: they are of other data.
+    """
+    path = out / dataset.name / FACTS
+    if path.exists() and read_json(path).get("fingerprint") != dataset.fingerprint:
+        what = f"holds results of other data called '{dataset.name}'"
+        raise OovrecError(what, where=path.parent, remedy="give another --out, or rename one of the two")
+
+
+def write_facts(dataset: Dataset, out: Path) -> None:
+    """Keep which data the results of this name are of."""
+    write_json(out / dataset.name / FACTS, facts(dataset))
