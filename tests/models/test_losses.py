@@ -64,3 +64,16 @@ def test_a_nan_stays_one() -> None:
     with torch.no_grad():
         hidden[3, 0] = torch.nan
     assert softmax_cross_entropy(hidden, weight, targets).isnan()
+
+
+@pytest.mark.parametrize("rows", [1, 8, 100])
+def test_only_legal_items_compete(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(losses.CHUNK, "cpu", rows * ITEMS)
+    hidden, weight, targets = inputs()
+    legal = torch.rand(N, ITEMS, generator=torch.Generator().manual_seed(1)) < 0.3
+    legal[torch.arange(N), targets] = True
+    ours = softmax_cross_entropy(hidden, weight, targets, lambda chunk: legal[chunk])
+    theirs = F.cross_entropy((hidden @ weight.T).masked_fill(~legal, -torch.inf), targets, reduction="sum")
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    for mine, reference in zip(gradients(ours, hidden, weight), gradients(theirs, hidden, weight), strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-5)

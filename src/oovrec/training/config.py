@@ -25,6 +25,7 @@ class TrainingConfig(Options):
         validate_every: epochs from one validation to the next.
         validation_users: validate on a fixed sample of this many users; 0 takes all.
         precision: ``auto`` is bf16 where the hardware multiplies it natively, else fp32.
+        compile: by ``torch.compile``; ``auto`` does so on CUDA alone. What cannot be compiled is trained without.
     """
 
     epochs: int = Field(30, ge=1)
@@ -39,3 +40,4 @@ class TrainingConfig(Options):
     validate_every: int = Field(1, ge=1)
     validation_users: int = Field(0, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    compile: bool | Literal["auto"] = "auto"

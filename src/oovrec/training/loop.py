@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from oovrec.errors import Interrupted, OovrecError
 from oovrec.progress import Bar
 from oovrec.training.checkpoint import Checkpoint, EpochLog, Progress, Weights, weights
+from oovrec.training.compiling import compiled, failures, say_not_compiled
 from oovrec.training.config import TrainingConfig
 from oovrec.training.interrupts import Interrupts
 from oovrec.training.optimizer import adamw, autocast, learning_rate
@@ -92,7 +94,8 @@ class _Training:
         self.module, self.epoch, self.validate = module.to(self.device), epoch, validate
         self.config, self.seed, self.checkpoint = config, seed, checkpoint
         self.optimizer = adamw(self.module, config)
-        self.model = accelerator.prepare(self.module)
+        self.plain = accelerator.prepare(self.module)
+        self.model = compiled(self.plain, config, self.device)
         self.progress = Progress()
         self.best: Weights | None = None
         self.interrupts = Interrupts()
@@ -145,13 +148,27 @@ class _Training:
         while self.progress.batch < len(batches):
             some = batches[self.progress.batch : self.progress.batch + self.config.accumulate]
             with _memory(self.config.batch_size):
-                self._update(some, len(batches))
+                self._try_update(some, len(batches))
             if self.device.type == "cpu" or self.progress.updates % LOOK == 0 or self.progress.batch == len(batches):
                 self._read_losses()
                 self.progress.seconds = before + time.monotonic() - began
                 self._keep_or_stop()
             if self.bar is not None:
                 self.bar.advance(len(some), self._note())
+
+    def _try_update(self, batches: list[Batch], total: int) -> None:
+        """:meth:`_update`, a second time without ``torch.compile`` if that fails."""
+        if self.model is self.plain:
+            return self._update(batches, total)
+        before, read = replace(self.progress), len(self.unread)
+        try:
+            self._update(batches, total)
+        except failures() as error:
+            say_not_compiled(error)
+            self.model, self.progress = self.plain, before
+            del self.unread[read:]
+            self.optimizer.zero_grad()
+            self._update(batches, total)
 
     def _update(self, batches: list[Batch], total: int) -> None:
         """One optimiser step over ``batches`` of the epoch's ``total``; their gradients are averaged."""
@@ -161,7 +178,7 @@ class _Training:
             key = [self.seed, self.progress.epoch, self.progress.batch, self.accelerator.process_index]
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
             tensors = {name: _moved(value, self.device) for name, value in batch().items()}
-            with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.model):
+            with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.plain):
                 with autocast(self.config, self.device):
                     loss = self.model(**tensors)
                 self.accelerator.backward(loss / self.config.accumulate)
