@@ -2,9 +2,9 @@
 Maximization, CIKM 2020).
 
 Four tasks train an encoder that looks both ways; from its weights a SASRec is then fine-tuned. With e an embedding, F
-an encoder state and W a matrix for each task:
+an encoder state and W a linear map of each task's own:
 
-- associated attributes (AAP): which attributes a has item i? eᵢ W eₐ;
+- associated attributes (AAP): which attributes a has the item at a position t that is not masked? Fₜ W eₐ;
 - masked item (MIP): which item stood at a masked position t? Fₜ W eᵢ;
 - masked attributes (MAP): which attributes has the item there? Fₜ W eₐ;
 - segment (SP): does segment s̃ fill the gap in a history s, or one from elsewhere? s W s̃, each the state at the last
@@ -14,7 +14,8 @@ A fifth of the items is masked and, as in the authors' code, always the last. De
 
 - AAP and MAP are binary cross-entropies over all attributes, SP a pairwise loss with one segment, as in the
   authors' code; but the functions above are compared as they are, without a sigmoid before the loss's own;
-- AAP reads the item's embedding, as in the paper (the code reads the encoder's state there);
+- AAP reads the encoder's state, as in the code; in the paper it reads the item's embedding, which all its attributes
+  then bend: on Beauty, after 4 epochs and 6 of fine-tuning, validation ndcg@10 .0136 against .0264;
 - masked items and the next item are learnt by a softmax over the catalogue (the paper's contrast with all other
   items); ``loss: bpr`` is the paper's ranking loss for both, −log σ of the difference to one item drawn
   from all but the target, those of the history included;
@@ -108,7 +109,7 @@ class Pretraining(nn.Module):
         self.register_buffer("table", table)
         self.attributes = nn.Parameter(torch.randn(int(table.max()), config.width) * 0.02)
         self.mask = nn.Parameter(torch.randn(config.width) * 0.02)
-        self.aap, self.mip, self.map, self.sp = (nn.Linear(config.width, config.width, bias=False) for _ in range(4))
+        self.aap, self.mip, self.map, self.sp = (nn.Linear(config.width, config.width) for _ in range(4))
 
     def forward(
         self, items: Tensor, lengths: Tensor, masked: Tensor, segment: Tensor, foreign: Tensor, scale: Tensor
@@ -124,15 +125,11 @@ class Pretraining(nn.Module):
             scale: what the sum is divided by: the mean number of items a batch.
         """
         config, real = self.config, torch.arange(items.shape[1], device=items.device) < lengths[:, None]
-        loss = config.aap_weight * self.associated_attributes(items[real])
-        states = self.encode(items, masked, real)[masked]
-        loss = loss + config.mip_weight * self.network.item_loss(self.mip(states), items[masked])
-        loss = loss + config.map_weight * self.attribute_loss(self.map(states), items[masked])
+        states, shown = self.encode(items, masked, real), real & ~masked
+        loss = config.aap_weight * self.attribute_loss(self.aap(states[shown]), items[shown])
+        loss = loss + config.mip_weight * self.network.item_loss(self.mip(states[masked]), items[masked])
+        loss = loss + config.map_weight * self.attribute_loss(self.map(states[masked]), items[masked])
         return (loss + config.sp_weight * self.segments(items, lengths, segment, foreign, real)) / scale
-
-    def associated_attributes(self, items: Tensor) -> Tensor:
-        """AAP of ``[n]`` items."""
-        return self.attribute_loss(self.aap(self.network.items(items)), items)
 
     def attribute_loss(self, states: Tensor, items: Tensor) -> Tensor:
         """Sum of the binary cross-entropies of every attribute for ``[n, d]`` states of ``items`` ``[n]``."""
