@@ -1,0 +1,256 @@
+"""Decoding: rows ``top10-exact-vs-beam`` and ``step-vs-catalogue`` of the speed table.
+
+    python benchmarks/decoding.py [--rows NAME ...] [--data DIR] [--vocabulary own|DIR] [--tokens random] [--repeats 3]
+
+``top10-exact-vs-beam``: users a second. Ours: the exact best ten of the whole catalogue, under bf16 where the
+processor has it, item probabilities in float32. Stock: ``T5ForConditionalGeneration.generate``, a beam of ten
+under ``prefix_allowed_tokens_fn``, in float32 (bf16 autocast in the settings). Same weights, trained a little so
+that the model has preferences; same users. On the same users, in float32, the stock's ten are scored by our
+exact scores: at no rank may they be better than ours.
+
+``step-vs-catalogue``: milliseconds a step of a beam of ten on random ids of four codes of 256, the trie mapped from
+its file. ``ours`` is at 10^6 items, ``stock`` at 10^4, ``ratio`` the former over the latter: 1 is flat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import rows
+import torch
+from torch import Tensor, nn
+from transformers import T5Config, T5ForConditionalGeneration
+
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.data.load import load_dataset
+from oovrec.decoding.beam import beam_search
+from oovrec.decoding.trie import Trie
+from oovrec.models.base import Entities
+from oovrec.models.generative.augmentation import AugmentedEmbedding
+from oovrec.models.generative.t5 import T5, T5Network, T5Stepper
+from oovrec.tokens.build import build_tokens
+from oovrec.training.optimizer import native_bf16
+
+BEAMS, STOCK_BATCH = 10, 16
+CPU = torch.device("cpu")
+
+
+def seconds(run: Callable[[], object], repeats: int) -> float:
+    """The median time of a call, after one to warm up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def bf16(on: bool = True) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=on and native_bf16(CPU))
+
+
+def train(model: T5, dataset: Dataset, steps: int) -> None:
+    """A short training, so that the model has preferences."""
+    rng = np.random.default_rng(0)
+    optimiser = torch.optim.AdamW(model.module.parameters(), lr=1e-3, fused=True)
+    plan = itertools.chain.from_iterable(model.epoch(dataset, 64, rng) for _ in itertools.count())
+    model.module.train()
+    for step, batch in enumerate(itertools.islice(plan, steps), start=1):
+        with bf16():
+            loss = model.module(**batch())
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        if step % 10 == 0:
+            print(f"trained {step} of {steps} steps, loss {loss.item():.3f}", flush=True)
+
+
+def stock_network(model: T5) -> nn.Module:
+    """The stock model with our weights."""
+    network = T5ForConditionalGeneration(model.backbone_config)
+    ours = {name: value for name, value in model.module.state_dict().items() if not name.startswith("embedding")}
+    table = model.module.embedding.merged()
+    tables = ("shared.weight", "embed_tokens.weight", "lm_head.weight")
+    network.load_state_dict(ours | {name: table for name in network.state_dict() if name.endswith(tables)})
+    return network.eval()
+
+
+class Stock:
+    """``generate`` under ``prefix_allowed_tokens_fn``, which looks a dictionary of prefixes up."""
+
+    def __init__(self, model: T5) -> None:
+        self.model, self.network = model, stock_network(model)
+        self.end = model.vocabulary.tokenizer.eos_token_id
+        children: dict[tuple[int, ...], set[int]] = {}
+        for codes in model.vocabulary.items.tolist():
+            for depth, token in enumerate([*codes, self.end]):
+                children.setdefault(tuple(codes[:depth]), set()).add(token)
+        self.children = {path: sorted(tokens) for path, tokens in children.items()}
+        self.item = {tuple(codes): item for item, codes in enumerate(model.vocabulary.items.tolist())}
+
+    def allowed(self, _: int, sentence: Tensor) -> list[int]:
+        return self.children.get(tuple(sentence[1:].tolist()), [self.end])
+
+    def recommend(self, histories: Histories) -> np.ndarray:
+        """``[n, 10]`` items; -1 for a beam that names none."""
+        parts = [self._batch(batch) for _, batch in histories.batches(STOCK_BATCH)]
+        return np.concatenate(parts)
+
+    def _batch(self, histories: Histories) -> np.ndarray:
+        vocabulary = self.model.vocabulary
+        ids = torch.from_numpy(self.model.prompts(histories).padded(vocabulary.pad))
+        depth = vocabulary.items.shape[1]
+        out = self.network.generate(
+            input_ids=ids,
+            attention_mask=(ids != vocabulary.pad).long(),
+            num_beams=BEAMS,
+            num_return_sequences=BEAMS,
+            max_new_tokens=depth + 1,
+            prefix_allowed_tokens_fn=self.allowed,
+            do_sample=False,
+            pad_token_id=vocabulary.pad,
+        )
+        named = [self.item.get(tuple(row), -1) for row in out[:, 1 : 1 + depth].tolist()]
+        return np.array(named).reshape(len(histories), BEAMS)
+
+
+def top10(options: argparse.Namespace) -> None:
+    dataset = load_dataset(options.data)
+    choice = {"clusters": options.clusters} if options.tokens in ("random", "meta") else {}
+    tokens = build_tokens(dataset, options.tokens, options=choice)
+    torch.manual_seed(0)
+    model = T5(T5.Config(shape=options.shape, vocabulary=options.vocabulary), Entities.of(dataset, tokens))
+    train(model, dataset, options.steps)
+    model.module.eval()
+    test = dataset.histories("test")
+    users = test.take(np.random.default_rng(0).permutation(len(test))[: options.users])
+    few = users.take(slice(0, options.stock_users))
+    stock = Stock(model)
+
+    def ours() -> None:
+        with bf16():
+            model.recommend(users, BEAMS, mask_seen=False)
+
+    def stock_bf16() -> None:
+        with bf16():
+            stock.recommend(few)
+
+    with torch.no_grad():
+        better, missed = check(model, stock, few)
+        print(f"stock better at {better} ranks; it misses {missed:.1%} of the best ten", flush=True)
+        mine = len(users) / seconds(ours, options.repeats)
+        theirs = len(few) / seconds(lambda: stock.recommend(few), options.repeats)
+        theirs_bf16 = len(few) / seconds(stock_bf16, options.repeats)
+    about = {
+        name: getattr(options, name) for name in ("shape", "tokens", "clusters", "repeats", "users", "stock_users")
+    }
+    about |= {
+        "data": dataset.name,
+        "vocabulary": len(model.vocabulary),
+        "training": f"{options.steps} steps of 64, rate 1e-3",
+        "threads": torch.get_num_threads(),
+        "ours": "bf16 autocast" if native_bf16(CPU) else "float32",
+        "stock": f"float32, batches of {STOCK_BATCH}",
+        "stock_bf16": round(theirs_bf16, 3),
+        "ranks_where_stock_is_better": better,
+        "best_ten_missed_by_stock": round(missed, 4),
+    }
+    publish(rows.row("top10-exact-vs-beam", "users/s", mine, theirs, about, ratio=mine / theirs))
+
+
+def check(model: T5, stock: Stock, users: Histories) -> tuple[int, float]:
+    """In float32: at how many ranks the stock's items are better than ours, and the share of ours that it misses."""
+    found, ours = stock.recommend(users), model.recommend(users, BEAMS, mask_seen=False)
+    scores = model.scores(users).numpy()
+    theirs = np.where(found < 0, -np.inf, np.take_along_axis(scores, found.clip(0), axis=1))
+    theirs = -np.sort(-theirs, axis=1)
+    missed = [len(set(best) - set(other)) for best, other in zip(ours.items.tolist(), found.tolist(), strict=True)]
+    return int((theirs > ours.scores + 1e-3).sum()), sum(missed) / ours.items.size
+
+
+def step_vs_catalogue(options: argparse.Namespace) -> None:
+    torch.manual_seed(0)
+    depth, alphabet, batch = 4, 256, 16
+    config = T5Config(vocab_size=alphabet * depth + 2, **T5.shapes[options.shape])
+    network = T5ForConditionalGeneration(config).eval()
+    embedding = AugmentedEmbedding(config.vocab_size, config.d_model, None, 0)
+    prompts = torch.randint(2, config.vocab_size, (batch, 40))
+    steps: dict[int, float] = {}
+    masks: dict[int, float] = {}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(torch.no_grad())
+        tries = dict(opened_tries(options.sizes, alphabet, depth, folder))
+        module = T5Network(network, embedding, tries[options.sizes[0]], "restricted").eval()
+        stepper = T5Stepper(module, prompts, torch.ones_like(prompts, dtype=torch.bool))
+        runs: dict[int, list[float]] = {size: [] for size in tries}
+        for _, (size, trie) in itertools.product(range(options.repeats), tries.items()):  # sizes take turns
+            runs[size].append(seconds(lambda trie=trie: beam_search(stepper, trie, BEAMS), 5) / depth)
+        for size, trie in tries.items():
+            nodes = torch.randint(len(trie.levels[-2].symbol), (batch, BEAMS))
+            steps[size] = statistics.median(runs[size])
+            masks[size] = seconds(lambda trie=trie, nodes=nodes: trie.levels[-1].mask(nodes), 100)
+    small, large = steps[min(steps)], steps[10**6 if 10**6 in steps else max(steps)]
+    about = {
+        "ids": f"{depth} codes of {alphabet}",
+        "shape": options.shape,
+        "batch": batch,
+        "beams": BEAMS,
+        "repeats": options.repeats,
+        "threads": torch.get_num_threads(),
+        "step_ms": {str(size): round(value * 1e3, 3) for size, value in steps.items()},
+        "mask_share": {str(size): round(masks[size] / steps[size], 5) for size in steps},
+    }
+    publish(rows.row("step-vs-catalogue", "ms/step", large * 1e3, small * 1e3, about, ratio=large / small))
+
+
+def opened_tries(sizes: list[int], alphabet: int, depth: int, folder: Path) -> Iterator[tuple[int, Trie]]:
+    """Tries of random ids, saved and mapped."""
+    rng = np.random.default_rng(0)
+    for size in sizes:
+        numbers = np.unique(rng.integers(0, alphabet**depth, size + size // 50))
+        numbers = rng.permutation(numbers)[:size]
+        codes = [2 + alphabet * place + numbers // alphabet**place % alphabet for place in range(depth)]
+        Trie.of(np.stack(codes, axis=1)).save(folder / f"{size}.safetensors")
+        yield size, Trie.open(folder / f"{size}.safetensors")
+
+
+def publish(row: dict[str, object]) -> None:
+    print(f"{row['name']}: ours {row['ours']} {row['unit']}, stock {row['stock']}, ratio {row['ratio']}")
+    print(row["settings"])
+    print(rows.write(row))
+
+
+BENCHES = {"top10-exact-vs-beam": top10, "step-vs-catalogue": step_vs_catalogue}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", default=list(BENCHES), choices=list(BENCHES))
+    parser.add_argument("--data", default="beauty")
+    parser.add_argument("--vocabulary", default="own")
+    parser.add_argument("--tokens", default="random")
+    parser.add_argument("--clusters", type=int, default=110)
+    parser.add_argument("--shape", default="t5-small")
+    parser.add_argument("--steps", type=int, default=60, help="of training")
+    parser.add_argument("--users", type=int, default=256)
+    parser.add_argument("--stock-users", type=int, default=64)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    for name in options.rows:
+        BENCHES[name](options)
+
+
+if __name__ == "__main__":
+    main()
