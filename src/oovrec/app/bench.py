@@ -13,11 +13,13 @@ from oovrec.app.pipeline import warn
 from oovrec.app.processes import carry_out
 from oovrec.app.recipe import shipped
 from oovrec.app.results_figure import chart
-from oovrec.app.results_table import Published, markdown, read_rows, write_page
+from oovrec.app.results_table import Published, around_table, markdown, read_rows, write_page
 from oovrec.app.source import Source
 from oovrec.data.dataset import Dataset
 from oovrec.errors import OovrecError
 from oovrec.tokens.table import BuiltFrom
+
+PAGE = "README.md"
 
 
 def results(
@@ -47,6 +49,7 @@ def results(
         Interrupted: Ctrl-C; the same call goes on.
     """
     figures = Published.read(published) if published else Published()
+    around_table(out / PAGE)  # not after hours of work
     found = [(data, Source(source=data).load()) for data in datasets]
     cells = _cells(systems, found, seeds, built_from, out)
     interactions = {dataset.name: int(dataset.full.lengths.sum()) for _, dataset in found}
@@ -61,7 +64,8 @@ def results(
     _write(out, {cell.system: cell.recipe for cell in cells}, figures)
     if failed:
         sentences = "; ".join(f"{name} ({sentence.rstrip('.')})" for name, sentence in failed.items())
-        raise OovrecError(f"{len(failed)} cells failed: {sentences}", remedy="mend them and run the same command again")
+        count = "1 cell" if len(failed) == 1 else f"{len(failed)} cells"
+        raise OovrecError(f"{count} failed: {sentences}", remedy="mend that and run the same command again")
 
 
 def _cells(
@@ -87,6 +91,6 @@ def _write(out: Path, recipes: dict[str, str], published: Published) -> None:
     """The page and the chart, of all results that are there."""
     own = {name: recipe for name, recipe in recipes.items() if recipe not in shipped()}
     if rows := read_rows(out, own):
-        write_page(out / "README.md", markdown(rows, published, out))
+        write_page(out / PAGE, markdown(rows, published, out))
         write_png(chart(rows, published), out / "table.png")
-        tables.show(f"{out / 'README.md'}, {out / 'table.png'}")
+        tables.show(f"{out / PAGE}, {out / 'table.png'}")

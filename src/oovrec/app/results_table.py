@@ -233,10 +233,8 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rule, *lines])
 
 
-def write_page(path: Path, table: str) -> None:
-    """Put ``table`` between the marks of a page; the rest of it stays as it is.
-
-    A page without marks gets them at its end, a missing page is begun.
+def around_table(path: Path) -> tuple[str, str]:
+    """What stands before and after the table in a page; without marks it has its place at the end.
 
     Raises:
         OovrecError: one of the two marks is missing or they stand twice.
@@ -246,5 +244,14 @@ def write_page(path: Path, table: str) -> None:
         what = f"does not have '{BEGIN}' and then '{END}', once each"
         raise OovrecError(what, where=path, remedy="restore the two lines or remove both")
     before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2] or "\n"
-    write_text(path, f"{before.rstrip()}\n\n{BEGIN}\n\n{table}\n\n{END}{after}")
+    return before, rest.partition(END)[2]
+
+
+def write_page(path: Path, table: str) -> None:
+    """Put ``table`` between the marks of a page; the rest of it stays as it is. A missing page is begun.
+
+    Raises:
+        OovrecError: as :func:`around_table`.
+    """
+    before, after = around_table(path)
+    write_text(path, f"{before.rstrip()}\n\n{BEGIN}\n\n{table}\n\n{END}" + (after or "\n"))

@@ -143,7 +143,7 @@ def check_facts(dataset: Dataset, out: Path) -> None:
         OovrecError: they are of other data.
     """
     path = out / dataset.name / FACTS
-    if path.exists() and read_json(path).get("fingerprint") != dataset.fingerprint:
+    if path.exists() and read_facts(path) and read_json(path).get("fingerprint") != dataset.fingerprint:
         what = f"holds results of other data called '{dataset.name}'"
         raise OovrecError(what, where=path.parent, remedy="give another --out, or rename one of the two")
 

@@ -1,0 +1,298 @@
+"""The table of results: what is skipped, done again, resumed after kill -9, expected, and written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from oovrec.app import processes
+from oovrec.app.cells import Cell, fill, recipe_of
+from oovrec.app.source import Source
+from oovrec.evaluation.results import METRICS, Result, hardware, read_result, write_result
+
+COMMAND = [sys.executable, "-c", "from oovrec.app.cli import app; app()", "bench", "results"]
+PATIENCE = 120.0  # seconds
+USERS = 60
+# Of each pair of hit and ndcg, the first could be; ndcg@10 .02 is less than ndcg@5.
+POSSIBLE = {"hit@5": 0.1, "ndcg@5": 0.06, "hit@10": 0.2, "ndcg@10": 0.09}
+IMPOSSIBLE = {"hit@5": 0.1, "ndcg@5": 0.06, "hit@10": 0.2, "ndcg@10": 0.02}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a cell was begun")
+
+    monkeypatch.setattr(processes, "_Process", refuse)
+
+
+def block(value: float, **changes: float) -> dict[str, object]:
+    """Every figure is ``value``, from .02 below to .02 above."""
+    values = {**dict.fromkeys(METRICS, value), **changes}
+    return {**values, "ci": {name: [one - 0.02, one + 0.02] for name, one in values.items()}, "users": USERS}
+
+
+def keep(
+    name: str,
+    *,
+    dataset: str = "films",
+    seconds: float = 10.0,
+    config_hash: str | None = None,
+    machine: str | None = None,
+    **figures: float,
+) -> Path:
+    """A file of results made by hand, ``<recipe>-<tokens from>-s<seed>``, of today's recipe unless said otherwise."""
+    recipe, tokens_from, seed = re.fullmatch(r"(.+)-(\w+)-s(\d+)", name).groups()
+    built_from = None if tokens_from == "none" else tokens_from
+    today = recipe_of(recipe, int(seed), built_from)
+    path = Path("results", dataset, f"{name}.json")
+    blocks = {"raw": block(0.1), "masked": block(0.3), "later_day_raw": block(0.05), "later_day_masked": block(0.07)}
+    blocks["raw"] = block(0.1, **figures)
+    result = Result(
+        system=today.system,
+        dataset=dataset,
+        tokens_from=tokens_from,
+        seed=int(seed),
+        config_hash=config_hash or today.hash,
+        commit=None,
+        hardware=machine or hardware(),
+        wall_seconds=seconds,
+        blocks=blocks,
+    )
+    write_result(path, result)
+    return path
+
+
+def without_time(path: Path) -> dict[str, object]:
+    """A file of results but for seconds, and for the commit, as others may commit to the checkout meanwhile."""
+    values = json.loads(path.read_text())
+    assert values.pop("wall_seconds") > 0
+    del values["commit"]
+    return values
+
+
+def cells_of(text: str, system: str) -> list[list[str]]:
+    """The cells of a system's lines of the page."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if f"`{system}`" in line]
+
+
+def test_what_is_done_is_skipped(oovrec, log: Path, no_processes: None) -> None:
+    done = [keep(name).read_bytes() for name in ("popularity-none-s0", "popularity-none-s2", "sasrec-none-s0")]
+    done.append(keep("sasrec-none-s2").read_bytes())
+    shown = oovrec("bench", "results", "--systems", "popularity", "sasrec", "--datasets", log, "--seeds", 0, 2).stdout
+    assert "0 of 4 cells to fill." in shown
+    assert [path.read_bytes() for path in sorted(Path("results/films").glob("*-s*.json"))] == done
+    assert Path("results/table.png").read_bytes()[1:4] == b"PNG"
+    assert not Path("runs").exists()
+
+
+def test_another_recipe_is_done_again_and_a_cell_that_fails_leaves_the_others(oovrec, log: Path) -> None:
+    old = keep("popularity-none-s0", config_hash="0123456789ab")
+    Path("hot.yaml").write_text("system: sasrec\ntraining: {epochs: 2, learning_rate: 1.0e30, clip_norm: 0}\n")
+    words = ("--systems", "hot.yaml", "popularity", "--datasets", log, "--jobs", 2)
+    ended = oovrec("bench", "results", *words, code=2)
+    assert "to do again: its recipe has changed since" in ended.stdout
+    *_, sentence = ended.stderr.strip().splitlines()
+    assert sentence.startswith("error: 1 cell failed: films/hot-none-s0 (row 0 of the batch: the model gives NaN")
+    assert sentence.endswith("lower training.learning_rate); mend that and run the same command again.")
+    assert not Path("results/films/hot-none-s0.json").exists()
+
+    oovrec("train", "popularity", "--data", log, "--out", "alone")
+    oovrec("evaluate", "alone")
+    assert without_time(old) == without_time(Path("alone/metrics.json"))
+    assert cells_of(Path("results/README.md").read_text(), "popularity")
+    facts = json.loads(Path("results/films/dataset.json").read_text())
+    lines = log.read_text().splitlines()[1:]
+    assert facts["interactions"] == len(lines)
+    assert facts["users"] == len({line.split(",")[0] for line in lines})
+
+
+def test_a_killed_cell_goes_on_to_the_very_same_file(oovrec, log: Path) -> None:
+    recipe = Path("long.yaml")
+    recipe.write_text("system: sasrec\nmodel: {width: 16}\ntraining: {epochs: 200, patience: 99, precision: fp32}\n")
+    finished = keep("popularity-none-s0")
+    kept = finished.read_bytes()
+    words = ["--systems", "popularity", str(recipe), "--datasets", str(log)]
+    run, file = Path("runs/bench/films/long-none-s0"), Path("results/films/long-none-s0.json")
+
+    process = subprocess.Popen([*COMMAND, *words], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + PATIENCE
+    while not (run / "log.jsonl").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with FileLock(f"{run}.lock", timeout=PATIENCE):  # the cell's own process ends with the one that was killed
+        assert not file.exists()
+        assert not (run / "model.safetensors").exists()
+        epochs = (run / "log.jsonl").read_text().splitlines()
+
+    oovrec("bench", "results", *words)
+    assert finished.read_bytes() == kept
+    assert (run / "log.jsonl").read_text().splitlines()[: len(epochs)] == epochs  # their seconds too: not run again
+    assert len(epochs) < 200
+    whole = Cell.of(str(recipe), found(log), 0, None, Path("whole"))
+    Path("runs").rename("resumed")
+    fill(whole, Source(source=str(log)).load())
+    assert without_time(file) == without_time(whole.file)
+
+
+def found(log: Path) -> Source:
+    source = Source(source=str(log))
+    return source.found(source.load())
+
+
+def test_a_run_folder_of_another_training_is_begun_anew(oovrec, log: Path) -> None:
+    cell = Cell.of("popularity", found(log), 0, None, Path("results"))
+    folder = cell.run.folder
+    oovrec("train", "popularity", "--data", log, "--out", folder, "--seed", 5)
+    dataset = Source(source=str(log)).load()
+    assert fill(cell, dataset).seed == 0
+    for spoilt in ("", "system: popularity\n"):
+        (folder / "config.yaml").write_text(spoilt)
+        (folder / "metrics.json").write_text("of another run")
+        assert fill(cell, dataset) == read_result(cell.file)
+
+
+def test_what_is_to_be_done_and_how_long_it_takes_comes_before_anything(oovrec, log: Path, no_processes: None) -> None:
+    interactions = len(log.read_text().splitlines()) - 1
+    facts = {"users": 9, "items": 9, "interactions": 3 * interactions, "fingerprint": "another"}
+    Path("results/large").mkdir(parents=True)
+    Path("results/large/dataset.json").write_text(json.dumps(facts))
+    keep("sasrec-none-s0", dataset="large", seconds=600.0)  # a third of it on films: 200 s
+    keep("sasrec-none-s1", dataset="large", seconds=9.0, machine="a faster one")
+    keep("hgn-none-s0", dataset="elsewhere")  # nobody knows how many interactions it has
+    keep("metaid-llama-train-s0", seconds=7200.0)
+    keep("popularity-none-s7", seconds=4.0)
+    keep("caser-none-s3", seconds=5.0, machine="a faster one")
+    before = sorted(path for path in Path().rglob("*"))
+    systems = ("hgn", "metaid-llama", "sasrec", "popularity", "caser")
+    words = ("--systems", *systems, "--datasets", log, "--from", "train", "--dry-run", "--seeds", 1)
+    *_, table = oovrec("bench", "results", *words).stdout.partition("expected")
+    rows = [line.split() for line in table.splitlines() if line.startswith(" films/")]
+    assert [row[0] for row in rows] == [
+        "films/popularity-none-s1",
+        "films/caser-none-s1",
+        "films/sasrec-none-s1",
+        "films/metaid-llama-train-s1",
+        "films/hgn-none-s1",
+    ]
+    expected = ["4 s", "5 s (on other hardware)", "3 min 20 s", "2 h 0 min", "not known"]
+    assert [" ".join(row[3:]) for row in rows] == expected
+    assert "5 of 5 cells to fill: 2 h 3 min one after another, and 1 whose time is not known." in table
+    assert sorted(path for path in Path().rglob("*")) == before
+
+
+def published(path: Path, **rows: dict[str, float]) -> Path:
+    names = {"sasrec": "SAS-Rec", "llama": "META ID (L)"}
+    path.write_text(json.dumps({"results": {names[name]: {"Films": row} for name, row in rows.items()}}))
+    return path
+
+
+def test_the_page_sets_figures_beside_published_ones(oovrec, log: Path, no_processes: None) -> None:
+    Path("results").mkdir()
+    Path("results/README.md").write_text("# Mine\n\nBy hand, above.\n")
+    keep("sasrec-none-s0", **{"hit@10": 0.25})
+    keep("metaid-llama-all-s0", **{"hit@10": 0.10, "ndcg@10": 0.03})
+    keep("metaid-llama-all-s1", **{"hit@10": 0.16, "ndcg@10": 0.05})
+    keep("metaid-llama-all-s2", config_hash="of old", **{"hit@10": 0.9})  # an earlier recipe's: not in the mean
+    keep("popularity-none-s0", config_hash="of old")
+    table = published(Path("table.json"), sasrec=POSSIBLE, llama=IMPOSSIBLE)
+    words = ("--systems", "sasrec", "--datasets", log, "--published", table)
+    oovrec("bench", "results", *words)
+    page = Path("results/README.md").read_text()
+    raw, others = cells_of(page, "sasrec")
+    assert raw[:3] == ["`sasrec`", "none", "1"]
+    assert raw[3:7] == ["0.2500 [0.2300, 0.2700]", "0.2000 (1.25×)", "0.1000 [0.0800, 0.1200]", "0.0900 (1.11×)"]
+    assert (
+        others[3:]
+        == ["0.3000 [0.2800, 0.3200]"] * 2 + ["0.0500 [0.0300, 0.0700]"] * 2 + ["0.0700 [0.0500, 0.0900]"] * 2
+    )
+    raw, _ = cells_of(page, "metaid-llama")
+    # standard deviations by hand: .06 / √2 and .02 / √2
+    assert raw[1:7] == ["all", "2", "0.1300 ± 0.0424", "0.2000 (0.65×)", "0.0400 ± 0.0141", "0.0200 ★ (2.00×)"]
+    assert page.count("★") == 3  # the figure, its reason, the legend
+    assert "★ META ID (L): ndcg@10 is 0.02; the others allow at least" in page
+    raw, _ = [line for line in page.splitlines() if "`popularity`†" in line]
+    assert "×" not in raw  # the table has no such row
+    assert "†: of an earlier version of the recipe." in page
+    assert "published, raw or unknown masking" in page
+
+    Path("results/README.md").write_text(page + "\nBy hand, below.\n")
+    (Path("results/films/popularity-none-s0.json")).unlink()
+    oovrec("bench", "results", *words)
+    again = Path("results/README.md").read_text()
+    assert again.startswith("# Mine\n\nBy hand, above.\n")
+    assert again.endswith("-->\n\nBy hand, below.\n")
+    assert "popularity" not in again
+    assert "†" not in again
+    assert again.count("### films") == 1
+
+
+def wrong_seed() -> None:
+    keep("popularity-none-s0").rename("results/films/popularity-none-s4.json")
+
+
+def other_data() -> None:
+    Path("results/films").mkdir(parents=True)
+    Path("results/films/dataset.json").write_text('{"users": 1, "items": 1, "interactions": 1, "fingerprint": "x"}')
+
+
+def no_counts() -> None:
+    other_data()
+    Path("results/more").mkdir()
+    Path("results/films/dataset.json").rename("results/more/dataset.json").write_text('{"users": 1}')
+
+
+def one_mark() -> None:
+    keep("popularity-none-s0")
+    Path("results/README.md").write_text("# Mine\n<!-- table of 'oovrec bench results': begin -->\n")
+
+
+def flat_table() -> None:
+    Path("table.json").write_text('{"results": {"SASRec": {"hit@10": 0.1}}}')
+
+
+def no_table() -> None:
+    Path("table.json").write_text('{"results": {"SASRec": {"films": {"hit@10": "high"}}}}')
+
+
+@pytest.mark.parametrize(
+    ("words", "prepare", "sentence"),
+    [
+        ("--systems sasrek", None, "unknown recipe 'sasrek'; did you mean 'sasrec'"),
+        ("--systems popularity --datasets none.csv", None, "none.csv: no such file or folder; check the path"),
+        ("--systems popularity popularity", None, "2 cells are called 'films/popularity-none-s0'; give systems and"),
+        ("--systems popularity --seeds 0 1 1", None, "2 cells are called 'films/popularity-none-s1'"),
+        ("--systems popularity", wrong_seed, "popularity-none-s4.json: says dataset films, tokens from none, seed 0,"),
+        ("--systems popularity", other_data, "results/films: holds results of other data called 'films'; give another"),
+        ("--systems popularity", no_counts, "dataset.json: does not count users, items and interactions; remove it"),
+        ("--systems popularity", one_mark, "README.md: does not have '<!-- table of"),
+        ("--systems popularity --published table.json", None, "table.json: no such file"),
+        ("--systems popularity --published table.json", flat_table, "table.json, SASRec: holds figures without a"),
+        ("--systems popularity --published table.json", no_table, "'hit@10' is \"high\", which is no number"),
+    ],
+)
+def test_bad_input(words: str, prepare, sentence: str, oovrec, log: Path, no_processes: None) -> None:
+    if prepare:
+        prepare()
+    data = [] if "--datasets" in words else ["--datasets", log]
+    ended = oovrec("bench", "results", *words.split(), *data, code=2)
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not Path("runs").exists()
