@@ -46,9 +46,9 @@ lint: .venv/installed-dev  ## style, types, one-way rooms
 	$(BIN)/lint-imports
 
 bench: .venv/installed-dev  ## speed against the stock paths, in one run each
-	$(BIN)/python benchmarks/tokens.py
-	$(BIN)/python benchmarks/engine.py --system llama
-	$(BIN)/python benchmarks/engine.py --system t5
+	$(BIN)/python benchmarks/tokens.py --data ../shared/data/beauty --clusters 100 --write
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/decoding.py
 
 clean:  ## remove the .venv and tools' caches; runs stay
 	rm -rf .venv .recbole .recbole.part .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
