@@ -150,14 +150,16 @@ def test_save_and_load_change_no_score(fitted: Recommender, saved: Path, some: H
 def test_recommends_the_best_items_that_were_not_seen(fitted: Recommender, some: Histories) -> None:
     seen_too = fitted.recommend(some, k=5, mask_seen=False)
     scores = fitted.scores(some)
-    np.testing.assert_array_equal(seen_too.scores, scores.sort(dim=1, descending=True).values[:, :5].numpy())
+    # a search for the best alone puts its products together otherwise, so they may differ in the last bits
+    best_of_all = scores.sort(dim=1, descending=True).values[:, :5].numpy()
+    np.testing.assert_allclose(seen_too.scores, best_of_all, rtol=1e-6, atol=1e-6)
     short = some.take(slice(0, 7))
     best = fitted.recommend(short, k=10)
     for history, items, values, all_scores in zip(short, best.items, best.scores, scores.numpy(), strict=False):
         assert len(set(items)) == 10
         assert not set(items) & set(history)
         unseen = np.setdiff1d(np.arange(len(all_scores)), history)
-        np.testing.assert_array_equal(values, np.sort(all_scores[unseen])[::-1][:10])
+        np.testing.assert_allclose(values, np.sort(all_scores[unseen])[::-1][:10], rtol=1e-6, atol=1e-6)
 
 
 def test_no_options_are_the_defaults_and_survive_json(name: str) -> None:
