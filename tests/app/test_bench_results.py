@@ -20,7 +20,7 @@ from oovrec.app.source import Source
 from oovrec.evaluation.results import METRICS, Result, hardware, read_result, write_result
 
 COMMAND = [sys.executable, "-c", "from oovrec.app.cli import app; app()", "bench", "results"]
-PATIENCE = 120.0  # seconds
+PATIENCE = 300.0  # seconds
 USERS = 60
 # Of each pair of hit and ndcg, the first could be; ndcg@10 .02 is less than ndcg@5.
 POSSIBLE = {"hit@5": 0.1, "ndcg@5": 0.06, "hit@10": 0.2, "ndcg@10": 0.09}
@@ -123,7 +123,7 @@ def test_another_recipe_is_done_again_and_a_cell_that_fails_leaves_the_others(oo
 
 def test_a_killed_cell_goes_on_to_the_very_same_file(oovrec, log: Path) -> None:
     recipe = Path("long.yaml")
-    recipe.write_text("system: sasrec\nmodel: {width: 16}\ntraining: {epochs: 200, patience: 99, precision: fp32}\n")
+    recipe.write_text("system: sasrec\nmodel: {width: 16}\ntraining: {epochs: 150, validate_every: 50, precision: fp32}\n")
     finished = keep("popularity-none-s0")
     kept = finished.read_bytes()
     words = ["--systems", "popularity", str(recipe), "--datasets", str(log)]
@@ -145,7 +145,7 @@ def test_a_killed_cell_goes_on_to_the_very_same_file(oovrec, log: Path) -> None:
     oovrec("bench", "results", *words)
     assert finished.read_bytes() == kept
     assert (run / "log.jsonl").read_text().splitlines()[: len(epochs)] == epochs  # their seconds too: not run again
-    assert len(epochs) < 200
+    assert len(epochs) < 150
     whole = Cell.of(str(recipe), found(log), 0, None, Path("whole"))
     Path("runs").rename("resumed")
     fill(whole, Source(source=str(log)).load())
