@@ -123,7 +123,9 @@ def test_another_recipe_is_done_again_and_a_cell_that_fails_leaves_the_others(oo
 
 def test_a_killed_cell_goes_on_to_the_very_same_file(oovrec, log: Path) -> None:
     recipe = Path("long.yaml")
-    recipe.write_text("system: sasrec\nmodel: {width: 16}\ntraining: {epochs: 150, validate_every: 50, precision: fp32}\n")
+    recipe.write_text(
+        "system: sasrec\nmodel: {width: 16}\ntraining: {epochs: 150, validate_every: 50, precision: fp32}\n"
+    )
     finished = keep("popularity-none-s0")
     kept = finished.read_bytes()
     words = ["--systems", "popularity", str(recipe), "--datasets", str(log)]
