@@ -201,8 +201,8 @@ def put(name: str, unit: str, mine: float, theirs: float, settings: dict[str, An
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--data", default="beauty")
-    parser.add_argument("--tokenizer", default="t5-small", help="folder or hub name of T5's vocabulary")
+    parser.add_argument("--data", default="../shared/data/beauty")
+    parser.add_argument("--tokenizer", default="../shared/t5-tokenizer", help="folder or hub name of T5's vocabulary")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=2, help="optimiser steps a repeat")

@@ -14,8 +14,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from oovrec.language.packed import Packed
 from oovrec.models.generative.arithmetic import Mask
 
-GROUP_COST = {"cpu": 4, "cuda": 2048}  # what a group's many small operations cost, in tokens of the linear layers
-
 
 @dataclass(frozen=True)
 class Group:
@@ -49,9 +47,9 @@ def group_sizes(lengths: np.ndarray, cost: float) -> list[int]:
     return np.diff(number[ends[::-1]]).tolist()
 
 
-def grouped(sequences: Packed, device: torch.device, pad: int) -> list[np.ndarray]:
-    """Sequences, sorted by length, as the ``[b, length]`` groups that are cheapest on ``device``."""
-    sizes = group_sizes(sequences.lengths, GROUP_COST.get(device.type, GROUP_COST["cuda"]))
+def grouped(sequences: Packed, cost: float, pad: int) -> list[np.ndarray]:
+    """Sequences, sorted by length, as the ``[b, length]`` groups of :func:`group_sizes`."""
+    sizes = group_sizes(sequences.lengths, cost)
     rows = np.split(np.arange(len(sequences)), np.cumsum(sizes)[:-1])
     return [sequences.take(some).padded(pad) for some in rows]
 

@@ -29,6 +29,8 @@ from oovrec.models.generative.network import ItemNetwork, Loss, full_precision
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
+GROUP_COST = {"cpu": 128, "cuda": 4096}  # of a pass through the body, in tokens; estimated on CUDA
+
 
 class LlamaOptions(GenerativeConfig):
     """Options of the LLaMA recommender.
@@ -206,11 +208,8 @@ class Llama(GenerativeRecommender):
         codes = self.vocabulary.items[items][:, :-1]
         ordered = prompts.take(order)
         ends = np.repeat(np.cumsum(ordered.lengths), codes.shape[1])
-        groups = grouped(
-            Packed(np.insert(ordered.ids, ends, codes.ravel()), ordered.lengths + codes.shape[1]),
-            self.device,
-            self.vocabulary.pad,
-        )
+        inputs = Packed(np.insert(ordered.ids, ends, codes.ravel()), ordered.lengths + codes.shape[1])
+        groups = grouped(inputs, GROUP_COST.get(self.device.type, GROUP_COST["cuda"]), self.vocabulary.pad)
         widths = np.repeat([ids.shape[1] for ids in groups], [len(ids) for ids in groups])
         first = np.cumsum(widths) - widths + ordered.lengths - 1
         return self._batch(groups, first, items, len(samples))

@@ -26,6 +26,8 @@ from oovrec.models.generative.network import ItemNetwork, Loss, full_precision
 from oovrec.models.generative.t5_layers import MASKED, decode, encode, feed_forward, norm, position_bias
 from oovrec.training.loop import Batch
 
+GROUP_COST = {"cpu": 4, "cuda": 2048}  # of a group's attention, in tokens of all else; estimated on CUDA
+
 
 def shape(width: int, layers: int, heads: int, inner: int, head_width: int | None = None) -> dict[str, object]:
     """A named architecture: equal encoder and decoder depth, tied embeddings, as in the first T5."""
@@ -210,8 +212,9 @@ class T5(GenerativeRecommender):
         order = np.argsort(prompts.lengths, kind="stable")
         prompts = prompts.take(order)
         items = training.items[samples.where[order]]
+        cost = GROUP_COST.get(self.device.type, GROUP_COST["cuda"])
         return {
             "nodes": self._trie.nodes(torch.from_numpy(items)),
             "lengths": torch.from_numpy(prompts.lengths),
-            "prompts": [torch.from_numpy(ids) for ids in grouped(prompts, self.device, self.vocabulary.pad)],
+            "prompts": [torch.from_numpy(ids) for ids in grouped(prompts, cost, self.vocabulary.pad)],
         }
