@@ -31,12 +31,14 @@ class Planned:
         state: ``done`` where its file is that of today's recipe; else what is to be done, in words.
         seconds: how long a whole run of it takes by earlier results; None where there are none.
         elsewhere: these are of other hardware.
+        interactions: of its dataset.
     """
 
     cell: Cell
     state: str
     seconds: float | None
     elsewhere: bool
+    interactions: int
 
     @property
     def done(self) -> bool:
@@ -47,18 +49,22 @@ class Planned:
         """What is cheaper comes first: by time; where that is not known, models without tokens and epochs first."""
         recipe = self.cell.run.recipe
         learned = issubclass(system(recipe.system), NeuralRecommender)
-        return self.seconds is None, self.seconds or 0.0, recipe.tokens is not None, learned * recipe.training.epochs
+        work = learned * recipe.training.epochs * self.interactions
+        return self.seconds is None, self.seconds or 0.0, recipe.tokens is not None, work
 
 
 def plan(cells: Iterable[Cell], interactions: Mapping[str, int], out: Path) -> list[Planned]:
     """``cells``, the cheapest first.
 
     Args:
-        interactions: of each dataset by name, as far as they are known.
+        interactions: by dataset: of each in ``cells``, and of others as far as they are known.
         out: the folder of results, which also say how long systems take.
     """
     earlier = read_cells(out)
-    planned = [Planned(cell, _state(cell), *_expected(cell, earlier, interactions)) for cell in cells]
+    planned = [
+        Planned(cell, _state(cell), *_expected(cell, earlier, interactions), interactions[cell.run.data.name])
+        for cell in cells
+    ]
     return sorted(planned, key=lambda one: one.cost)
 
 
