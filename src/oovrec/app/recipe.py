@@ -73,8 +73,9 @@ class Recipe(Options):
 
     @property
     def hash(self) -> str:
-        """12 hex digits that tell trainings apart; what they are compared with does not count."""
+        """12 hex digits that tell trainings apart; what they are compared with, or compiled to, does not count."""
         values = {key: value for key, value in self.to_dict().items() if key not in ("references", "published")}
+        values["training"] = {key: value for key, value in values["training"].items() if key != "compile"}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
