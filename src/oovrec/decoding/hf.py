@@ -38,7 +38,7 @@ class CatalogueLogitsProcessor(LogitsProcessor):
     def _nodes(self, path: Tensor) -> Tensor:
         node = torch.zeros(len(path), dtype=torch.long, device=path.device)
         for level, token in zip(self.trie.levels, path.T, strict=False):
-            symbol = torch.searchsorted(level.tokens, token.contiguous())
+            symbol = torch.searchsorted(level.tokens, token.int().contiguous())
             child = level.children(node)  # [beams, widest]
             node = torch.where(level.symbols(child) == symbol[:, None], child, -1).amax(dim=1)
         return node
