@@ -45,10 +45,11 @@ lint: .venv/installed-dev  ## style, types, one-way rooms
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: export OMP_WAIT_POLICY = PASSIVE
 bench: .venv/installed-dev  ## speed against the stock paths, in one run each
 	$(BIN)/python benchmarks/tokens.py --data ../shared/data/beauty --clusters 100 --write
 	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/decoding.py --data ../shared/data/beauty
+	$(BIN)/python benchmarks/decoding.py --data ../shared/data/beauty --vocabulary ../shared/t5-tokenizer
 
 clean:  ## remove the .venv and tools' caches; runs stay
 	rm -rf .venv .recbole .recbole.part .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -18,7 +18,8 @@ def row(name: str, unit: str, ours: float, stock: float, settings: dict[str, Any
     Args:
         unit: of ``ours`` and ``stock``.
         settings: what was run: shape, data, batch, repeats, precision.
-        ratio: how many times faster ours is (above 1 whether the unit is a rate or a duration).
+        ratio: how many times faster ours is (above 1 whether the unit is a rate or a duration); for
+            ``step-vs-catalogue`` a large catalogue's step over a small one's.
     """
     figures = {"ours": _short(ours), "stock": _short(stock), "ratio": _short(ratio)}
     about = {"settings": settings, "hardware": hardware(), "versions": versions(), "commit": git_commit()}
