@@ -116,3 +116,11 @@ def next_items(batch: Histories, scale: float) -> dict[str, Tensor]:
     where = np.flatnonzero(targets >= 0)
     arrays = {"items": inputs, "where": where, "targets": targets[where], "scale": np.float32(scale)}
     return {name: torch.as_tensor(array) for name, array in arrays.items()}
+
+
+def initialise(module: nn.Module) -> None:
+    """Weights normal with deviation 0.02, biases zero."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

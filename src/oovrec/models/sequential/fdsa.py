@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oovrec.models.sequential.attributes import attribute_table
-from oovrec.models.sequential.base import SequentialNetwork, SequentialOptions, SequentialRecommender
+from oovrec.models.sequential.base import SequentialNetwork, SequentialOptions, SequentialRecommender, initialise
 from oovrec.models.sequential.sasrec import Block
 
 
@@ -97,7 +97,7 @@ class FDSANetwork(SequentialNetwork):
         self.item_encoder, self.feature_encoder = Encoder(config), Encoder(config)
         self.join = nn.Linear(2 * config.width, config.width)
         self.bce = config.loss == "bce"
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def hidden(self, items: Tensor) -> Tensor:
         states = self.item_encoder(self.items(items)), self.feature_encoder(self.features(items))
@@ -122,13 +122,6 @@ def binary_cross_entropy(states: Tensor, weight: Tensor, targets: Tensor) -> Ten
     others = others + (others >= targets)
     wanted, unwanted = ((states * F.embedding(items, weight)).sum(1).float() for items in (targets, others))
     return -(F.logsigmoid(wanted) + F.logsigmoid(-unwanted)).sum()
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
 
 
 class FDSA(SequentialRecommender):

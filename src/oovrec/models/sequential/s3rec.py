@@ -43,7 +43,7 @@ from oovrec.files import read_text, write_text
 from oovrec.models.losses import softmax_cross_entropy
 from oovrec.models.sequential.attributes import attribute_table
 from oovrec.models.sequential.base import SequentialRecommender
-from oovrec.models.sequential.sasrec import Block, SASRecNetwork, SASRecOptions
+from oovrec.models.sequential.sasrec import SASRecNetwork, SASRecOptions
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch, EpochLog
 from oovrec.training.windows import windows
@@ -151,19 +151,8 @@ class Pretraining(nn.Module):
         vectors = torch.where(hidden[..., None], self.mask, network.items(items)) * network.scale
         states = network.dropout(vectors + network.positions.weight[: items.shape[1]])
         for block in network.blocks:
-            states = both_ways(block, states, real)  # type: ignore[arg-type]  # a Sequential does not say of what
+            states = block(states, real)
         return network.norm(states)
-
-
-def both_ways(block: Block, states: Tensor, real: Tensor) -> Tensor:
-    """What ``block`` makes of ``[B, L, d]`` states where each sees all ``real`` ``[B, L]`` positions."""
-    normed = block.attention_norm(states)
-    parts = block.query(normed), block.key(states), block.value(states)
-    queries, keys, values = (part.unflatten(2, (block.heads, -1)).transpose(1, 2) for part in parts)
-    drop = block.dropout.p if block.training else 0.0
-    mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=real[:, None, None], dropout_p=drop)
-    normed = block.feed_norm(normed + block.dropout(block.out(mixed.transpose(1, 2).flatten(2))))
-    return normed + block.dropout(block.feed(normed))
 
 
 def corrupted(batch: Histories, others: np.ndarray, share: float, scale: float, seed: int) -> dict[str, Tensor]:

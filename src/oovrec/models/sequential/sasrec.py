@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oovrec.models.sequential.base import SequentialNetwork, SequentialOptions, SequentialRecommender
+from oovrec.models.sequential.base import SequentialNetwork, SequentialOptions, SequentialRecommender, initialise
 
 
 class SASRecOptions(SequentialOptions):
@@ -35,7 +35,7 @@ class SASRecOptions(SequentialOptions):
 
 
 class Block(nn.Module):
-    """Causal self-attention, then a feed-forward part."""
+    """Self-attention, causal unless told otherwise, then a feed-forward part."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -44,13 +44,14 @@ class Block(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.feed = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width))
 
-    def forward(self, states: Tensor) -> Tensor:
-        """``[B, L, d]`` to the same."""
+    def forward(self, states: Tensor, real: Tensor | None = None) -> Tensor:
+        """``[B, L, d]`` to the same; with ``real`` ``[B, L]`` each position sees all the real ones."""
         normed = self.attention_norm(states)
         parts = self.query(normed), self.key(states), self.value(states)
         queries, keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
         drop = self.dropout.p if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=drop, is_causal=True)
+        sees = {"is_causal": True} if real is None else {"attn_mask": real[:, None, None]}
+        mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=drop, **sees)
         normed = self.feed_norm(normed + self.dropout(self.out(mixed.transpose(1, 2).flatten(2))))
         return normed + self.dropout(self.feed(normed))
 
@@ -70,18 +71,11 @@ class SASRecNetwork(SequentialNetwork):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.Sequential(*(Block(config.width, config.heads, config.dropout) for _ in range(config.layers)))
         self.norm = nn.LayerNorm(config.width)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def hidden(self, items: Tensor) -> Tensor:
         embedded = self.items(items) * self.scale + self.positions.weight[: items.shape[1]]
         return self.norm(self.blocks(self.dropout(embedded)))
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
 
 
 class SASRec(SequentialRecommender):
