@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
 from oovrec.models import losses
-from oovrec.models.losses import softmax_cross_entropy
+from oovrec.models.losses import other_items, softmax_cross_entropy
 
 N, WIDTH, ITEMS = 37, 16, 101
 
@@ -77,3 +78,13 @@ def test_only_legal_items_compete(rows: int, monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     for mine, reference in zip(gradients(ours, hidden, weight), gradients(theirs, hidden, weight), strict=True):
         torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-5)
+
+
+def test_other_items_are_all_but_the_target_and_all_alike() -> None:
+    targets = torch.arange(5).repeat(4000)
+    others = other_items(targets, 5, 2)
+    counts = torch.zeros(5, 5, dtype=torch.long)
+    counts.index_put_((targets.repeat_interleave(2), others.flatten()), torch.ones(40_000, dtype=torch.long), True)
+    assert (counts.diagonal() == 0).all()
+    away = counts[~torch.eye(5, dtype=torch.bool)]
+    assert stats.chisquare(away.numpy()).pvalue > 1e-3

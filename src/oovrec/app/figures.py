@@ -154,15 +154,20 @@ def metrics(systems: Sequence[SystemRow]) -> Figure:
                 axes.plot(values["ci"][metric], [height, height], color=ACCENT, linewidth=1.4, solid_capstyle="round")
                 axes.plot(values[metric], height, "o", color=ACCENT, markerfacecolor=fill, markersize=5.5)
         axes.set_title(metric, **TITLE)
-        axes.set_yticks(list(rows), [system.label for system in systems])
-        axes.set(ylim=(len(systems) - 0.5, -0.5))
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.grid(axis="x", color=RULE, linewidth=0.6)
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        label_rows(axes, [system.label for system in systems])
     both[1].set_yticklabels([])
     return figure
+
+
+def label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Name the rows of a panel of figures, the first at the top; the scale of the figures begins at 0."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(ylim=(len(labels) - 0.5, -0.5))
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.grid(axis="x", color=RULE, linewidth=0.6)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
 
 
 def panels(height: float, rows: int, columns: int = 1, width: float = WIDTH) -> tuple[Figure, list[Axes]]:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from oovrec.app.figures import ACCENT, INK, PAPER, RULE, TITLE, panels
+from oovrec.app.figures import ACCENT, INK, PAPER, TITLE, label_rows, panels
 from oovrec.app.results_table import FIRST, Published, Row
 
 BLOCKS = {"masked": (-0.14, ACCENT), "raw": (0.14, PAPER)}  # how far from the row's middle, and the fill
@@ -42,13 +41,7 @@ def _draw(axes: Axes, dataset: str, rows: Sequence[Row], metric: str, published:
             star = published.starred(row, dataset, metric)
             axes.plot(figure, place + BLOCKS["raw"][0], "*" if star else "x", color=INK, markersize=8 if star else 5.5)
     axes.set_title(f"{dataset}, {metric}", **TITLE)
-    axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
-    axes.set(ylim=(len(rows) - 0.5, -0.5))
-    axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.grid(axis="x", color=RULE, linewidth=0.6)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    label_rows(axes, [_label(row) for row in rows])
 
 
 def _label(row: Row) -> str:

@@ -71,3 +71,9 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         (scale,), (grad_hidden, grad_weight) = grad_outputs, ctx.saved_tensors
         kinds = ctx.dtypes
         return (grad_hidden * scale).to(kinds[0]), (grad_weight * scale).to(kinds[1]), None, None
+
+
+def other_items(targets: Tensor, items: int, count: int = 1) -> Tensor:
+    """``[n, count]`` random items, of ``items`` in all, other than the target ``[n]`` of each row."""
+    drawn = torch.randint(items - 1, (len(targets), count), device=targets.device)
+    return drawn + (drawn >= targets[:, None])

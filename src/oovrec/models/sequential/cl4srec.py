@@ -64,10 +64,7 @@ class CL4SRecNetwork(SASRecNetwork):
         self.mask = nn.Parameter(torch.zeros(config.width))
 
     def hidden(self, items: Tensor) -> Tensor:
-        known = torch.where((items == MASK)[..., None], self.mask, self.items(items.clamp_min(0)))
-        embedded = known * self.scale + self.positions.weight[: items.shape[1]]
-        states: Tensor = self.norm(self.blocks(self.dropout(embedded)))
-        return states
+        return self.encode(torch.where((items == MASK)[..., None], self.mask, self.items(items.clamp_min(0))))
 
     def forward(  # type: ignore[override]
         self,

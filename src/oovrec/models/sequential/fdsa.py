@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oovrec.models.losses import other_items
 from oovrec.models.sequential.attributes import attribute_table
 from oovrec.models.sequential.base import SequentialNetwork, SequentialOptions, SequentialRecommender, initialise
 from oovrec.models.sequential.sasrec import Block
@@ -118,8 +119,7 @@ def binary_cross_entropy(states: Tensor, weight: Tensor, targets: Tensor) -> Ten
         weight: ``[items, d]`` output rows.
         targets: ``[n]`` item indices.
     """
-    others = torch.randint(len(weight) - 1, targets.shape, device=targets.device)
-    others = others + (others >= targets)
+    others = other_items(targets, len(weight)).squeeze(1)
     wanted, unwanted = ((states * F.embedding(items, weight)).sum(1).float() for items in (targets, others))
     return -(F.logsigmoid(wanted) + F.logsigmoid(-unwanted)).sum()
 

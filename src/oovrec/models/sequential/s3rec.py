@@ -40,7 +40,7 @@ from torch.nn import functional as F
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.files import read_text, write_text
-from oovrec.models.losses import softmax_cross_entropy
+from oovrec.models.losses import other_items, softmax_cross_entropy
 from oovrec.models.sequential.attributes import attribute_table
 from oovrec.models.sequential.base import SequentialRecommender
 from oovrec.models.sequential.sasrec import SASRecNetwork, SASRecOptions
@@ -86,8 +86,7 @@ class S3RecNetwork(SASRecNetwork):
         weight = self.items.weight
         if not self.bpr:
             return softmax_cross_entropy(states, weight, targets)
-        others = torch.randint(len(weight) - 1, targets.shape, device=targets.device)
-        others = others + (others >= targets)
+        others = other_items(targets, len(weight)).squeeze(1)
         margin = (states * (F.embedding(targets, weight) - F.embedding(others, weight))).sum(1)
         return -F.logsigmoid(margin.float()).sum()
 
@@ -147,12 +146,7 @@ class Pretraining(nn.Module):
 
     def encode(self, items: Tensor, hidden: Tensor, real: Tensor) -> Tensor:
         """``[B, L, d]`` states of the items ``[B, L]``, those ``hidden`` masked; each sees all ``real`` positions."""
-        network = self.network
-        vectors = torch.where(hidden[..., None], self.mask, network.items(items)) * network.scale
-        states = network.dropout(vectors + network.positions.weight[: items.shape[1]])
-        for block in network.blocks:
-            states = block(states, real)
-        return network.norm(states)
+        return self.network.encode(torch.where(hidden[..., None], self.mask, self.network.items(items)), real)
 
 
 def corrupted(batch: Histories, others: np.ndarray, share: float, scale: float, seed: int) -> dict[str, Tensor]:

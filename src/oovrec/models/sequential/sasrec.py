@@ -74,8 +74,14 @@ class SASRecNetwork(SequentialNetwork):
         self.apply(initialise)
 
     def hidden(self, items: Tensor) -> Tensor:
-        embedded = self.items(items) * self.scale + self.positions.weight[: items.shape[1]]
-        return self.norm(self.blocks(self.dropout(embedded)))
+        return self.encode(self.items(items))
+
+    def encode(self, vectors: Tensor, real: Tensor | None = None) -> Tensor:
+        """``[B, L, d]`` states of item vectors of that shape; ``real`` as in :class:`Block`."""
+        states: Tensor = self.dropout(vectors * self.scale + self.positions.weight[: vectors.shape[1]])
+        for block in self.blocks:
+            states = block(states, real)
+        return self.norm(states)
 
 
 class SASRec(SequentialRecommender):

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.models.base import Entities, NeuralRecommender
-from oovrec.models.losses import softmax_cross_entropy
+from oovrec.models.losses import other_items, softmax_cross_entropy
 from oovrec.models.sequential.base import CHUNK, SequentialOptions
 from oovrec.training.loop import Batch
 
@@ -88,8 +88,7 @@ class SlidingNetwork(nn.Module):
     def against(self, states: Tensor, targets: Tensor, others: int) -> Tensor:
         """``[m, 1 + others]`` scores of each target and of random items other than it."""
         rows = self.rows()
-        steps = torch.randint(1, len(rows), (len(targets), others), device=targets.device)
-        chosen = torch.cat([targets[:, None], (targets[:, None] + steps) % len(rows)], 1)
+        chosen = torch.cat([targets[:, None], other_items(targets, len(rows), others)], 1)
         return torch.einsum("mw,mow->mo", states, F.embedding(chosen, rows))
 
 
