@@ -126,6 +126,18 @@ def layer(n: int) -> tuple[str, str]:
     return f"trm_encoder.layer.{n}.multi_head_attention", f"trm_encoder.layer.{n}.feed_forward"
 
 
+class NormedBefore(nn.Module):
+    """A block whose own norm of the queries stands in front of all of it."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.block = block.attention_norm, block
+        block.attention_norm = nn.Identity()
+
+    def forward(self, states: Tensor, real: Tensor | None) -> Tensor:
+        return self.block(self.norm(states), real)
+
+
 def test_sasrec(recbole: Path) -> None:
     """RecBole's network is BERT's. Ours is the authors': item embeddings are scaled, keys and values not normalised.
 
@@ -141,11 +153,7 @@ def test_sasrec(recbole: Path) -> None:
         names |= {f"blocks.{n}.out": f"{attention}.dense", f"blocks.{n}.feed_norm": f"{attention}.LayerNorm"}
         names |= {f"blocks.{n}.feed.0": f"{feed}.dense_1", f"blocks.{n}.feed.3": f"{feed}.dense_2"}
     loaded(model, {**embeddings(theirs), **linear(theirs, names)})
-    parts: list[nn.Module] = []
-    for block in model.module.blocks:
-        parts += [block.attention_norm, block]
-        block.attention_norm = nn.Identity()
-    model.module.blocks, model.module.scale = nn.Sequential(*parts), 1.0
+    model.module.blocks, model.module.scale = nn.Sequential(*map(NormedBefore, model.module.blocks)), 1.0
     same(model, histories, scores)
 
 
