@@ -31,6 +31,13 @@ help:  ## what there is to make
 	$(INSTALL) --no-deps --target $@.part --requirement $<
 	mv $@.part $@ && touch $@
 
+# RecBole and RecTools whole, for benchmarks alone.
+.peers: benchmarks/peers/requirements.txt
+	rm -rf $@ $@.part
+	$(PYTHON) -m venv $@.part
+	$@.part/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	mv $@.part $@ && touch $@
+
 setup: .venv/installed  ## a .venv with the oovrec command
 
 demo: setup  ## real films and users: tokens, a language model, honest figures, a report
@@ -46,10 +53,12 @@ lint: .venv/installed-dev  ## style, types, one-way rooms
 	$(BIN)/lint-imports
 
 bench: export OMP_WAIT_POLICY = PASSIVE
-bench: .venv/installed-dev  ## speed against the stock paths, in one run each
+bench: .venv/installed-dev .peers  ## speed against the stock paths, in one run each
 	$(BIN)/python benchmarks/tokens.py --data ../shared/data/beauty --clusters 100 --write
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/decoding.py --data ../shared/data/beauty --vocabulary ../shared/t5-tokenizer
+	$(BIN)/python benchmarks/sequential.py --data ../shared/data/beauty
+	$(BIN)/python benchmarks/sequential.py --data ml-100k
 
 clean:  ## remove the .venv and tools' caches; runs stay
-	rm -rf .venv .recbole .recbole.part .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .recbole .recbole.part .peers .peers.part .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
