@@ -45,7 +45,7 @@ def test_overrides_are_typed_and_the_last_one_wins() -> None:
 def test_the_hash_tells_trainings_apart_and_nothing_else() -> None:
     plain = read_recipe("metaid-llama")
     assert plain.hash == read_recipe("metaid-llama", ["references=[]", "training.compile=true"]).hash
-    changed = ["seed=1", "training.epochs=3", "model.alpha=0", "tokens.from=all", "tokens.clusters=3"]
+    changed = ["seed=1", "training.epochs=3", "model.augmentation=none", "tokens.from=all", "tokens.clusters=3"]
     assert len({plain.hash, *(read_recipe("metaid-llama", [change]).hash for change in changed)}) == 1 + len(changed)
 
 
@@ -63,6 +63,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ("training.epochz=3", "metaid-llama, training: unknown key 'epochz'; did you mean 'epochs'."),
         ("model.shap=x", "metaid-llama, model: unknown key 'shap'; did you mean 'shape'."),
         ("training.epochs=many", "metaid-llama, training.epochs: input should be a valid integer"),
+        ("model.alpha=0", "model.alpha: is 0, which augments nothing; set model.augmentation=none to go without."),
         ("training.epochs=0", "metaid-llama, training.epochs: input should be greater than or equal to 1, not 0"),
         ("training=3", "metaid-llama: 'training' has no keys; set one of its keys: training.key=value."),
         ("training", "--set training: is not key=value; write --set section.key=value."),

@@ -14,7 +14,6 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.decoding.beam import beam_search
 from oovrec.models.base import Entities, load
-from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama, LlamaOptions
 from oovrec.models.generative.t5 import T5
@@ -56,7 +55,7 @@ def histories() -> Histories:
 def stock(model: GenerativeRecommender) -> torch.nn.Module:
     """The plain transformers model with the augmentation merged into its table."""
     state = {name: value for name, value in model.module.state_dict().items() if not name.startswith("embedding")}
-    table = model.module.embedding.merged()
+    table = model.module.embedding.whole().detach()
     if isinstance(model, Llama):
         plain = LlamaForCausalLM(model.backbone_config)
         state = {name.replace("body", "model"): value for name, value in state.items()}
@@ -145,32 +144,23 @@ def test_training_loss_is_the_mean_of_the_scores_it_trains(model: GenerativeReco
         assert sum(map(float, losses)) * mean == pytest.approx(expected, rel=1e-4)
 
 
-def test_only_tokens_with_a_centroid_are_augmented() -> None:
-    centroids = np.zeros((6, 3), np.float32)
-    centroids[4] = [1, 2, 3]
-    layer = AugmentedEmbedding(6, 8, centroids, alpha=0.5)
-    moved = (layer.merged() - layer.table.weight).detach()
-    assert (moved[[0, 1, 2, 3, 5]] == 0).all()
-    torch.testing.assert_close(moved[4], 0.5 * layer.project.weight.detach() @ torch.tensor([1.0, 2.0, 3.0]))
-
-
 def test_a_saved_checkpoint_serves_as_backbone(entities: Entities, tmp_path: object) -> None:
     """The real loading code of ``model.backbone``, on a small checkpoint: its weights arrive."""
     for system, options in ((Llama, {"form": "prompt"}), (T5, {})):
         torch.manual_seed(1)
         folder = tmp_path / system.name  # type: ignore[operator]
-        source = system(system.Config(shape="debug", alpha=0, **options), entities)
+        source = system(system.Config(shape="debug", augmentation="none", **options), entities)
         plain = stock(source)
         plain.save_pretrained(folder)
         source.vocabulary.tokenizer.save_pretrained(folder)
-        loaded = system(system.Config(backbone=str(folder), alpha=0, **options), entities)
+        loaded = system(system.Config(backbone=str(folder), augmentation="none", **options), entities)
         torch.testing.assert_close(loaded.scores(histories()), source.scores(histories()), atol=1e-4, rtol=1e-4)
 
 
 def test_an_untied_t5_checkpoint_keeps_its_output_layer(entities: Entities, tmp_path: Path) -> None:
     """As T5 v1.1 and Flan-T5 come: tables of their own for input and output, and no scaling between."""
     torch.manual_seed(1)
-    source = T5(T5.Config(shape="debug", alpha=0), entities)
+    source = T5(T5.Config(shape="debug", augmentation="none"), entities)
     plain = stock(source)
     plain.lm_head.weight = torch.nn.Parameter(torch.randn_like(plain.shared.weight))
     plain.save_pretrained(tmp_path / "backbone")
@@ -178,8 +168,8 @@ def test_an_untied_t5_checkpoint_keeps_its_output_layer(entities: Entities, tmp_
     del config["scale_decoder_outputs"]
     (tmp_path / "backbone/config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
     source.vocabulary.tokenizer.save_pretrained(tmp_path / "backbone")
-    model = T5(T5.Config(backbone=str(tmp_path / "backbone"), alpha=0), entities)
-    assert torch.equal(model.module.head.weight, plain.lm_head.weight)
+    model = T5(T5.Config(backbone=str(tmp_path / "backbone"), augmentation="none"), entities)
+    assert torch.equal(model.module.head.table.weight, plain.lm_head.weight)
     plain.config.scale_decoder_outputs = False
     ids = torch.from_numpy(model.prompt(np.array([1, 2]), 0))[None]
     logits = plain(input_ids=ids, decoder_input_ids=torch.zeros(1, 1, dtype=torch.long)).logits[0, 0]

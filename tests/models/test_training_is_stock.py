@@ -58,8 +58,9 @@ class Case:
 def cases() -> Iterator[Case]:
     for loss in ("full", "restricted"):
         for tied in (True, False):
-            for alpha in (0.0, 0.7):
-                options, architecture = {"loss": loss, "alpha": alpha}, {"tie_word_embeddings": tied}
+            for augments in ("", "input", "output", "both"):
+                kind = {"augmentation": "linear", "augments": augments} if augments else {"augmentation": "none"}
+                options, architecture = {"loss": loss, "alpha": 0.7, **kind}, {"tie_word_embeddings": tied}
                 yield Case(T5, options, architecture)
                 for form in ("prompt", "history"):
                     yield Case(Llama, {**options, "form": form}, architecture)
@@ -97,28 +98,56 @@ def test_loss_and_gradients_equal_the_stock_model(
 
 
 def stock(model: GenerativeRecommender) -> nn.Module:
-    """The plain model with the same weights, the augmentation in its table."""
+    """The plain model with the same weights, the augmentation in its tables."""
     plain = (T5ForConditionalGeneration if isinstance(model, T5) else LlamaForCausalLM)(model.backbone_config)
-    if model.module.head is not None:  # the stock T5 ties its tables unless a checkpoint has both
-        plain.lm_head.weight = nn.Parameter(model.module.head.weight.detach().clone())
     state = {name.replace("body", "model"): tensor for name, tensor in model.module.state_dict().items()}
-    state = {name.replace("head.", "lm_head."): tensor for name, tensor in state.items() if "embedding." not in name}
-    missing = plain.load_state_dict(state, strict=False)
+    output = "head" if model.module.head is not None else "embedding"
+    if output == "head" or not both_sides(model):  # the stock T5 ties its tables unless a checkpoint has both
+        plain.lm_head.weight = nn.Parameter(augmented(model, output, "output"))
+    tables = ("embedding.", "head.")
+    missing = plain.load_state_dict({k: v for k, v in state.items() if not k.startswith(tables)}, strict=False)
     assert not missing.unexpected_keys
-    plain.get_input_embeddings().weight.data.copy_(model.module.embedding.merged())
+    plain.get_input_embeddings().weight.data.copy_(augmented(model, "embedding", "input"))
     return plain.eval()
 
 
+def sides(model: GenerativeRecommender) -> tuple[str, ...]:
+    """Where the augmentation is."""
+    config = model.config
+    both = ("input", "output") if config.augments == "both" else (config.augments,)
+    return () if config.augmentation == "none" else both
+
+
+def both_sides(model: GenerativeRecommender) -> bool:
+    return len(sides(model)) != 1
+
+
+def augmented(model: GenerativeRecommender, table: str, side: str) -> Tensor:
+    """``[size, d]`` rows of a table, the formula by hand."""
+    state = model.module.state_dict()
+    rows = state[f"{table}.table.weight"].clone()
+    if side in sides(model):
+        rows += model.config.alpha * torch.from_numpy(model.vocabulary.centroids) @ state[f"{table}.project.weight"].T
+    return rows
+
+
 def expected_gradients(model: GenerativeRecommender, plain: nn.Module) -> dict[str, Tensor]:
-    """The stock gradients under our names; the table's goes to table and augmentation by the chain rule."""
-    table = plain.get_input_embeddings().weight.grad
-    named = {"embedding.table.weight": table}
-    if model.config.alpha:
-        centroids = torch.from_numpy(model.vocabulary.centroids)
-        named["embedding.project.weight"] = model.config.alpha * table.T @ centroids
+    """The stock gradients under our names; a table's goes to table and augmentation by the chain rule."""
+    tables = {"input": plain.get_input_embeddings().weight, "output": plain.get_output_embeddings().weight}
+    if tables["input"] is tables["output"]:
+        del tables["output"]
+    named: dict[str, Tensor] = {}
+    for side, weight in tables.items():
+        ours = "head" if side == "output" and model.module.head is not None else "embedding"
+        found = {f"{ours}.table.weight": weight.grad}
+        if side in sides(model):
+            centroids = torch.from_numpy(model.vocabulary.centroids)
+            found[f"{ours}.project.weight"] = model.config.alpha * weight.grad.T @ centroids
+        for name, gradient in found.items():  # of one table on both sides: the sum
+            named[name] = named.get(name, torch.zeros(())) + gradient
     for name, parameter in plain.named_parameters():
-        if parameter is not plain.get_input_embeddings().weight:
-            named[name.replace("model.", "body.").replace("lm_head", "head")] = parameter.grad
+        if not any(parameter is weight for weight in tables.values()):
+            named[name.replace("model.", "body.")] = parameter.grad
     return named
 
 

@@ -1,51 +1,118 @@
-"""Representation augmentation (META ID, Huang et al., ICML 2025): emb(token) += α · W · centroid(token)."""
+"""Representation augmentation (META ID, Huang et al., ICML 2025): emb(token) += α · W · centroid(token).
+
+A centroid is where a token's cluster lies in the space the ids were clustered in. Four ways to tell the
+model: ``none``; ``initialise``, where the token's embedding begins as an image of its centroid and is learnt
+plainly from there, as item vectors learnt beforehand are commonly used; ``linear``, the paper's, where a
+learnt map of the centroid is added for good; ``mlp``, the same with a hidden layer.
+"""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Augmentation = Literal["none", "initialise", "linear", "mlp"]
+Side = Literal["input", "output"]
+Sides = Side | Literal["both"]
+
 
 class AugmentedEmbedding(nn.Module):
-    """A token embedding to which a linear map of the token's centroid is added.
+    """A table of token embeddings to which a map of the tokens' centroids is added.
 
-    Tokens without a centroid (words, and numbers in a cluster) have a row of zeros there and keep
-    their plain embedding. The same sum serves the output layer where a model ties the two, so that
-    adding it into the table (export) gives a plain model with the same logits.
+    Tokens without a centroid (words, and numbers in a cluster) have a row of zeros there and keep their
+    plain embedding, as no map has a bias. Adding the sum into the table (export) gives a plain model with
+    the same logits.
 
     Args:
-        size: tokens in the vocabulary.
-        width: hidden size d.
+        table: ``[size, width]`` embeddings to begin with.
         centroids: ``[size, c]``, or None for no augmentation.
-        alpha: α.
+        kind: see the module's text.
+        alpha: α, the weight of what ``linear`` and ``mlp`` add.
+        augments: whether they add it where a row is read as an input, as an output (of a model that ties the
+            two) or both.
     """
 
-    centroids: Tensor
+    centroids: Tensor | None
 
-    def __init__(self, size: int, width: int, centroids: np.ndarray | None, alpha: float) -> None:
+    def __init__(
+        self,
+        table: Tensor,
+        centroids: np.ndarray | Tensor | None,
+        kind: Augmentation = "linear",
+        alpha: float = 0.1,
+        augments: Sides = "both",
+    ) -> None:
         super().__init__()
+        size, width = table.shape
         self.table = nn.Embedding(size, width)
-        self.alpha = alpha
-        self.project: nn.Linear | None = None
-        if centroids is not None and alpha:
-            self.project = nn.Linear(centroids.shape[1], width, bias=False)
-            self.register_buffer("centroids", torch.from_numpy(centroids))
+        self.table.weight.data = table
+        self.kind, self.alpha, self.augments = kind, alpha, augments
+        known = None if centroids is None or kind == "none" else torch.as_tensor(centroids)
+        self.project = None if known is None else _map(kind, known.shape[1], width)
+        self.register_buffer("centroids", known, persistent=self.project is not None)
+        if kind == "initialise" and known is not None:
+            begin_at_centroids(table, known)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def beside(self, output: Tensor) -> AugmentedEmbedding:
+        """The output table of a model that does not tie it to this one, which is for inputs alone from here on.
+
+        Args:
+            output: ``[size, width]`` its rows to begin with; augmented likewise, by a map of its own.
+        """
+        other = AugmentedEmbedding(output, self.centroids, self.kind, self.alpha, self.augments)
+        for table, unused in ((self, "output"), (other, "input")):
+            if table.augments == unused:
+                table.project = table.centroids = None
+        return other
+
+    @property
+    def alike(self) -> bool:
+        """Whether a token's row is the same as an input and as an output."""
+        return self.project is None or self.augments == "both"
+
+    def forward(self, ids: Tensor, side: Side = "input") -> Tensor:
         """``[...]`` token ids to ``[..., width]``."""
-        plain = self.table(ids)
-        if self.project is None:
-            return plain
-        return plain + self.alpha * self.project(F.embedding(ids, self.centroids))
+        plain, known = self.table(ids), self._known(side)
+        return plain if known is None else plain + self._added(F.embedding(ids, known))
 
-    def whole(self) -> Tensor:
+    def whole(self, side: Side = "input") -> Tensor:
         """``[size, width]``: the rows of all tokens."""
-        if self.project is None:
-            return self.table.weight
-        return self.table.weight + self.alpha * self.project(self.centroids)
+        plain, known = self.table.weight, self._known(side)
+        return plain if known is None else plain + self._added(known)
 
-    def merged(self) -> Tensor:
-        """``[size, width]``: the table with the augmentation added in, for a plain model."""
-        return self.whole().detach()
+    def _known(self, side: Side) -> Tensor | None:
+        """The centroids, where their map is added on this side."""
+        return self.centroids if self.project is not None and self.augments in (side, "both") else None
+
+    def _added(self, centroids: Tensor) -> Tensor:
+        assert self.project is not None
+        return self.alpha * self.project(centroids)
+
+
+def _map(kind: Augmentation, inner: int, width: int) -> nn.Module | None:
+    if kind == "linear":
+        return nn.Linear(inner, width, bias=False)
+    if kind == "mlp":
+        return nn.Sequential(nn.Linear(inner, width, bias=False), nn.GELU(), nn.Linear(width, width, bias=False))
+    return None
+
+
+@torch.no_grad()
+def begin_at_centroids(table: Tensor, centroids: Tensor) -> None:
+    """Put a random projection of each token's centroid into its row, spread like the rows of the whole table.
+
+    A random projection keeps angles (Johnson & Lindenstrauss, 1984): tokens of like clusters begin alike.
+
+    Args:
+        table: ``[size, width]``, changed in place.
+        centroids: ``[size, c]``; tokens without one have a row of zeros.
+    """
+    rows = centroids.any(dim=1)
+    image = centroids[rows] @ torch.randn(centroids.shape[1], table.shape[1])
+    middle = table.mean(dim=0)
+    spread = (table - middle).square().mean() / image.square().mean()
+    table[rows] = middle + image * spread.sqrt()

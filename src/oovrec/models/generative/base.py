@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -23,7 +23,7 @@ from oovrec.language.packed import Packed
 from oovrec.language.prompts import Prompter, Task, read_templates
 from oovrec.language.tokenizer import OWN, Spelling, Vocabulary, extend, own_tokenizer, pretrained_tokenizer
 from oovrec.models.base import Entities, NeuralRecommender, Recommendations
-from oovrec.models.generative.augmentation import AugmentedEmbedding
+from oovrec.models.generative.augmentation import Augmentation, AugmentedEmbedding, Sides
 from oovrec.models.generative.network import Loss
 
 CHUNK = {"cpu": 16, "cuda": 256}  # histories decoded at once: on a processor their logits stay in its cache
@@ -41,7 +41,11 @@ class GenerativeConfig(Options):
         spelling: ``tokens`` writes users and items by new tokens, ``pieces`` in the vocabulary's own pieces, as P5.
         templates: shipped templates or a YAML file of the same form.
         history: newest items shown to the model.
-        alpha: weight α of the representation augmentation; 0 turns it off.
+        augmentation: how tokens' centroids enter their embeddings: ``none``, ``initialise``, ``linear`` (the paper's)
+            or ``mlp``; see :mod:`oovrec.models.generative.augmentation`.
+        alpha: weight α of what ``linear`` and ``mlp`` add.
+        augments: where they add it: to the rows that the model reads, to the output layer's, or to both; an output
+            layer that is not tied to the input table has a map of its own.
         unknown_users: share of training prompts whose user is replaced by ``<user>``, so that a history
             without a known user can be served.
         direct: prompts of the direct task (no history), as a share of the sequential ones.
@@ -55,10 +59,20 @@ class GenerativeConfig(Options):
     spelling: Spelling = "tokens"
     templates: str = "en"
     history: int = Field(20, ge=1)
+    augmentation: Augmentation = "linear"
     alpha: float = Field(0.1, ge=0)
+    augments: Sides = "both"
     unknown_users: float = Field(0.1, ge=0, le=1)
     direct: float = Field(0.2, ge=0)
     loss: Loss = "restricted"
+
+    @field_validator("alpha")
+    @classmethod
+    def _augments_something(cls, alpha: float) -> float:
+        if alpha == 0:
+            remedy = "set model.augmentation=none to go without"
+            raise OovrecError("is 0, which augments nothing", where="model.alpha", remedy=remedy)
+        return alpha
 
 
 @dataclass(frozen=True)
@@ -111,9 +125,8 @@ class GenerativeRecommender(NeuralRecommender):
         self.prompter = Prompter(self.vocabulary, self.templates, config.history)
         network = self._network(saved)
         table = network.get_input_embeddings().weight.data
-        width = table.shape[1]
-        embedding = AugmentedEmbedding(len(self.vocabulary), width, self.vocabulary.centroids, config.alpha)
-        embedding.table.weight.data = table
+        augmented = config.augmentation, config.alpha, config.augments
+        embedding = AugmentedEmbedding(table, self.vocabulary.centroids, *augmented)
         self.backbone_config = network.config
         self._trie = Trie.of(self.vocabulary.items)
         self.module = self.wrap(network, embedding)

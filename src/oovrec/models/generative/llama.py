@@ -25,7 +25,7 @@ from oovrec.models.generative.arithmetic import dropout
 from oovrec.models.generative.attention import grouped
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender, Samples
-from oovrec.models.generative.network import ItemNetwork, Loss, full_precision
+from oovrec.models.generative.network import ItemNetwork, Loss, full_precision, stock
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
@@ -84,6 +84,12 @@ class LlamaNetwork(ItemNetwork):
         plain = inputs_embeds.device.type == "cpu" and torch.is_grad_enabled()
         self.body.config._attn_implementation = "eager" if plain else "sdpa"
         return self.body(inputs_embeds=inputs_embeds, **options).last_hidden_state
+
+    def plain(self) -> PreTrainedModel:
+        inputs, outputs = self.tables()
+        weights = {f"model.{name}": weight for name, weight in self.body.state_dict().items()}
+        weights |= {"model.embed_tokens.weight": inputs, "lm_head.weight": outputs}
+        return stock(LlamaForCausalLM, self.body.config, weights, tied=self.tied)
 
     def forward(self, nodes: Tensor, where: Tensor, groups: list[Tensor], scale: Tensor) -> Tensor:
         """Loss of the targets in a batch.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PretrainedConfig, PreTrainedModel
 
 from oovrec.decoding.trie import Level, Trie
 from oovrec.models.generative.augmentation import AugmentedEmbedding
@@ -21,7 +23,7 @@ class ItemNetwork(nn.Module):
 
     Args:
         embedding: of its tokens, augmented; also its output rows where ``head`` is None.
-        head: an output layer of its own.
+        head: an output layer of its own, which is augmented likewise.
         trie: the catalogue.
         loss: over the tokens legal at each place, or over the whole vocabulary as in the stock models.
         scale: of the output rows.
@@ -31,25 +33,43 @@ class ItemNetwork(nn.Module):
         self, embedding: AugmentedEmbedding, head: nn.Linear | None, trie: Trie, loss: Loss, scale: float = 1.0
     ) -> None:
         super().__init__()
-        self.embedding, self.head, self.trie, self.loss, self.scale = embedding, head, trie, loss, scale
+        self.embedding, self.trie, self.loss, self.scale = embedding, trie, loss, scale
+        self.head = None if head is None else embedding.beside(head.weight.data)
+
+    @property
+    def output(self) -> AugmentedEmbedding:
+        """The table of the output rows."""
+        return self.embedding if self.head is None else self.head
+
+    @property
+    def tied(self) -> bool:
+        """Whether a token is read and written by the same row."""
+        return self.head is None and self.embedding.alike
 
     def rows(self, tokens: Tensor) -> Tensor:
         """Output rows ``[n, d]`` of ``tokens`` ``[n]``."""
-        rows = self.embedding(tokens) if self.head is None else self.head.weight[tokens]
-        return rows * self.scale
+        return self.output(tokens, "output") * self.scale
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """``[size, d]`` the rows of all tokens as inputs and as outputs, without ``scale``; one tensor where tied."""
+        inputs = self.embedding.whole()
+        return inputs, inputs if self.tied else self.output.whole("output")
+
+    def plain(self) -> PreTrainedModel:
+        """A stock model with the same logits, on the processor; what augments the tables is part of them."""
+        raise NotImplementedError
 
     def look_up(self, ids: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Input embeddings ``[n, d]`` of ``ids`` ``[n]``, and the output rows that :meth:`item_loss` needs.
 
-        Together, so that the augmentation and the table's gradient are made once a step.
+        Together where they are tied, so that the augmentation and the table's gradient are made once a step.
         """
         self.trie = self.trie.to(ids.device)
         if self.loss == "full":
-            table = self.embedding.whole()
-            output = table if self.head is None else self.head.weight
-            return F.embedding(ids, table), [output * self.scale]
+            inputs, outputs = self.tables()
+            return F.embedding(ids, inputs), [outputs * self.scale]
         alphabets = [level.tokens.long() for level in self.trie.levels]
-        if self.head is not None:
+        if not self.tied:
             return self.embedding(ids), [self.rows(tokens) for tokens in alphabets]
         inputs, *rows = self.embedding(torch.cat([ids, *alphabets])).split([len(ids), *map(len, alphabets)])
         return inputs, [part * self.scale for part in rows]
@@ -86,6 +106,19 @@ def restricted_loss(hidden: Tensor, nodes: Tensor, trie: Trie, rows: list[Tensor
 
 def _legal(level: Level, above: Tensor, chunk: slice) -> Tensor:
     return level.mask(above[chunk])
+
+
+def stock(
+    model: type[PreTrainedModel], config: PretrainedConfig, weights: dict[str, Tensor], *, tied: bool
+) -> PreTrainedModel:
+    """A stock model with these weights, every one of them; not ``tied``, it has an output layer of its own."""
+    with torch.random.fork_rng(devices=[]):  # its weights begin at random
+        made = model(copy.deepcopy(config))
+    if not tied:
+        made.get_output_embeddings().weight = nn.Parameter(torch.empty_like(weights["lm_head.weight"], device="cpu"))
+        made.config.tie_word_embeddings = False
+    made.load_state_dict(weights)
+    return made.eval()
 
 
 def full_precision(hidden: Tensor, rows: Tensor) -> Tensor:

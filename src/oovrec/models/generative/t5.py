@@ -7,6 +7,7 @@ the tokens legal there; the whole catalogue is scored exactly instead of by a be
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Self
 
@@ -22,7 +23,7 @@ from oovrec.decoding.trie import Trie
 from oovrec.models.generative.attention import grouped
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender, Samples
-from oovrec.models.generative.network import ItemNetwork, Loss, full_precision
+from oovrec.models.generative.network import ItemNetwork, Loss, full_precision, stock
 from oovrec.models.generative.t5_layers import MASKED, decode, encode, feed_forward, norm, position_bias
 from oovrec.training.loop import Batch
 
@@ -51,12 +52,22 @@ class T5Network(ItemNetwork):
         super().__init__(embedding, head, trie, loss, scale)
         self.encoder, self.decoder = network.encoder, network.decoder
         self.encoder.embed_tokens = self.decoder.embed_tokens = nn.Identity()
-        self.start = config.decoder_start_token_id
+        self.start, self.config = config.decoder_start_token_id, config
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
         """``[B, L]`` ids and bool mask to ``[B, L, d]``."""
         memory = encode(self.encoder, self.embedding(ids).flatten(0, 1), [ids.shape], mask.sum(dim=1))
         return memory.states.view(*ids.shape, -1)
+
+    def plain(self) -> PreTrainedModel:
+        inputs, outputs = self.tables()
+        config = copy.deepcopy(self.config)
+        config.scale_decoder_outputs = self.tied  # else the scale is part of the output layer
+        weights = {f"encoder.{name}": weight for name, weight in self.encoder.state_dict().items()}
+        weights |= {f"decoder.{name}": weight for name, weight in self.decoder.state_dict().items()}
+        weights |= {f"{table}.weight": inputs for table in ("shared", "encoder.embed_tokens", "decoder.embed_tokens")}
+        weights["lm_head.weight"] = outputs if self.tied else outputs * self.scale
+        return stock(T5ForConditionalGeneration, config, weights, tied=self.tied)
 
     def forward(self, nodes: Tensor, lengths: Tensor, prompts: list[Tensor]) -> Tensor:
         """Mean loss of a batch.
