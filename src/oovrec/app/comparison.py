@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from oovrec.app.source import Source
 from oovrec.data.checks import inspect
 from oovrec.data.dataset import Dataset
 from oovrec.evaluation.protocol import Evaluation
-from oovrec.files import read_json, read_text
+from oovrec.files import read_json
 from oovrec.models.base import Entities
 
 EXAMPLES = 3  # users whose recommendations are shown
@@ -65,7 +64,7 @@ def report(main: Run, dataset: Dataset) -> ReportData:
         environment={key: value for key, value in environment.items() if key != "seconds"},
         config=yaml.safe_dump(main.recipe.to_dict(), sort_keys=False),
         seconds=sum(seconds(run.folder) for run in runs),
-        training=_epochs(main),
+        training=main.epochs,
         tokens=TokenFacts.of(tokens, dataset) if tokens else None,
         examples=example_users(dataset, evaluations[0], _rows(dataset, main.recipe.seed), tokens),
     )
@@ -89,8 +88,3 @@ def _rows(dataset: Dataset, seed: int) -> np.ndarray:
     """Rows of the test split to show as examples."""
     rows = len(dataset.evaluated_users())
     return np.sort(np.random.default_rng(seed).choice(rows, min(EXAMPLES, rows), replace=False))
-
-
-def _epochs(run: Run) -> list[dict[str, object]]:
-    path = run.folder / "log.jsonl"
-    return [json.loads(line) for line in read_text(path).splitlines()] if path.exists() else []

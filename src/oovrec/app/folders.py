@@ -50,8 +50,10 @@ def check_same(run: Run, wanted: Run) -> None:
     """
     pairs = ((run.recipe.to_dict(), wanted.recipe.to_dict()), (run.data.model_dump(), wanted.data.model_dump()))
     for stored, asked in pairs:
-        then, now = _flat(stored), _flat(asked)
-        for key in [key for key in {**then, **now} if key not in ("source", "name", "published")]:
+        then, now = flat(stored), flat(asked)
+        for key in [
+            key for key in {**then, **now} if key.split(".")[0] not in ("source", "name", "published", "search")
+        ]:
             if then.get(key) != now.get(key):
                 what = f"was begun with {key} = {then.get(key)}, not {now.get(key)}"
                 raise OovrecError(
@@ -59,11 +61,12 @@ def check_same(run: Run, wanted: Run) -> None:
                 )
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"model": {"width": 8}}`` becomes ``{"model.width": 8}``."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
 
 def resumable(folder: Path) -> bool:

@@ -20,6 +20,7 @@ from oovrec.tokens.table import BuiltFrom, Tokens
 from oovrec.training.config import TrainingConfig
 
 SECTIONS = ("tokens", "model", "training")
+BESIDE = ("references", "published", "search")  # keys that do not change a training
 
 
 class TokenRecipe(Options):
@@ -51,6 +52,7 @@ class Recipe(Options):
         training: how it is trained.
         references: shipped recipes that ``oovrec run`` trains beside it, for comparison.
         published: its row in tables of published figures; None takes the one spelled like ``system`` ("S3-Rec").
+        search: for some keys the values that ``oovrec bench tune`` may try.
         seed: of every random choice.
     """
 
@@ -60,6 +62,7 @@ class Recipe(Options):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     references: tuple[str, ...] = ()
     published: str | None = None
+    search: dict[str, list[bool | int | float | str]] = Field(default_factory=dict)
     seed: int = Field(0, ge=0)
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,7 +77,7 @@ class Recipe(Options):
     @property
     def hash(self) -> str:
         """12 hex digits that tell trainings apart; what they are compared with, or compiled to, does not count."""
-        values = {key: value for key, value in self.to_dict().items() if key not in ("references", "published")}
+        values = {key: value for key, value in self.to_dict().items() if key not in BESIDE}
         values["training"] = {key: value for key, value in values["training"].items() if key != "compile"}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 

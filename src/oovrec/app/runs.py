@@ -7,10 +7,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from oovrec.app.recipe import Recipe, parse_recipe
 from oovrec.app.source import Source
@@ -20,7 +22,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.results import TokensFrom
-from oovrec.files import read_yaml
+from oovrec.files import read_text, read_yaml
 from oovrec.models.base import Recommender, load, system
 
 
@@ -90,6 +92,12 @@ class Run:
         """The system for tables: ``SASRec``, ``META ID (Llama)``."""
         name, tokens = system(self.recipe.system).__name__, self.recipe.tokens
         return name if tokens is None else f"{tokens.method.upper()} ID ({name})"
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The lines of its ``log.jsonl``, each an :class:`~oovrec.training.checkpoint.EpochLog`'s values."""
+        path = self.folder / "log.jsonl"
+        return [json.loads(line) for line in read_text(path).splitlines()] if path.exists() else []
 
     def recommend(
         self,

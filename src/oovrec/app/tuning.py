@@ -1,0 +1,235 @@
+"""``oovrec bench tune``: a small declared search for a recipe's settings, by validation figures alone, with its log.
+
+A recipe's ``search`` lists the values that may be tried for some of its keys. The first trial is the recipe as it is;
+the others are drawn by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011; Optuna's), each from a
+generator of (seed, trial), so that a search that was interrupted goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from oovrec.app import tables
+from oovrec.app.folders import flat, seconds
+from oovrec.app.pipeline import train_on, warn
+from oovrec.app.recipe import Recipe, apply_override, parse_recipe, read_recipe
+from oovrec.app.runs import Run
+from oovrec.app.source import Source
+from oovrec.data.dataset import Dataset
+from oovrec.errors import OovrecError, unknown
+from oovrec.evaluation.results import git_commit, hardware, versions
+from oovrec.files import read_json, write_json
+from oovrec.progress import say
+
+RUNS = Path("runs") / "tuning"
+DRAWS = 100  # for settings that were not tried yet; where there are none, the space is searched through
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a search.
+
+    Attributes:
+        number: from 0, the recipe as it is.
+        settings: value of each searched key.
+        ndcg: best masked validation ndcg@10.
+        epoch: where it was reached.
+        seconds: of the whole training.
+    """
+
+    number: int
+    settings: dict[str, Any]
+    ndcg: float
+    epoch: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """A search for one recipe's settings on one dataset.
+
+    Attributes:
+        recipe: its name.
+        base: what is tuned.
+        data: on what.
+        epochs: of each trial.
+        seed: of the trials' trainings and of what is tried.
+    """
+
+    recipe: str
+    base: Recipe
+    data: Source
+    epochs: int
+    seed: int
+
+    @classmethod
+    def of(cls, recipe: str, data: Source, epochs: int | None, seed: int) -> Study:
+        """A search for the settings of a recipe, given by name or path.
+
+        Raises:
+            OovrecError: the recipe has no ``search``; it names an unknown key; the recipe's own value of one is not
+                in its list.
+        """
+        overrides = [f"seed={seed}", *([f"training.epochs={epochs}"] if epochs else [])]
+        base = read_recipe(recipe, overrides)
+        if not base.search:
+            what = "has no 'search'"
+            raise OovrecError(what, where=recipe, remedy="list values to try: search: {model.dropout: [0.2, 0.5]}")
+        study = cls(Path(recipe).stem, base, data, base.training.epochs, seed)
+        for key, value in study.own().items():
+            if value not in base.search[key]:
+                what = f"the recipe's own value {value} of '{key}' is not among those to try"
+                raise OovrecError(what, where=f"{recipe}, search", remedy="add it")
+        return study
+
+    def own(self) -> dict[str, Any]:
+        """The recipe's values of the searched keys."""
+        known = flat(self.base.to_dict())
+        for key in self.base.search:
+            if key not in known:
+                raise unknown("key", key, known, where=f"{self.recipe}, search")
+        return {key: known[key] for key in self.base.search}
+
+    def about(self) -> dict[str, Any]:
+        """What must be the same for trials to be compared."""
+        return {
+            "recipe": self.recipe,
+            "config_hash": self.base.hash,
+            "dataset": self.data.name,
+            "fingerprint": self.data.fingerprint,
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "search": {key: list(values) for key, values in self.base.search.items()},
+        }
+
+    def run(self, number: int, settings: dict[str, Any]) -> Run:
+        """The run of one trial."""
+        values = self.base.to_dict()
+        for key, value in settings.items():
+            apply_override(values, f"{key}={value}")
+        folder = RUNS / self.data.name / f"{self.recipe}-s{self.seed}" / str(number)
+        return Run(folder, parse_recipe(values, self.recipe), self.data)
+
+
+def tune(
+    recipes: Sequence[str], datasets: Sequence[str], trials: int, epochs: int | None, seed: int, out: Path
+) -> None:
+    """Search settings for each recipe on each dataset; every one gets the same number of trials.
+
+    Writes ``<out>/<dataset>/<recipe>.json`` after each trial; what is there already is gone on with.
+
+    Args:
+        trials: of each, the recipe as it is included.
+        epochs: of each trial, at most; None takes the recipe's.
+
+    Raises:
+        OovrecError: recipes or data are not in order, or a file holds the log of another search.
+        Interrupted: Ctrl-C; the same call goes on.
+    """
+    for name in datasets:
+        dataset = Source(source=name).load()
+        warn(dataset)
+        source = Source(source=name).found(dataset)
+        for study in [Study.of(recipe, source, epochs, seed) for recipe in recipes]:
+            done = search(study, dataset, trials, out / dataset.name / f"{study.recipe}.json")
+            tables.show(*shown(study, done))
+
+
+def search(study: Study, dataset: Dataset, trials: int, file: Path) -> list[Trial]:
+    """The trials of a study, those in ``file`` first; stops early where every setting was tried."""
+    done = _earlier(study, file)
+    while len(done) < trials and (settings := propose(study, done)) is not None:
+        done.append(_carried_out(study, len(done), settings, dataset))
+        about = {"hardware": hardware(), "versions": versions(), "commit": git_commit()}
+        write_json(
+            file, {**study.about(), **about, "best": asdict(best(done)), "trials": [asdict(one) for one in done]}
+        )
+        latest, winner = done[-1], best(done)
+        say(escape(f"{study.recipe} {latest.settings}: {latest.ndcg:.4f}; best {winner.ndcg:.4f} {winner.settings}"))
+    return done
+
+
+def best(trials: Sequence[Trial]) -> Trial:
+    """The one of the highest figure; of equal ones the earliest."""
+    return max(trials, key=lambda trial: trial.ndcg)
+
+
+def propose(study: Study, done: Sequence[Trial]) -> dict[str, Any] | None:
+    """Settings to try next: the recipe's own first, then what the estimator draws; None where all were tried.
+
+    Raises:
+        OovrecError: Optuna is not installed.
+    """
+    if not done:
+        return study.own()
+    optuna = _optuna()
+    choices = {
+        key: optuna.distributions.CategoricalDistribution(tuple(values)) for key, values in study.base.search.items()
+    }
+    sampler = optuna.samplers.TPESampler(seed=1_000 * study.seed + len(done), n_startup_trials=4)
+    search = optuna.create_study(direction="maximize", sampler=sampler)
+    search.add_trials(
+        [optuna.trial.create_trial(params=one.settings, distributions=choices, value=one.ndcg) for one in done]
+    )
+    tried = [one.settings for one in done]
+    for _ in range(DRAWS):
+        drawn: dict[str, Any] = search.ask(choices).params
+        if drawn not in tried:
+            return drawn
+    return None
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise OovrecError("tuning needs optuna", remedy="run: pip install 'oovrec[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna
+
+
+def _carried_out(study: Study, number: int, settings: dict[str, Any], dataset: Dataset) -> Trial:
+    run = study.run(number, settings)
+    train_on(run, dataset)
+    ndcg, epoch = max((log["ndcg"], -log["epoch"]) for log in run.epochs if log["ndcg"] is not None)
+    trial = Trial(number, settings, ndcg, -epoch, round(seconds(run.folder), 1))
+    shutil.rmtree(run.folder)
+    return trial
+
+
+def _earlier(study: Study, file: Path) -> list[Trial]:
+    if not file.exists():
+        return []
+    held = read_json(file)
+    try:
+        known = {key: held[key] for key in study.about()}
+        trials = [Trial(**one) for one in held["trials"]]
+    except (KeyError, TypeError) as error:
+        raise OovrecError("is not the log of a search", where=file, remedy="remove it or give another --out") from error
+    for key, wanted in study.about().items():
+        if known[key] != wanted:
+            what = f"holds another search: {key} is {known[key]} there, {wanted} here"
+            raise OovrecError(what, where=file, remedy="remove it, or give another --out")
+    return trials
+
+
+def shown(study: Study, trials: Sequence[Trial]) -> list[Table | Text]:
+    """The trials for people, best first."""
+    ranked = sorted(trials, key=lambda trial: -trial.ndcg)
+    columns = {"trial": "right", **dict.fromkeys(study.base.search, "right"), "ndcg@10": "right", "epoch": "right"}
+    rows = [
+        [str(one.number), *(str(one.settings[key]) for key in study.base.search), f"{one.ndcg:.4f}", str(one.epoch)]
+        for one in ranked
+    ]
+    title = f"{study.recipe} on {study.data.name}, validation, masked; trial 0 is the recipe as it is"
+    return [Text(title), tables.grid(columns, rows)]

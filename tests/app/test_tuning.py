@@ -1,0 +1,120 @@
+"""The search for settings: what is tried, what is kept, how it goes on after it was interrupted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from oovrec.app import tuning
+from oovrec.app.recipe import read_recipe, shipped
+from oovrec.app.source import Source
+from oovrec.app.tuning import Study, Trial
+from oovrec.errors import OovrecError
+
+SEARCH = {"model.dropout": [0.1, 0.5], "training.learning_rate": [0.001, 0.01, 0.1]}
+PAIRS = {(dropout, rate) for dropout in SEARCH["model.dropout"] for rate in SEARCH["training.learning_rate"]}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write_recipe(search: object = SEARCH) -> str:
+    training = {"epochs": 2, "batch_size": 64}
+    recipe = {"system": "sasrec", "model": {"width": 8}, "training": training, "search": search}
+    Path("mine.yaml").write_text(yaml.safe_dump(recipe))
+    return "mine.yaml"
+
+
+def pair(settings: dict[str, float]) -> tuple[float, float]:
+    return settings["model.dropout"], settings["training.learning_rate"]
+
+
+def test_each_setting_is_tried_once_and_the_recipe_as_it_is_first(oovrec, log):
+    oovrec("bench", "tune", "--recipes", write_recipe(), "--datasets", log, "--trials", 9, "--out", "logs")
+    kept = json.loads((Path("logs") / "films" / "mine.json").read_text())
+    tried = [pair(trial["settings"]) for trial in kept["trials"]]
+    assert tried[0] == (0.5, 0.001)
+    assert sorted(tried) == sorted(PAIRS)  # six settings, though nine trials were allowed
+    assert kept["best"]["ndcg"] == max(trial["ndcg"] for trial in kept["trials"])
+    assert not list(Path("runs").rglob("model.safetensors"))
+
+
+def test_a_trial_is_the_training_of_its_settings(oovrec, log):
+    recipe = write_recipe()
+    oovrec("bench", "tune", "--recipes", recipe, "--datasets", log, "--trials", 2, "--out", "logs", "--seed", 5)
+    trial = json.loads((Path("logs") / "films" / "mine.json").read_text())["trials"][1]
+    settings = [word for key, value in trial["settings"].items() for word in ("--set", f"{key}={value}")]
+    oovrec("train", recipe, "--data", log, "--out", "alone", "--seed", 5, *settings)
+    figures = [json.loads(line)["ndcg"] for line in (Path("alone") / "log.jsonl").read_text().splitlines()]
+    assert trial["ndcg"] == max(figures)
+
+
+def test_an_interrupted_search_goes_on_to_the_same_log(oovrec, log):
+    words = ("bench", "tune", "--recipes", write_recipe(), "--datasets", log)
+    oovrec(*words, "--trials", 4, "--out", "whole")
+    for trials in (1, 3, 4):
+        oovrec(*words, "--trials", trials, "--out", "parts")
+    whole, parts = (json.loads((Path(name) / "films" / "mine.json").read_text()) for name in ("whole", "parts"))
+    for kept in (whole, parts):
+        for trial in kept["trials"]:
+            del trial["seconds"]
+    assert whole["trials"] == parts["trials"]
+
+
+def test_what_did_well_is_tried_more_often(log):
+    """One of six values does well: drawn by chance, a sixth of the trials would have it."""
+    path = write_recipe({"training.warmup_steps": list(range(6)), "model.layers": list(range(1, 20))})
+    data = Source(source=str(log))
+    study, done = Study.of(path, data.found(data.load()), None, 0), list[Trial]()
+    while len(done) < 40:
+        settings = tuning.propose(study, done)
+        assert settings is not None
+        done.append(Trial(len(done), settings, 0.9 if settings["training.warmup_steps"] == 4 else 0.1, 1, 1.0))
+    assert sum(trial.ndcg > 0.5 for trial in done) > 13
+
+
+@pytest.mark.parametrize(
+    ("search", "sentence"),
+    [
+        ({}, "has no 'search'"),
+        ({"model.dropout": [0.1, 0.2]}, "own value 0.5 of 'model.dropout' is not among those to try"),
+        ({"model.dropuot": [0.5]}, "unknown key 'model.dropuot'"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(search, sentence, oovrec, log):
+    found = oovrec("bench", "tune", "--recipes", write_recipe(search), "--datasets", log, code=2)
+    assert sentence in " ".join(found.output.split())
+    assert not Path("results").exists()
+
+
+def test_the_log_of_another_search_is_not_overwritten(oovrec, log):
+    words = ("bench", "tune", "--recipes", write_recipe(), "--datasets", log, "--trials", 1, "--out", "logs")
+    oovrec(*words)
+    before = (Path("logs") / "films" / "mine.json").read_bytes()
+    found = oovrec(*words, "--seed", 1, code=2)
+    assert "holds another search: " in " ".join(found.output.split())
+    assert (Path("logs") / "films" / "mine.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_recipes_search_around_their_own_settings(name, log):
+    if not read_recipe(name).search:
+        pytest.skip("declares no search")
+    data = Source(source=str(log))
+    study = Study.of(name, data.found(data.load()), None, 0)
+    for key, values in study.base.search.items():
+        for value in values:
+            study.run(0, {key: value})
+
+
+def test_without_optuna_the_sentence_names_the_extra(log, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    data = Source(source=str(log))
+    study = Study.of(write_recipe(), data.found(data.load()), None, 0)
+    with pytest.raises(OovrecError, match=r"oovrec\[tune\]"):
+        tuning.propose(study, [Trial(0, study.own(), 0.1, 1, 1.0)])
