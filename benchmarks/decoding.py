@@ -2,12 +2,12 @@
 
     python benchmarks/decoding.py [--rows NAME ...] [--data DIR] [--vocabulary own|DIR] [--tokens random] [--run DIR]
 
-``top10-exact-vs-beam``: users a second. Ours: the exact best ten of the whole catalogue, under bf16 where the
-processor has it, item probabilities in float32. Stock: ``T5ForConditionalGeneration.generate``, a beam of ten
-under ``prefix_allowed_tokens_fn``, in float32 (bf16 autocast in the settings). Same weights, same users; the
-model is a fitted run's, or trained a little so that it has preferences (the flatter they are, the more must be
-expanded). On the same users, in float32, the stock's ten are scored by our exact scores: at no rank may they be
-better than ours.
+``top10-exact-vs-beam`` (of a llama's run ``top10-exact-vs-beam-llama``): users a second. Ours: the exact best ten
+of the whole catalogue, under bf16 where the processor has it, item probabilities in float32. Stock: transformers'
+``generate``, a beam of ten under ``prefix_allowed_tokens_fn``, in float32 (bf16 autocast in the settings). Same
+weights, same users; the model is a fitted run's, or trained a little so that it has preferences (the flatter they
+are, the more must be expanded). On the same users, in float32, the stock's ten are scored by our exact scores: at no
+rank may they be better than ours.
 
 ``step-vs-catalogue``: milliseconds a step of a beam of ten on random ids of four codes of 256, the trie mapped from
 its file. ``ours`` is at 10^6 items, ``stock`` at 10^4, ``ratio`` the former over the latter: 1 is flat.
@@ -30,7 +30,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does:
 import numpy as np
 import rows
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 
 from oovrec.data.dataset import Dataset
@@ -41,6 +41,7 @@ from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError
 from oovrec.models.base import Entities, load
 from oovrec.models.generative.augmentation import AugmentedEmbedding
+from oovrec.models.generative.llama import Llama
 from oovrec.models.generative.t5 import T5, T5Network, T5Stepper
 from oovrec.tokens.build import build_tokens
 from oovrec.training.optimizer import native_bf16
@@ -85,30 +86,20 @@ def trained(options: argparse.Namespace, dataset: Dataset) -> T5:
     return model
 
 
-def fitted(folder: Path) -> T5:
+def fitted(folder: Path) -> T5 | Llama:
     """The model of a run."""
     model = load(folder)
-    if not isinstance(model, T5):
-        raise OovrecError("is no run of t5", where=folder, remedy="give one, or leave --run out")
+    if not isinstance(model, T5 | Llama):
+        raise OovrecError("is no run of t5 or llama", where=folder, remedy="give one, or leave --run out")
     model.module.cpu()
     return model
-
-
-def stock_network(model: T5) -> nn.Module:
-    """The stock model with our weights."""
-    network = T5ForConditionalGeneration(model.backbone_config)
-    ours = {name: value for name, value in model.module.state_dict().items() if not name.startswith("embedding")}
-    table = model.module.embedding.merged()
-    tables = ("shared.weight", "embed_tokens.weight", "lm_head.weight")
-    network.load_state_dict(ours | {name: table for name in network.state_dict() if name.endswith(tables)})
-    return network.eval()
 
 
 class Stock:
     """``generate`` under ``prefix_allowed_tokens_fn``, which looks a dictionary of prefixes up."""
 
-    def __init__(self, model: T5) -> None:
-        self.model, self.network = model, stock_network(model)
+    def __init__(self, model: T5 | Llama) -> None:
+        self.model, self.network = model, model.module.plain().eval()
         self.end = model.vocabulary.tokenizer.eos_token_id
         children: dict[tuple[int, ...], set[int]] = {}
         for codes in model.vocabulary.items.tolist():
@@ -118,7 +109,7 @@ class Stock:
         self.item = {tuple(codes): item for item, codes in enumerate(model.vocabulary.items.tolist())}
 
     def allowed(self, _: int, sentence: Tensor) -> list[int]:
-        return self.children.get(tuple(sentence[1:].tolist()), [self.end])
+        return self.children.get(tuple(sentence[self.prompt :].tolist()), [self.end])
 
     def recommend(self, histories: Histories) -> np.ndarray:
         """``[n, 10]`` items; -1 for a beam that names none."""
@@ -127,11 +118,17 @@ class Stock:
 
     def _batch(self, histories: Histories) -> np.ndarray:
         vocabulary = self.model.vocabulary
-        ids = torch.from_numpy(self.model.prompts(histories).padded(vocabulary.pad))
+        prompts = self.model.prompts(histories)
+        ids, real = torch.from_numpy(prompts.padded(vocabulary.pad)), torch.from_numpy(prompts.lengths)
+        if self.model.causal:  # generation goes on at the right end, so that the filling stands on the left
+            ids = torch.stack([row.roll(ids.shape[1] - int(length)) for row, length in zip(ids, real, strict=True)])
+        self.prompt = ids.shape[1] if self.model.causal else 1
+        place = torch.arange(ids.shape[1])
+        left = ids.shape[1] - real[:, None]
         depth = vocabulary.items.shape[1]
         out = self.network.generate(
             input_ids=ids,
-            attention_mask=(ids != vocabulary.pad).long(),
+            attention_mask=(place >= left if self.model.causal else place < real[:, None]).long(),
             num_beams=BEAMS,
             num_return_sequences=BEAMS,
             max_new_tokens=depth + 1,
@@ -139,7 +136,7 @@ class Stock:
             do_sample=False,
             pad_token_id=vocabulary.pad,
         )
-        named = [self.item.get(tuple(row), -1) for row in out[:, 1 : 1 + depth].tolist()]
+        named = [self.item.get(tuple(row), -1) for row in out[:, self.prompt : self.prompt + depth].tolist()]
         return np.array(named).reshape(len(histories), BEAMS)
 
 
@@ -186,10 +183,11 @@ def top10(options: argparse.Namespace) -> None:
         "stock_bf16": round(theirs_bf16, 3),
         **checked,
     }
-    publish(rows.row("top10-exact-vs-beam", "users/s", mine, theirs, about, ratio=mine / theirs))
+    name = "top10-exact-vs-beam" if model.name == "t5" else f"top10-exact-vs-beam-{model.name}"
+    publish(rows.row(name, "users/s", mine, theirs, about, ratio=mine / theirs))
 
 
-def check(model: T5, stock: Stock, users: Histories) -> dict[str, float]:
+def check(model: T5 | Llama, stock: Stock, users: Histories) -> dict[str, float]:
     """In float32: at how many ranks the stock's items are better than ours.
 
     Also what share of our items the stock's beam misses, and ours under bf16, which moves scores a little.
@@ -274,7 +272,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", default=list(BENCHES), choices=list(BENCHES))
     parser.add_argument("--data", default="beauty")
-    parser.add_argument("--run", type=Path, help="a fitted t5's folder, in place of a short training")
+    parser.add_argument("--run", type=Path, help="a fitted t5's or llama's folder, in place of a short training")
     parser.add_argument("--vocabulary", default="own")
     parser.add_argument("--tokens", default="random")
     parser.add_argument("--clusters", type=int, default=110)

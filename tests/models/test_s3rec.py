@@ -68,7 +68,7 @@ def state(made: Pretraining, items: list[int], hidden: list[bool], position: int
         for head in (slice(0, 4), slice(4, 8)):
             weights = (queries[:, head] @ keys[:, head].T / 2).softmax(1)
             heads.append(weights @ values[:, head])
-        normed = block.feed_norm(normed + block.out(torch.cat(heads, 1)))
+        normed = block.feed_norm(states + block.out(torch.cat(heads, 1)))
         states = normed + block.feed(normed)
     return network.norm(states)[position]
 

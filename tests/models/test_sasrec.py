@@ -38,7 +38,7 @@ def test_attention_is_the_papers_formula() -> None:
         for t in range(5):
             weights = (queries[:, t, None, head] * keys[:, : t + 1, head]).sum(2).div(2).softmax(1)
             mixed[:, t, head] = (weights[:, :, None] * values[:, : t + 1, head]).sum(1)
-    attended = block.feed_norm(normed + block.out(mixed))
+    attended = block.feed_norm(states + block.out(mixed))
     feed = block.feed[3](block.feed[0](attended).relu())
     torch.testing.assert_close(block(states), attended + feed)
 

@@ -1,14 +1,16 @@
 """SASRec (Kang & McAuley, Self-Attentive Sequential Recommendation, ICDM 2018), with a softmax over the catalogue.
 
 The paper's network: item and position embeddings, causal self-attention and feed-forward blocks of width d,
-dropout also on the attention weights, scores as inner products with the item embeddings. Where the paper and the
-authors' code differ, the code is followed: item embeddings are scaled by √d at the input; of attention's inputs
-only the queries are normalised; the residuals start from the normalised states. Deviations:
+scores as inner products with the item embeddings. As in the authors' code, item embeddings are scaled by √d at the
+input; of attention's inputs only the queries are normalised; of the attention the weights are dropped out, not the
+output; the feed-forward part's residual starts from its normalised input; weights of linear maps begin by Glorot's
+rule. The attention's residual starts from the states as they are, as in the paper (in the code, from the normalised
+ones). Deviations:
 
 - the loss is the cross-entropy of a softmax over all items, not a binary one against one sampled item;
 - AdamW with decoupled weight decay, not Adam;
 - heads are mixed by an output projection, as is usual since;
-- weights begin normal with deviation 0.02;
+- embeddings begin normal with deviation 0.02;
 - histories are padded on the right and positions counted from the window's first item; windows of one
   length share a batch, and the loss of a batch is divided by the mean number of targets a batch.
 """
@@ -52,7 +54,7 @@ class Block(nn.Module):
         drop = self.dropout.p if self.training else 0.0
         sees = {"is_causal": True} if real is None else {"attn_mask": real[:, None, None]}
         mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=drop, **sees)
-        normed = self.feed_norm(normed + self.dropout(self.out(mixed.transpose(1, 2).flatten(2))))
+        normed = self.feed_norm(states + self.out(mixed.transpose(1, 2).flatten(2)))
         return normed + self.dropout(self.feed(normed))
 
 
