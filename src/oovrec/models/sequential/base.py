@@ -119,10 +119,8 @@ def next_items(batch: Histories, scale: float) -> dict[str, Tensor]:
 
 
 def initialise(module: nn.Module) -> None:
-    """Embeddings normal with deviation 0.02, linear maps by Glorot & Bengio (AISTATS 2010), biases zero."""
-    if isinstance(module, nn.Embedding):
+    """Weights normal with deviation 0.02, biases zero."""
+    if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_normal_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
