@@ -105,7 +105,7 @@ def test_movielens(tmp_path: Path, files: dict[str, str]) -> None:
 
 REVIEWS = [
     {"reviewerID": "A1", "asin": "B01", "reviewText": "fine\u2028indeed", "overall": 5.0, "unixReviewTime": 1391040000},
-    {"reviewerID": "A1", "asin": "B02", "reviewText": 'a "quote"', "overall": 2.0, "unixReviewTime": 1318896000},
+    {"reviewerID": "A1", "asin": "B02", "summary": "meh", "overall": 2.0, "unixReviewTime": 1318896000},
 ]
 LINES = "".join(json.dumps(review, ensure_ascii=False) + "\n" for review in REVIEWS)
 ABOUT_2014 = (
@@ -138,6 +138,10 @@ def test_amazon_of_every_year(tmp_path: Path, files: dict[str, str]) -> None:
     log = read(folder(tmp_path, files))
     rows = [("A1", "B01", 1391040000, 5.0), ("A1", "B02", 1318896000, 2.0)]
     assert log.frame.select("user", "item", "time", "rating").rows() == rows
+    if "All_Beauty.csv" not in files:
+        data = log.dataset("d")  # B02 came first
+        assert data.summaries.tolist() == ["meh", ""]
+        assert data.reviews.tolist() == ["", "fine indeed"]
     assert log.titles == {"B01": 'A "fine" brush', "B02": ""}
     assert log.attributes == {"B01": (1, 2, 3, 4), "B02": (2,)}  # Acme, Beauty, Tools, Brushes
 

@@ -73,6 +73,15 @@ def test_quotes_blank_lines_byte_order_mark_and_titles(tmp_path: Path) -> None:
     assert log.titles == {"x": 'Rain, and "sun"'}
 
 
+def test_reviews_stand_beside_their_items(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text('user,item,time,reviewText,Summary\na,x,2,"so  so\nthen",\na,y,1,,Fine\n')
+    data = read(path).dataset("d")
+    assert [data.items[item] for item in data.full.items] == ["y", "x"]
+    assert (data.summaries.tolist(), data.reviews.tolist()) == (["Fine", ""], ["", "so so then"])
+    assert (read(path, Columns(review="", summary="")).dataset("d").reviews) is None
+
+
 def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
     table = pl.DataFrame(ROWS, schema=["user_id", "item_id", "time", "rating"], orient="row")
     table.write_parquet(tmp_path / "log.parquet")

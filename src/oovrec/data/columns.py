@@ -13,7 +13,7 @@ from oovrec.data.interactions import Interactions
 from oovrec.data.times import unix_seconds
 from oovrec.errors import OovrecError, unknown
 
-Role = Literal["user", "item", "time", "rating", "title"]
+Role = Literal["user", "item", "time", "rating", "title", "summary", "review"]
 LINE_BREAK = r"[\t\n\x0b\x0c\r\x1c-\x1e\u{85}\u{2028}\u{2029}]"  # a tab, or what str.splitlines ends a line at
 # Names in common use, the likeliest first; compared without case, spaces and punctuation.
 USUAL: dict[Role, tuple[str, ...]] = {
@@ -22,6 +22,8 @@ USUAL: dict[Role, tuple[str, ...]] = {
     "time": ("time", "timestamp", "unixtime", "unixreviewtime", "datetime", "date", "ts", "createdat"),
     "rating": ("rating", "overall", "score", "stars"),
     "title": ("title", "itemtitle", "producttitle", "movietitle", "itemname", "productname", "name"),
+    "summary": ("summary", "reviewsummary", "reviewtitle", "headline"),
+    "review": ("review", "reviewtext", "reviewbody"),
 }
 
 
@@ -34,6 +36,8 @@ class Columns(Options):
         time: when (seconds, milliseconds or ISO dates); a log without one is taken to be in time order.
         rating: how much it was liked; kept, never used as a filter.
         title: the item's text.
+        summary: the headline of the user's review.
+        review: its text.
     """
 
     user: str | None = None
@@ -41,6 +45,8 @@ class Columns(Options):
     time: str | None = None
     rating: str | None = None
     title: str | None = None
+    summary: str | None = None
+    review: str | None = None
 
     def resolve(self, header: Sequence[str], where: object) -> dict[Role, str]:
         """The column of each role that the log has.
@@ -108,6 +114,9 @@ def interactions(table: pl.DataFrame, columns: Columns, where: object, line: Cal
         made["rating"] = table["rating"].cast(pl.Float64, strict=False)
         remedy = "mend it, or leave the column out with --rating-column ''"
         refuse(~made["rating"].is_finite(), f"'{roles['rating']}' is not a number", remedy)
+    for role in ("summary", "review"):
+        if role in roles:
+            made[role] = table[role].cast(pl.String).fill_null("").str.replace_all(r"\s+", " ").str.strip_chars()
     notes = [] if "time" in roles else ["the log has no times: its rows are taken to be in time order"]
     titles = _titles(made["item"], table["title"].cast(pl.String)) if "title" in roles else None
     return Interactions(pl.DataFrame(made).filter(~blank), titles, notes=notes)

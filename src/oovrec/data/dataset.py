@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -14,6 +14,7 @@ from oovrec.data.histories import Histories
 Split = Literal["train", "validation", "test"]
 HELD_OUT = {"train": 2, "validation": 2, "test": 1}  # newest items that the split's histories lack
 DAY = 86_400  # seconds
+MOST_RATINGS = 20  # different values; more are no scale
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Dataset:
         full: all interactions, row ``u`` is user ``u``.
         times: ``[total]`` unix seconds along ``full.items``; None where unknown.
         ratings: ``[total]`` along ``full.items``; None where the log has none.
+        summaries: ``[total]`` headlines of reviews, '' where there is none; None where the log has none.
+        reviews: ``[total]`` the like, their texts.
         titles: ``[items]`` text of each item ('' where it has none); None where the data has no texts.
         attributes: ``[items]`` tuples of attribute numbers; None where the data has none.
         source: where it was read from.
@@ -43,6 +46,8 @@ class Dataset:
     full: Histories
     times: np.ndarray | None = None
     ratings: np.ndarray | None = None
+    summaries: np.ndarray | None = None
+    reviews: np.ndarray | None = None
     titles: list[str] | None = None
     attributes: list[tuple[int, ...]] | None = None
     source: str = ""
@@ -77,23 +82,39 @@ class Dataset:
         Rows of ``validation`` and ``test`` are :meth:`evaluated_users`. The test histories hold the
         validation item.
         """
-        short = self.full.lengths < 3
-        known = self.full.lengths - np.where(short, 0, HELD_OUT[split])
-        parts = self.full.cut(self.full.indptr[:-1], known, self.full.users)
+        return self._known(self.full, split)
+
+    def positions(self, split: Split) -> np.ndarray:
+        """``[total]`` where each item of :meth:`histories` stands in ``full.items``, ``times`` and ``ratings``."""
+        return self._known(replace(self.full, items=np.arange(len(self.full.items))), split).items
+
+    def _known(self, full: Histories, split: Split) -> Histories:
+        short = full.lengths < 3
+        known = full.lengths - np.where(short, 0, HELD_OUT[split])
+        parts = full.cut(full.indptr[:-1], known, full.users)
         return parts if split == "train" else parts.take(self.evaluated_users())
+
+    @cached_property
+    def scale(self) -> np.ndarray | None:
+        """``[values]`` the ratings of the training part, ascending; None where there are none or too many."""
+        if self.ratings is None:
+            return None
+        values = np.unique(self.ratings[self.positions("train")])
+        return values if len(values) <= MOST_RATINGS else None
 
     def targets(self, split: Split) -> np.ndarray:
         """``[evaluated users]`` int64: the held-out item of each row of :meth:`histories`."""
-        return self.full.items[self._target_positions(split)].astype(np.int64)
+        return self.full.items[self.target_positions(split)].astype(np.int64)
 
     def later_day(self, split: Split) -> np.ndarray | None:
         """``[evaluated users]`` bool: the target is of a later UTC day than the item before it; None without times."""
         if self.times is None:
             return None
-        where = self._target_positions(split)
+        where = self.target_positions(split)
         return self.times[where] // DAY > self.times[where - 1] // DAY
 
-    def _target_positions(self, split: Split) -> np.ndarray:
+    def target_positions(self, split: Split) -> np.ndarray:
+        """``[evaluated users]`` where the targets stand in ``full.items``, ``times`` and ``ratings``."""
         if split == "train":
             raise ValueError("the training part has no single target")
         return self.full.indptr[1:][self.evaluated_users()] - HELD_OUT[split]

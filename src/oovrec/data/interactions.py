@@ -19,7 +19,8 @@ class Interactions:
 
     Attributes:
         frame: columns ``user`` and ``item`` (strings), and where known ``time`` (int64 unix seconds)
-            and ``rating`` (float64); one row an interaction. Without ``time`` a user's rows stand in time order.
+            and ``rating`` (float64), ``summary`` and ``review`` (strings, '' for none); one row an interaction.
+            Without ``time`` a user's rows stand in time order.
         titles: item id to text; None where the log has no texts.
         attributes: item id to attribute numbers (from 1); None where the log has none.
         source: where it was read from.
@@ -66,10 +67,10 @@ class Interactions:
         users, user_ids = _codes(self.frame["user"])
         items, item_ids = _codes(self.frame["item"])
         times = self._column("time")
-        ratings = self._column("rating")
         order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
         indptr = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=len(user_ids)))])
         titles, attributes = self.titles, self.attributes
+        ratings, summaries, reviews = (self._column(name) for name in ("rating", "summary", "review"))
         return Dataset(
             name=name,
             users=user_ids,
@@ -77,6 +78,8 @@ class Interactions:
             full=Histories(indptr.astype(np.int64), items[order].astype(np.int32), np.arange(len(user_ids))),
             times=None if times is None else times[order],
             ratings=None if ratings is None else ratings[order],
+            summaries=None if summaries is None else summaries[order],
+            reviews=None if reviews is None else reviews[order],
             titles=None if titles is None else [titles.get(item, "") for item in item_ids],
             attributes=None if attributes is None else [attributes.get(item, ()) for item in item_ids],
             source=self.source,

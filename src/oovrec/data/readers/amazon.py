@@ -25,6 +25,8 @@ FORMAT = "an Amazon reviews folder (reviews and meta_*)"
 NAMED_COLUMNS = False
 REVIEWS = ("*_5.json.gz", "*.csv")
 FIELDS = {"user": "reviewerID", "item": "asin", "rating": "overall", "time": "unixReviewTime"}
+FIELDS |= {"summary": "summary", "review": "reviewText"}
+TYPES = {role: {"rating": pl.Float64, "time": pl.Int64}.get(role, pl.String) for role in FIELDS}
 ITEM = re.compile(r"""["'](?:parent_asin|asin)["']: *["']([^"']+)["']""")
 
 
@@ -34,7 +36,7 @@ def reads(path: Path) -> bool:
 
 
 def read(path: Path, columns: Columns) -> Interactions:
-    """Reviews as interactions; items' titles; brand (or store) and categories as attributes.
+    """Reviews as interactions, with their texts (2014, 2018); items' titles; brand and categories as attributes.
 
     Raises:
         OovrecError: a file is truncated; a line that is not of its format; a review without user, item or time.
@@ -64,7 +66,7 @@ def _json_reviews(path: Path) -> pl.DataFrame:
         review = _parsed(line, f"{path}, line {number}")
         for role, field in FIELDS.items():
             rows[role].append(review.get(field))
-    return pl.DataFrame(rows, schema={"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl.Int64})
+    return pl.DataFrame(rows, schema=TYPES)
 
 
 def _items(path: Path, wanted: Container[str]) -> Iterator[tuple[str, dict[str, Any]]]:
