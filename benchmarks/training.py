@@ -26,11 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from oovrec.data.dataset import Dataset
-from oovrec.data.histories import Histories
 from oovrec.data.load import load_dataset
 from oovrec.models.base import Entities
-from oovrec.models.generative.base import GenerativeRecommender, Samples
+from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama
+from oovrec.models.generative.samples import Samples, Training
 from oovrec.models.generative.t5 import T5
 from oovrec.tokens.build import build_tokens
 from oovrec.training.config import TrainingConfig
@@ -54,7 +54,7 @@ class Bench:
     repeats: int
 
     def __post_init__(self) -> None:
-        self.training = self.dataset.histories("train")
+        self.training = Training.of(self.dataset)
         self.entities = Entities.of(self.dataset, build_tokens(self.dataset, "random"))
 
     def rate(self, step: Step, steps: int) -> float:
@@ -122,18 +122,18 @@ def stock(bench: Bench, model: GenerativeRecommender, seed: int, *, bf16: bool) 
     return step
 
 
-def texts(model: GenerativeRecommender, training: Histories, samples: Samples) -> Iterator[tuple[str, str]]:
+def texts(model: GenerativeRecommender, training: Training, samples: Samples) -> Iterator[tuple[str, str]]:
     """Prompt and answer of each sample, as text."""
-    tokens, prompter = model.entities.tokens, model.prompter
+    tokens, prompter, histories = model.entities.tokens, model.prompter, training.histories
     assert tokens is not None
     assert tokens.users is not None
     names = {prompter.wording(task, n): (task, n) for task in ("sequential", "direct") for n in range(10)}
     columns = (samples.rows, samples.where, samples.users, samples.wordings)
     for row, where, user, wording in zip(*(column.tolist() for column in columns), strict=True):
         task, template = names[wording]
-        past = [tokens.items.text(item) for item in training.items[training.indptr[row] : where]]
+        past = [tokens.items.text(item) for item in histories.items[histories.indptr[row] : where]]
         name = "<user>" if user < 0 else tokens.users.text(user)
-        yield prompter.text(name, past, task=task, template=template), tokens.items.text(training.items[where])
+        yield prompter.text(name, past, task=task, template=template), tokens.items.text(histories.items[where])
 
 
 def forever(epoch: Callable[[int], list[Any]]) -> Iterator[Any]:

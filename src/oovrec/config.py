@@ -29,7 +29,20 @@ def checked(config: type[C], options: Mapping[str, Any], *, where: str) -> C:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join([where, *map(str, first["loc"])])
+        if first["type"] == "extra_forbidden":
+            *outer, name = map(str, first["loc"])
+            raise unknown("key", name, _keys(config, outer), where=".".join([where, *outer])) from error
         if first["type"] == "missing":
             raise OovrecError("is missing", where=key, remedy="add it") from error
         what = f"{first['msg'].lower()}, not {first['input']!r}"
         raise OovrecError(what, where=key, remedy="change the value") from error
+
+
+def _keys(config: type[BaseModel], path: list[str]) -> list[str]:
+    """The keys of the options that the outer keys ``path`` lead to."""
+    for key in path:
+        inner = config.model_fields[key].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        config = inner
+    return list(config.model_fields)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +12,18 @@ from transformers import AutoTokenizer
 
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.language.prompts import Prompter, read_templates
+from oovrec.language.prompts import Prompter
 from oovrec.language.tokenizer import Vocabulary, extend, own_tokenizer, pretrained_tokenizer
+from oovrec.language.wordings import GROUPS, RANKING, TASKS, Templates, read_templates
 from oovrec.tokens.table import Tokens, TokenTable
 
 TEMPLATES = read_templates()
+RATINGS = ["1", "2", "3.5", "10"]
+
+
+@pytest.fixture(scope="module", params=["en", "de"])
+def templates(request: pytest.FixtureRequest) -> Templates:
+    return read_templates(request.param)
 
 
 @pytest.fixture
@@ -50,17 +59,21 @@ def test_extended_tokenizer_survives_save_and_load(vocabulary: Vocabulary, token
     assert len(again) == len(vocabulary)
 
 
-def test_integer_path_equals_text_path(vocabulary: Vocabulary, tokens: Tokens) -> None:
-    prompter = Prompter(vocabulary, TEMPLATES, history=5)
+def test_integer_path_equals_text_path(vocabulary: Vocabulary, tokens: Tokens, templates: Templates) -> None:
+    """Every wording of every task, with each rating where one is shown."""
+    prompter = Prompter(vocabulary, templates, 5, RATINGS)
     rng = np.random.default_rng(0)
-    for group, wordings in (("seen", TEMPLATES.seen), ("unseen", TEMPLATES.unseen)):
-        for task in ("sequential", "direct"):
-            for template in range(len(wordings[task])):
-                user, items = int(rng.integers(4)), rng.integers(12, size=int(rng.integers(1, 9)))
-                names = [tokens.items.text(item) for item in items]
-                text = prompter.text(tokens.users.text(user), names, task=task, template=template, group=group)
-                ids = prompter.ids(user, items, task=task, template=template, group=group)
-                assert ids.tolist() == vocabulary.tokenizer(text)["input_ids"], text
+    for task, group in itertools.product(TASKS, GROUPS):
+        for template, rating in itertools.product(range(len(templates.of(task, group))), range(len(RATINGS))):
+            user, item = int(rng.integers(4)), int(rng.integers(12))
+            items = rng.integers(12, size=int(rng.integers(1, 9)))
+            rating = rating if task == "review" else 0
+            words = {"item": tokens.items.text(item), "rating": RATINGS[rating]}
+            names = [tokens.items.text(item) for item in items]
+            choice = {"task": task, "template": template, "group": group}
+            text = prompter.text(tokens.users.text(user), names, **choice, **words)
+            ids = prompter.ids(user, items, **choice, item=item, rating=rating)
+            assert ids.tolist() == vocabulary.tokenizer(text)["input_ids"], text
 
 
 def test_unknown_user_is_spelled_user(vocabulary: Vocabulary) -> None:
@@ -77,11 +90,16 @@ def test_centroids_stand_in_the_rows_of_their_tokens(vocabulary: Vocabulary) -> 
         assert (vocabulary.centroids[number] == 0).all()
 
 
-def test_ten_seen_and_one_unseen_wordings_all_distinct() -> None:
-    for task in ("sequential", "direct"):
-        wordings = TEMPLATES.seen[task] + TEMPLATES.unseen[task]
-        assert (len(TEMPLATES.seen[task]), len(TEMPLATES.unseen[task])) == (10, 1)
+def test_ten_seen_and_one_unseen_wordings_all_distinct(templates: Templates) -> None:
+    for task in TASKS:
+        wordings = templates.of(task, "seen") + templates.of(task, "unseen")
+        assert (len(templates.seen[task]), len(templates.unseen[task])) == (10, 1)
         assert len({re.sub(r"\W+", " ", text.lower()) for text in wordings}) == 11
+
+
+def test_languages_share_no_wording() -> None:
+    english, german = ({*read_templates(name).texts()} - {", "} for name in ("en", "de"))
+    assert not english & german
 
 
 def test_own_vocabulary_encodes_any_text_without_loss() -> None:
@@ -92,6 +110,18 @@ def test_own_vocabulary_encodes_any_text_without_loss() -> None:
     assert tokenizer.decode(ids) == text
 
 
+BOTH = "\n".join(
+    f"{task}: {{seen: ['{fields}'], unseen: ['so {fields}']}}"
+    for task, fields in (("sequential", "{user} {history}"), ("direct", "{user}"))
+)
+
+
+def test_a_file_may_lack_the_tasks_that_are_not_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(BOTH)
+    assert read_templates(str(path), RANKING).unseen["direct"] == ["so {user}"]
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -100,6 +130,14 @@ def test_own_vocabulary_encodes_any_text_without_loss() -> None:
             "no seen wordings for the task 'direct'",
         ),
         ("sequential: {seen: ['{user} and'], unseen: ['x']}", "needs {history} exactly once"),
+        ("sequential: {seen: ['{user} {histroy}'], unseen: ['x']}", "unknown field 'histroy'; did you mean 'history'"),
+        (f"{BOTH}\nratings: {{}}", "unknown task 'ratings'; did you mean 'rating'"),
+        (BOTH, "no seen wordings for the task 'rating'; add some, or set model.tasks.rating to 0"),
+        (f"{BOTH}\nrating: {{seen: ['{{user}} {{item}} {{item}}'], unseen: [x]}}", "needs {item} exactly once"),
+        (
+            f"{BOTH}\nrating: {{seen: ['{{user}} {{item}} {{history}} {{history}}'], unseen: [x]}}",
+            "has {history} twice; keep one",
+        ),
         ("[1, 2", "is not valid YAML"),
         ("", "is empty"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from oovrec.app.source import Source
 from oovrec.data.checks import inspect
 from oovrec.data.dataset import Dataset
 from oovrec.evaluation.protocol import Evaluation
+from oovrec.evaluation.results import read_result
 from oovrec.files import read_json
 from oovrec.models.base import Entities
 
@@ -80,7 +82,8 @@ def _tested(run: Run, dataset: Dataset) -> Evaluation:
     """The run's test, kept from before where there is one."""
     kept = run.folder / "ranks.safetensors"
     if kept.exists() and (run.folder / "metrics.json").exists():
-        return read_ranks(kept, run.data.fingerprint)
+        tasks = read_result(run.folder / "metrics.json").tasks
+        return replace(read_ranks(kept, run.data.fingerprint), tasks=tasks)
     return evaluate(run, data=dataset)
 
 

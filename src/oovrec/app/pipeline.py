@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ from oovrec.evaluation import protocol
 from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import Result, git_commit, hardware, write_result
 from oovrec.models.base import Entities, system
+from oovrec.models.generative.base import GenerativeRecommender
+from oovrec.models.generative.tasks import task_figures
 from oovrec.progress import say
 from oovrec.tokens.build import build_tokens
 from oovrec.tokens.table import BuiltFrom, Tokens
@@ -134,7 +137,9 @@ def _tokens(run: Run, dataset: Dataset) -> Tokens | None:
 
 
 def evaluate(run: Run, split: Literal["validation", "test"] = "test", data: Dataset | str | None = None) -> Evaluation:
-    """Rank the held-out item of every user; test figures are also kept, in ``metrics.json`` and ``ranks.safetensors``.
+    """Rank the held-out item of every user, and test what else the model was trained to do.
+
+    Test figures are also kept, in ``metrics.json`` and ``ranks.safetensors``.
 
     Args:
         data: the dataset, already read, or where it lies now, if not where it was.
@@ -145,6 +150,8 @@ def evaluate(run: Run, split: Literal["validation", "test"] = "test", data: Data
     model, dataset = run.model, run.dataset(data)
     with timed(run.folder):
         evaluation = protocol.evaluate(model.scores, dataset, split)
+        if isinstance(model, GenerativeRecommender):
+            evaluation = replace(evaluation, tasks=task_figures(model, dataset, split))
     if split == "test":
         write_result(run.folder / "metrics.json", result(run, evaluation))
         write_ranks(run.folder / "ranks.safetensors", evaluation, run.data.fingerprint)
@@ -163,4 +170,5 @@ def result(run: Run, evaluation: Evaluation) -> Result:
         hardware=hardware(),
         wall_seconds=seconds(run.folder),
         blocks=evaluation.blocks(),
+        tasks=evaluation.tasks,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from oovrec.evaluation.protocol import Evaluation
 from oovrec.files import read_tensors, write_tensors
 
 ARRAYS = ("users", "targets", "raw", "masked", "later_day", "top_raw", "top_masked")
-NUMBERS = tuple(field.name for field in fields(Evaluation) if field.name not in ARRAYS)
+NUMBERS = ("items", "repeat_targets", "seed")
 
 
 def write_ranks(path: Path, evaluation: Evaluation, data: str) -> None:
@@ -21,7 +20,7 @@ def write_ranks(path: Path, evaluation: Evaluation, data: str) -> None:
 
 
 def read_ranks(path: Path, data: str) -> Evaluation:
-    """Read what :func:`write_ranks` wrote.
+    """Read what :func:`write_ranks` wrote: everything but ``tasks``.
 
     Raises:
         OovrecError: missing, broken, or of other data.

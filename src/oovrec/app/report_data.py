@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,19 +27,27 @@ class SystemRow:
         tokens_from: what its tokens were built from; ``none`` without tokens.
         blocks: as :meth:`Evaluation.blocks` gives them.
         lead: what the report's main system has over this one, as :func:`compare` gives it; None for itself.
+        tasks: as in :class:`Evaluation`.
     """
 
     label: str
     tokens_from: TokensFrom
     blocks: dict[str, dict[str, Any]]
     lead: dict[str, dict[str, Any]] | None = None
+    tasks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls, label: str, tokens_from: TokensFrom, evaluation: Evaluation, main: Evaluation | None = None
     ) -> SystemRow:
         """The row of an evaluation; ``main`` is the main system's, for every row but its own."""
-        return cls(label, tokens_from, evaluation.blocks(), None if main is None else compare(main, evaluation))
+        lead = None if main is None else compare(main, evaluation)
+        return cls(label, tokens_from, evaluation.blocks(), lead, evaluation.tasks)
+
+    def task_tables(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The tasks' figures for people: rows by task, those under seen wordings beside those under unseen ones."""
+        seen = {f"seen_{name}": self.blocks[name] for name in ("raw", "masked")}
+        return {task: (seen if task == "sequential" else {}) | rows for task, rows in self.tasks.items()}
 
 
 @dataclass(frozen=True)

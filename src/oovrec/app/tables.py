@@ -58,8 +58,9 @@ def grid(columns: Mapping[str, str], rows: Sequence[Sequence[object]], title: st
 
 
 def metrics(systems: Sequence[SystemRow]) -> list[Table]:
-    """A table a block: systems down, figures with their 95% intervals across, the best in bold."""
-    return [_block(name, about, systems) for name, about in BLOCKS.items() if name in systems[0].blocks]
+    """A table a block: systems down, figures with their 95% intervals across, the best in bold; then other tasks'."""
+    blocks = [_block(name, about, systems) for name, about in BLOCKS.items() if name in systems[0].blocks]
+    return [*blocks, *(table for system in systems for table in _tasks(system))]
 
 
 def _block(name: str, about: str, systems: Sequence[SystemRow]) -> Table:
@@ -80,6 +81,24 @@ def _figure(block: Mapping[str, Any], metric: str, best: float) -> Text:
         low, high = block["ci"][metric]
         text += f" [{low:.3f}, {high:.3f}]"
     return Text(text, "bold" if block[metric] == best else "")
+
+
+def _tasks(system: SystemRow) -> list[Table]:
+    """A table a task: wordings and references down, figures with their 95% intervals across."""
+    return [_task(task, rows, system.label) for task, rows in system.task_tables().items() if rows]
+
+
+def _task(task: str, rows: Mapping[str, Mapping[str, Any]], label: str) -> Table:
+    first = next(iter(rows.values()))
+    names = [name for name in first if name not in ("ci", "users")]
+    shown = METRICS if set(METRICS) <= set(names) else names
+    cells = []
+    for row, block in rows.items():
+        ends = [block["ci"][name] for name in shown]
+        figures = [f"{block[name]:.4f} [{low:.3f}, {high:.3f}]" for name, (low, high) in zip(shown, ends, strict=True)]
+        cells.append([row.replace("_", " "), *figures])
+    columns = {"wordings": "left", **dict.fromkeys(shown, "right")}
+    return grid(columns, cells, f"{task}: {label}; {first['users']:,} users")
 
 
 def example(user: ExampleUser) -> Table:

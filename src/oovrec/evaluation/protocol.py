@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +36,7 @@ class Evaluation:
         items: the catalogue's size.
         repeat_targets: how many targets stand in their own history, where masking makes them a miss.
         seed: of the bootstrap.
+        tasks: by task the figures of what else the model was trained to do, and under other wordings: blocks by row.
     """
 
     users: np.ndarray
@@ -48,6 +49,7 @@ class Evaluation:
     items: int
     repeat_targets: int
     seed: int = 0
+    tasks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def blocks(self) -> dict[str, dict[str, Any]]:
         """``raw`` and ``masked``, and ``later_day_raw`` and ``later_day_masked`` where any target is of a later day.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 
 from oovrec.config import Options, checked
 from oovrec.errors import OovrecError
@@ -35,6 +36,7 @@ class Result(Options):
         hardware: as :func:`hardware` describes it.
         wall_seconds: of training and evaluation together.
         blocks: as :meth:`oovrec.evaluation.protocol.Evaluation.blocks` gives them; ``raw`` and ``masked`` at least.
+        tasks: as in :class:`oovrec.evaluation.protocol.Evaluation`; in files only where there are any.
     """
 
     system: str
@@ -46,10 +48,11 @@ class Result(Options):
     hardware: str
     wall_seconds: float
     blocks: dict[str, dict[str, Any]]
+    tasks: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
 
     def flat(self) -> dict[str, Any]:
         """Plain values, the blocks beside the other keys."""
-        return {**self.model_dump(exclude={"blocks"}), **self.blocks}
+        return {**self.model_dump(exclude={"blocks"}, exclude_defaults=True), **self.blocks}
 
 
 def write_result(path: Path, result: Result) -> None:
@@ -71,6 +74,7 @@ def read_result(path: Path) -> Result:
     blocks = {name: values.pop(name) for name in BLOCKS if name in values}
     result = checked(Result, {**values, "blocks": blocks}, where=str(path))
     _check_blocks(result.blocks, path)
+    _check_tasks(result.tasks, path)
     return result
 
 
@@ -87,6 +91,19 @@ def _check_blocks(blocks: dict[str, dict[str, Any]], path: Path) -> None:
             if not sound:
                 what = f"'{metric}' is missing or not a share between its interval's ends"
                 raise OovrecError(what, where=f"{path}, {name}", remedy="evaluate the run again")
+
+
+def _check_tasks(tasks: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
+    for task, row, block in ((task, row, block) for task, rows in tasks.items() for row, block in rows.items()):
+        for metric in block.keys() - {"ci", "users"}:
+            try:
+                low, high = block["ci"][metric]
+                sound = 0 <= low <= block[metric] + ROUNDING and block[metric] - ROUNDING <= high
+            except (KeyError, TypeError, ValueError):
+                sound = False
+            if not sound:
+                what = f"'{metric}' is no figure between its interval's ends"
+                raise OovrecError(what, where=f"{path}, tasks, {task}, {row}", remedy="evaluate the run again")
 
 
 def hardware() -> str:

@@ -121,13 +121,18 @@ def spelled(kind: str, words: Sequence[str]) -> str:
 def _pieces(tokenizer: PreTrainedTokenizerBase, kind: str, table: TokenTable, end: int) -> np.ndarray:
     """``[n, depth]`` the word pieces of each name, filled up with ``end``."""
     texts = [spelled(kind, table.words(row)) for row in range(len(table))]
-    pieces = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    ids = np.full((len(texts), max(map(len, pieces))), end, np.int64)
-    for row, piece in enumerate(pieces):
-        ids[row, : len(piece)] = piece
+    ids = filled(tokenizer(texts, add_special_tokens=False)["input_ids"], end)
     if len(np.unique(ids, axis=0)) < len(ids):
         twice = next(text for text, count in Counter(texts).items() if count > 1)
         raise OovrecError(f"two {kind}s are spelled {twice}", remedy="use model.spelling=tokens with these tokens")
+    return ids
+
+
+def filled(pieces: Sequence[Sequence[int]], end: int) -> np.ndarray:
+    """``[n, longest]`` int64 sequences of ids, filled up with ``end`` on the right."""
+    ids = np.full((len(pieces), max(map(len, pieces))), end, np.int64)
+    for row, piece in enumerate(pieces):
+        ids[row, : len(piece)] = piece
     return ids
 
 

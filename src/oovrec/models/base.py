@@ -28,6 +28,7 @@ from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch, EpochLog, train
 
 FAMILIES = ("sequential", "generative")
+SCALE = "scale.json"  # in a run folder: the ratings there are
 ATTRIBUTES = "item_attributes.json"  # in a run folder; the form is that of the data's own file
 
 
@@ -41,6 +42,7 @@ class Entities:
         titles: ``[items]`` texts, or None.
         attributes: ``[items]`` tuples of attribute numbers, or None.
         tokens: their OOV tokens; None for models that need none.
+        scale: the ratings that items can get, ascending; None where the data has no scale.
     """
 
     items: list[str]
@@ -48,6 +50,7 @@ class Entities:
     titles: list[str] | None = None
     tokens: Tokens | None = None
     attributes: list[tuple[int, ...]] | None = None
+    scale: tuple[float, ...] | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, tokens: Tokens | None = None) -> Entities:
@@ -60,7 +63,8 @@ class Entities:
             items = tokens.items.reindexed(dataset.items)
             users = tokens.users and tokens.users.reindexed(dataset.users)
             tokens = Tokens(items, users, tokens.method, tokens.built_from, tokens.seed, tokens.config, tokens.details)
-        return cls(dataset.items, dataset.users, dataset.titles, tokens, dataset.attributes)
+        scale = None if dataset.scale is None else tuple(dataset.scale.tolist())
+        return cls(dataset.items, dataset.users, dataset.titles, tokens, dataset.attributes, scale)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -75,7 +79,10 @@ class Entities:
         return {key: value for key, value in self.tokens.summary().items() if key != "vocabulary"}
 
     def save(self, folder: Path) -> None:
-        """Write ``items.tsv`` (id, title) and ``users.txt``; ``item_attributes.json``, ``tokens/`` if there are any."""
+        """Write ``items.tsv`` (id, title) and ``users.txt``; ``item_attributes.json``, ``scale.json``, ``tokens/``.
+
+        The last three only where there is something to write.
+        """
         titles = self.titles or [""] * len(self.items)
         lines = (f"{item}\t{' '.join(title.split())}" for item, title in zip(self.items, titles, strict=True))
         write_text(folder / "items.tsv", "\n".join(lines) + "\n")
@@ -83,6 +90,8 @@ class Entities:
         if self.attributes is not None:
             table = dict(zip(self.items, self.attributes, strict=True))
             write_text(folder / ATTRIBUTES, json.dumps(table, ensure_ascii=False))
+        if self.scale is not None:
+            write_text(folder / SCALE, json.dumps(self.scale))
         if self.tokens is not None:
             self.tokens.save(folder / "tokens")
 
@@ -95,7 +104,8 @@ class Entities:
         tokens = Tokens.load(folder / "tokens") if (folder / "tokens" / "tokens.json").exists() else None
         items = [row[0] for row in rows]
         attributes = _attributes(folder / ATTRIBUTES, items) if (folder / ATTRIBUTES).exists() else None
-        return cls(items, users, titles if any(titles) else None, tokens, attributes)
+        scale = _scale(folder / SCALE) if (folder / SCALE).exists() else None
+        return cls(items, users, titles if any(titles) else None, tokens, attributes, scale)
 
 
 def _attributes(path: Path, items: list[str]) -> list[tuple[int, ...]]:
@@ -105,6 +115,13 @@ def _attributes(path: Path, items: list[str]) -> list[tuple[int, ...]]:
     except (KeyError, TypeError, ValueError) as error:
         what = "does not give each item of items.tsv a list of numbers"
         raise OovrecError(what, where=path, remedy="restore the file") from error
+
+
+def _scale(path: Path) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, read_json(path)))
+    except (TypeError, ValueError) as error:
+        raise OovrecError("is not a list of numbers", where=path, remedy="restore the file") from error
 
 
 @dataclass(frozen=True)

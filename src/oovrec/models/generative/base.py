@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -14,17 +14,20 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from oovrec.config import Options
+from oovrec.data.dataset import MOST_RATINGS
 from oovrec.data.histories import Histories
 from oovrec.decoding.exact import exact_scores, exact_top_k
 from oovrec.decoding.stepper import Stepper
 from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError, unknown
 from oovrec.language.packed import Packed
-from oovrec.language.prompts import Prompter, Task, read_templates
-from oovrec.language.tokenizer import OWN, Spelling, Vocabulary, extend, own_tokenizer, pretrained_tokenizer
+from oovrec.language.prompts import Prompter
+from oovrec.language.tokenizer import OWN, Spelling, Vocabulary, extend, filled, own_tokenizer, pretrained_tokenizer
+from oovrec.language.wordings import RANKING, Group, Task, read_templates
 from oovrec.models.base import Entities, NeuralRecommender, Recommendations
 from oovrec.models.generative.augmentation import Augmentation, AugmentedEmbedding, Sides
-from oovrec.models.generative.network import Loss
+from oovrec.models.generative.network import IGNORED, Loss
+from oovrec.models.generative.samples import Mixture, Samples, Tasks, Training
 
 CHUNK = {"cpu": 16, "cuda": 256}  # histories decoded at once: on a processor their logits stay in its cache
 SEARCHED = {"cpu": 64, "cuda": 512}  # histories searched at once for their best items
@@ -48,7 +51,8 @@ class GenerativeConfig(Options):
             layer that is not tied to the input table has a map of its own.
         unknown_users: share of training prompts whose user is replaced by ``<user>``, so that a history
             without a known user can be served.
-        direct: prompts of the direct task (no history), as a share of the sequential ones.
+        tasks: what is trained, by weights; see :class:`Tasks`.
+        words: the longest text that is learnt or written, in tokens.
         loss: ``restricted`` learns each token against its legal alternatives alone, ``full`` against the whole
             vocabulary, as the stock models do.
     """
@@ -63,7 +67,8 @@ class GenerativeConfig(Options):
     alpha: float = Field(0.1, ge=0)
     augments: Sides = "both"
     unknown_users: float = Field(0.1, ge=0, le=1)
-    direct: float = Field(0.2, ge=0)
+    tasks: Tasks = Tasks()
+    words: int = Field(64, ge=2)
     loss: Loss = "restricted"
 
     @field_validator("alpha")
@@ -75,35 +80,11 @@ class GenerativeConfig(Options):
         return alpha
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Training prompts to be made.
-
-    Attributes:
-        rows: ``[n]`` the history of each.
-        where: ``[n]`` the target's place in ``Histories.items``.
-        users: ``[n]`` who is named; -1 for ``<user>``.
-        wordings: ``[n]`` numbers of wordings, as :meth:`Prompter.wording` gives them.
-    """
-
-    rows: np.ndarray
-    where: np.ndarray
-    users: np.ndarray
-    wordings: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def take(self, chosen: np.ndarray | slice) -> Samples:
-        """Some of them."""
-        return Samples(self.rows[chosen], self.where[chosen], self.users[chosen], self.wordings[chosen])
-
-
 class GenerativeRecommender(NeuralRecommender):
     """A language model that names items by their OOV tokens.
 
     A subclass gives the shapes it can build, :meth:`wrap` (the module to train), its batches
-    (:meth:`epoch`), and :meth:`read`, which turns histories into a :class:`Stepper`.
+    (:meth:`epoch`), and :meth:`stepper`, which reads prompts.
     """
 
     needs_tokens = True
@@ -112,6 +93,7 @@ class GenerativeRecommender(NeuralRecommender):
     hf_config: ClassVar[type[PretrainedConfig]]
     hf_model: ClassVar[type[PreTrainedModel]]
     causal: ClassVar[bool]
+    ratings: Trie | None = None  # the answers to the rating task
 
     def __init__(self, config: GenerativeConfig, entities: Entities, saved: Path | None = None) -> None:
         """Args:
@@ -120,15 +102,21 @@ class GenerativeRecommender(NeuralRecommender):
         super().__init__(config, entities)
         if entities.tokens is None:
             raise OovrecError(f"the system '{self.name}' needs tokens", remedy="build some with 'oovrec tokens build'")
-        self.templates = read_templates(config.templates)
+        self._check_tasks()
+        self.templates = read_templates(config.templates, {*RANKING, *config.tasks.mixed()})
         self.vocabulary: Vocabulary = extend(self._tokenizer(saved), entities.tokens, config.spelling)
-        self.prompter = Prompter(self.vocabulary, self.templates, config.history)
+        rating_words = [f"{value:g}" for value in entities.scale or ()]
+        self.prompter = Prompter(self.vocabulary, self.templates, config.history, rating_words)
         network = self._network(saved)
         table = network.get_input_embeddings().weight.data
         augmented = config.augmentation, config.alpha, config.augments
         embedding = AugmentedEmbedding(table, self.vocabulary.centroids, *augmented)
         self.backbone_config = network.config
         self._trie = Trie.of(self.vocabulary.items)
+        if config.tasks.rating:
+            pieces = self.vocabulary.tokenizer(rating_words, add_special_tokens=False)["input_ids"]
+            self.rating_codes = filled(pieces, self.vocabulary.end)
+            self.ratings = Trie.of(self.rating_codes)
         self.module = self.wrap(network, embedding)
 
     def _tokenizer(self, saved: Path | None) -> PreTrainedTokenizerBase:
@@ -164,13 +152,22 @@ class GenerativeRecommender(NeuralRecommender):
         network.resize_token_embeddings(len(self.vocabulary))
         return network
 
+    @property
+    def worded(self) -> bool:
+        """Whether it reads prompts in words, and so can learn any task."""
+        return True
+
     @abstractmethod
     def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> nn.Module:
         """The module to train, with ``embedding`` as its input embedding."""
 
     @abstractmethod
+    def stepper(self, prompts: Packed) -> Stepper:
+        """The model after reading ``prompts``."""
+
     def read(self, histories: Histories) -> Stepper:
         """The model after reading the prompts of ``histories``."""
+        return self.stepper(self.prompts(histories))
 
     @property
     def trie(self) -> Trie:
@@ -178,13 +175,25 @@ class GenerativeRecommender(NeuralRecommender):
         self._trie = self._trie.to(self.device)
         return self._trie
 
+    def scores(self, histories: Histories, task: Task = "sequential", group: Group = "seen") -> Tensor:
+        """``[batch, items]`` exact log-probability of each item under the constrained model.
+
+        Args:
+            task: ``direct`` looks at the users alone.
+            group: whose first wording is used.
+        """
+        return self.answered(self.prompts(histories, task, group), self.trie)
+
     @torch.no_grad()
-    def scores(self, histories: Histories) -> Tensor:
-        """``[batch, items]`` exact log-probability of each item under the constrained model."""
+    def answered(self, prompts: Packed, trie: Trie) -> Tensor:
+        """``[prompts, entries]`` exact log-probability of each entry of ``trie``."""
         self.module.eval()
-        batches = histories.batches(CHUNK.get(self.device.type, CHUNK["cuda"]))
-        parts = [exact_scores(self.read(batch), self.trie) for _, batch in batches]
-        return torch.cat(parts)
+        return torch.cat([exact_scores(self.stepper(part), trie) for part in self.chunks(prompts)])
+
+    def chunks(self, prompts: Packed) -> Iterator[Packed]:
+        """As many prompts at a time as are decoded at once."""
+        size = CHUNK.get(self.device.type, CHUNK["cuda"])
+        return (prompts.take(np.arange(at, min(at + size, len(prompts)))) for at in range(0, len(prompts), size))
 
     @torch.no_grad()
     def recommend(self, histories: Histories, k: int = 10, *, mask_seen: bool = True) -> Recommendations:
@@ -210,35 +219,58 @@ class GenerativeRecommender(NeuralRecommender):
         assert isinstance(config, GenerativeConfig)
         return cls(config, entities, folder / "backbone")
 
-    def prompts(self, histories: Histories) -> Packed:
-        """The prompts that histories are scored with: the first seen wording; without items the direct task's."""
-        first = [self.prompter.wording("direct"), self.prompter.wording("sequential")]
+    def prompts(self, histories: Histories, task: Task = "sequential", group: Group = "seen") -> Packed:
+        """The prompts that histories are scored with: a group's first wording; without items the direct task's."""
+        first = [self.prompter.wording("direct", group=group), self.prompter.wording(task, group=group)]
         return self.prompter.packed(histories, np.where(histories.lengths > 0, first[1], first[0]))
 
     def prompt(self, items: np.ndarray, user: int) -> np.ndarray:
         """The prompt of one history."""
         return self.prompts(Histories.of([items], [user])).ids
 
-    def samples(self, training: Histories, batch_size: int, rng: np.random.Generator) -> list[Samples]:
-        """One epoch's prompts, shuffled, in batches, each worded at random.
+    def samples(self, training: Training, batch_size: int, rng: np.random.Generator) -> list[Samples]:
+        """One epoch's prompts, shuffled, in batches, each worded at random."""
+        mixture = Mixture(self.prompter, self.config.tasks, self.config.unknown_users)
+        return mixture.epoch(training, batch_size, rng)
 
-        Every training interaction with a past is a sequential prompt; ``direct`` times as many
-        interactions are drawn for the direct task.
-        """
-        position = np.arange(len(training.items)) - training.indptr[training.rows]
-        sequential = np.flatnonzero(position > 0)
-        direct = rng.choice(len(training.items), int(self.config.direct * len(sequential)))
-        wordings = [self._worded("sequential", len(sequential), rng), self._worded("direct", len(direct), rng)]
-        where = np.concatenate([sequential, direct])
-        rows = training.rows[where]
-        users = np.where(rng.random(len(rows)) < self.config.unknown_users, -1, training.users[rows])
-        every = Samples(rows, where, users, np.concatenate(wordings)).take(rng.permutation(len(rows)))
-        return [every.take(slice(start, start + batch_size)) for start in range(0, len(every), batch_size)]
-
-    def _worded(self, task: Task, count: int, rng: np.random.Generator) -> np.ndarray:
-        return self.prompter.wording(task) + rng.integers(len(self.templates.seen[task]), size=count)
-
-    def training_prompts(self, training: Histories, samples: Samples) -> Packed:
+    def training_prompts(self, training: Training, samples: Samples) -> Packed:
         """The prompts of samples."""
-        begin = training.indptr[samples.rows]
-        return self.prompter.packed(training.cut(begin, samples.where - begin, samples.users), samples.wordings)
+        histories = training.histories
+        begin = histories.indptr[samples.rows]
+        past = histories.cut(begin, samples.where - begin, samples.users)
+        return self.prompter.packed(past, samples.wordings, histories.items[samples.where])
+
+    def answer(self, training: Training, samples: Samples) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """What samples are answered by.
+
+        Returns:
+            ``[n, depth]`` ids, those of texts followed by IGNORED; and the same as
+            :meth:`oovrec.models.generative.network.ItemNetwork.answers` takes it.
+        """
+        if samples.task == "sequential":
+            items = training.histories.items[samples.where]
+            return self.vocabulary.items[items], {"nodes": self._trie.nodes(torch.from_numpy(items))}
+        if samples.task == "rating":
+            assert training.ratings is not None
+            assert self.ratings is not None
+            ratings = training.ratings[samples.where]
+            return self.rating_codes[ratings], {"ratings": self.ratings.nodes(torch.from_numpy(ratings))}
+        words = self._encoded(training.texts[samples.task][samples.where])
+        return words, {"words": torch.from_numpy(words)}
+
+    def _encoded(self, texts: np.ndarray) -> np.ndarray:
+        """``[n, longest]`` ids of texts, cut to the longest allowed, each with its end and then IGNORED."""
+        tokenizer, room = self.vocabulary.tokenizer, self.config.words - 1
+        pieces = tokenizer(texts.tolist(), add_special_tokens=False)["input_ids"]
+        return filled([[*piece[:room], tokenizer.eos_token_id] for piece in pieces], IGNORED)
+
+    def _check_tasks(self) -> None:
+        """Raise where a task is to be trained that the model or the data cannot have."""
+        for task in self.config.tasks.mixed():
+            where = f"model.tasks.{task}"
+            if task not in RANKING and not self.worded:
+                what = f"'{self.name}' reads no words here, so it learns to recommend and nothing else"
+                raise OovrecError(what, where=where, remedy="set it to 0, or use worded prompts (model.form=prompt)")
+            if task in ("rating", "review") and self.entities.scale is None:
+                what = f"the data has no ratings, or more than {MOST_RATINGS} different ones"
+                raise OovrecError(what, where=where, remedy="set it to 0")

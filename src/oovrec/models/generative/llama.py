@@ -21,11 +21,13 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.decoding.trie import Trie
 from oovrec.language.packed import Packed
+from oovrec.language.wordings import Group, Task
 from oovrec.models.generative.arithmetic import dropout
 from oovrec.models.generative.attention import grouped
 from oovrec.models.generative.augmentation import AugmentedEmbedding
-from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender, Samples
+from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender
 from oovrec.models.generative.network import ItemNetwork, Loss, full_precision, stock
+from oovrec.models.generative.samples import Samples, Training
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
@@ -65,14 +67,21 @@ class LlamaNetwork(ItemNetwork):
         network: a ``LlamaForCausalLM``.
         embedding: its token embedding, augmented.
         trie: the catalogue.
-        loss: as in :class:`ItemNetwork`.
+        loss, ratings: as in :class:`ItemNetwork`.
         dropout: on the input embeddings.
     """
 
     def __init__(
-        self, network: PreTrainedModel, embedding: AugmentedEmbedding, trie: Trie, loss: Loss, dropout: float
+        self,
+        network: PreTrainedModel,
+        embedding: AugmentedEmbedding,
+        trie: Trie,
+        loss: Loss,
+        dropout: float,
+        ratings: Trie | None = None,
     ) -> None:
-        super().__init__(embedding, None if network.config.tie_word_embeddings else network.lm_head, trie, loss)
+        head = None if network.config.tie_word_embeddings else network.lm_head
+        super().__init__(embedding, head, trie, loss, ratings=ratings)
         self.body, self.dropout = network.model, dropout
         self.body.embed_tokens = nn.Identity()
 
@@ -91,21 +100,22 @@ class LlamaNetwork(ItemNetwork):
         weights |= {"model.embed_tokens.weight": inputs, "lm_head.weight": outputs}
         return stock(LlamaForCausalLM, self.body.config, weights, tied=self.tied)
 
-    def forward(self, nodes: Tensor, where: Tensor, groups: list[Tensor], scale: Tensor) -> Tensor:
-        """Loss of the targets in a batch.
+    def forward(self, where: Tensor, groups: list[Tensor], scale: Tensor, **answer: Tensor) -> Tensor:
+        """Loss of the answers in a batch.
 
         Args:
-            nodes: ``[n, depth]`` the targets' trie nodes.
-            where: ``[n, depth]`` positions in the flattened groups that predict each target's tokens.
+            where: ``[n, depth]`` positions in the flattened groups that predict each answer's tokens.
             groups: inputs ``[b, L]``, sequences of like length together, filled up on the right: attention is
                 causal, so the filling reaches no real position.
             scale: what the sum is divided by: the mean number of targets a batch.
+            answer: ``nodes``, ``ratings`` or ``words``, as :meth:`answers` takes them.
         """
-        embedded, rows = self.look_up(torch.cat([ids.flatten() for ids in groups]))
+        answers = self.answers(**answer)
+        embedded, rows = self.look_up(torch.cat([ids.flatten() for ids in groups]), answers)
         parts = dropout(embedded, self.dropout, self.training).split([ids.numel() for ids in groups])
         pairs = zip(parts, groups, strict=True)
         states = [self.run(part.view(*ids.shape, -1), use_cache=False).flatten(0, 1) for part, ids in pairs]
-        return self.item_loss(torch.cat(states)[where], nodes, rows) / scale
+        return self.answer_loss(torch.cat(states)[where], answers, rows) / scale
 
 
 class LlamaStepper:
@@ -173,16 +183,19 @@ class Llama(GenerativeRecommender):
         "smollm2-135m": shape(576, 30, 9, 1536, num_key_value_heads=3),
     }
 
-    def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> LlamaNetwork:
-        return LlamaNetwork(network, embedding, self._trie, self.config.loss, self.config.dropout)
+    @property
+    def worded(self) -> bool:
+        return self.config.form == "prompt"
 
-    def read(self, histories: Histories) -> LlamaStepper:
-        prompts = self.prompts(histories)
+    def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> LlamaNetwork:
+        return LlamaNetwork(network, embedding, self._trie, self.config.loss, self.config.dropout, self.ratings)
+
+    def stepper(self, prompts: Packed) -> LlamaStepper:
         ids, lengths = torch.from_numpy(prompts.padded(self.vocabulary.pad)), torch.from_numpy(prompts.lengths)
         return LlamaStepper(self.module, ids.to(self.device), lengths.to(self.device))
 
-    def prompts(self, histories: Histories) -> Packed:
-        return super().prompts(histories) if self.config.form == "prompt" else self._begun(histories)
+    def prompts(self, histories: Histories, task: Task = "sequential", group: Group = "seen") -> Packed:
+        return super().prompts(histories, task, group) if self.worded else self._begun(histories)
 
     def _begun(self, histories: Histories) -> Packed:
         """``<s>`` and the newest items' tokens."""
@@ -192,10 +205,10 @@ class Llama(GenerativeRecommender):
         return Packed(ids, 1 + shown.lengths * depth)
 
     def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
-        training = dataset.histories("train")
-        if self.config.form == "prompt":
+        if self.worded:
+            training = Training.of(dataset)
             return [partial(self._prompted, training, part) for part in self.samples(training, batch_size, rng)]
-        plan = windows(training, self.config.history, batch_size, rng)
+        plan = windows(dataset.histories("train"), self.config.history, batch_size, rng)
         return [partial(self._windows, batch, plan.mean_targets) for batch in plan.batches]
 
     def _windows(self, batch: Histories, scale: float) -> dict[str, Tensor | list[Tensor]]:
@@ -204,29 +217,33 @@ class Llama(GenerativeRecommender):
         depth = self.vocabulary.items.shape[1]
         column = np.arange(len(batch.items)) - np.repeat(batch.indptr[:-1], batch.lengths)
         first = batch.rows * ids.shape[1] + column * depth
-        return self._batch([ids], first, batch.items, scale)
+        nodes = self._trie.nodes(torch.from_numpy(batch.items))
+        return _batch([ids], first, {"nodes": nodes}, scale)
 
-    def _prompted(self, training: Histories, samples: Samples) -> dict[str, Tensor | list[Tensor]]:
-        """Prompt and target, all but the target's last token."""
+    def _prompted(self, training: Training, samples: Samples) -> dict[str, Tensor | list[Tensor]]:
+        """Prompt and answer, all but the answer's last token."""
         prompts = self.training_prompts(training, samples)
         order = np.argsort(prompts.lengths, kind="stable")
-        items = training.items[samples.where[order]]
-        codes = self.vocabulary.items[items][:, :-1]
-        ordered = prompts.take(order)
+        samples, ordered = samples.take(order), prompts.take(order)
+        codes, answer = self.answer(training, samples)
+        count = np.count_nonzero(codes >= 0) if "words" in answer else len(codes)
+        codes = np.maximum(codes[:, :-1], 0)  # behind a text's end anything: no other position sees it
         ends = np.repeat(np.cumsum(ordered.lengths), codes.shape[1])
         inputs = Packed(np.insert(ordered.ids, ends, codes.ravel()), ordered.lengths + codes.shape[1])
         groups = grouped(inputs, GROUP_COST.get(self.device.type, GROUP_COST["cuda"]), self.vocabulary.pad)
         widths = np.repeat([ids.shape[1] for ids in groups], [len(ids) for ids in groups])
         first = np.cumsum(widths) - widths + ordered.lengths - 1
-        return self._batch(groups, first, items, len(samples))
+        return _batch(groups, first, answer, float(count))
 
-    def _batch(
-        self, groups: list[np.ndarray], first: np.ndarray, items: np.ndarray, scale: float
-    ) -> dict[str, Tensor | list[Tensor]]:
-        where = first[:, None] + np.arange(self.vocabulary.items.shape[1])
-        return {
-            "nodes": self._trie.nodes(torch.from_numpy(items)),
-            "where": torch.from_numpy(where),
-            "groups": [torch.from_numpy(ids) for ids in groups],
-            "scale": torch.tensor(float(scale)),
-        }
+
+def _batch(
+    groups: list[np.ndarray], first: np.ndarray, answer: dict[str, Tensor], scale: float
+) -> dict[str, Tensor | list[Tensor]]:
+    """Tensors for :meth:`LlamaNetwork.forward`; ``first`` ``[n]`` are the positions that predict the answers' begin."""
+    (tokens,) = answer.values()
+    return {
+        **answer,
+        "where": torch.from_numpy(first[:, None] + np.arange(tokens.shape[1])),
+        "groups": [torch.from_numpy(ids) for ids in groups],
+        "scale": torch.tensor(scale),
+    }

@@ -1,8 +1,9 @@
-"""What the trained networks share: one look-up a step for inputs and output rows, and the loss of items."""
+"""What the trained networks share: one look-up a step for inputs and output rows, and the loss of their answers."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -16,10 +17,36 @@ from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.losses import softmax_cross_entropy
 
 Loss = Literal["restricted", "full"]
+IGNORED = -100  # in place of words, after a text's end
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the prompts of a batch are answered by: items, ratings or texts.
+
+    Attributes:
+        tokens: ``[n, depth]`` ids, or IGNORED.
+        trie: of everything that might be answered, items or ratings; None for texts.
+        nodes: ``[n, depth]`` the answers' nodes there.
+    """
+
+    tokens: Tensor
+    trie: Trie | None = None
+    nodes: Tensor | None = None
+
+    @property
+    def inputs(self) -> Tensor:
+        """``[n, depth]`` ids to be read: any in place of IGNORED."""
+        return self.tokens if self.trie is not None else self.tokens.clamp(min=0)
+
+    @property
+    def count(self) -> Tensor | int:
+        """What a batch's summed loss is divided by: its items or ratings, the words of its texts."""
+        return len(self.tokens) if self.trie is not None else self.tokens.ne(IGNORED).sum()
 
 
 class ItemNetwork(nn.Module):
-    """A network that reads tokens and is to name items.
+    """A network that reads tokens and is to name items, and perhaps ratings, or to write.
 
     Args:
         embedding: of its tokens, augmented; also its output rows where ``head`` is None.
@@ -27,13 +54,20 @@ class ItemNetwork(nn.Module):
         trie: the catalogue.
         loss: over the tokens legal at each place, or over the whole vocabulary as in the stock models.
         scale: of the output rows.
+        ratings: the ratings that may be answered; None where none are.
     """
 
     def __init__(
-        self, embedding: AugmentedEmbedding, head: nn.Linear | None, trie: Trie, loss: Loss, scale: float = 1.0
+        self,
+        embedding: AugmentedEmbedding,
+        head: nn.Linear | None,
+        trie: Trie,
+        loss: Loss,
+        scale: float = 1.0,
+        ratings: Trie | None = None,
     ) -> None:
         super().__init__()
-        self.embedding, self.trie, self.loss, self.scale = embedding, trie, loss, scale
+        self.embedding, self.trie, self.loss, self.scale, self.ratings = embedding, trie, loss, scale, ratings
         self.head = None if head is None else embedding.beside(head.weight.data)
 
     @property
@@ -59,33 +93,55 @@ class ItemNetwork(nn.Module):
         """A stock model with the same logits, on the processor; what augments the tables is part of them."""
         raise NotImplementedError
 
-    def look_up(self, ids: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Input embeddings ``[n, d]`` of ``ids`` ``[n]``, and the output rows that :meth:`item_loss` needs.
+    def answers(
+        self, nodes: Tensor | None = None, ratings: Tensor | None = None, words: Tensor | None = None
+    ) -> Answers:
+        """The answers of a batch, which gives one of the three.
+
+        Args:
+            nodes: ``[n, depth]`` items, as nodes of the catalogue's trie.
+            ratings: ``[n, depth]`` the like of the trie of ratings.
+            words: ``[n, longest]`` ids of texts, then IGNORED.
+        """
+        if nodes is not None:
+            self.trie = trie = self.trie.to(nodes.device)
+        elif ratings is not None:
+            assert self.ratings is not None
+            nodes, self.ratings = ratings, self.ratings.to(ratings.device)
+            trie = self.ratings
+        else:
+            assert words is not None
+            return Answers(words)
+        return Answers(trie.paths(nodes[:, -1], nodes.shape[1]), trie, nodes)
+
+    def look_up(self, ids: Tensor, answers: Answers) -> tuple[Tensor, list[Tensor]]:
+        """Input embeddings ``[n, d]`` of ``ids`` ``[n]``, and the output rows that :meth:`answer_loss` needs.
 
         Together where they are tied, so that the augmentation and the table's gradient are made once a step.
         """
-        self.trie = self.trie.to(ids.device)
-        if self.loss == "full":
+        if self.loss == "full" or answers.trie is None:
             inputs, outputs = self.tables()
             return F.embedding(ids, inputs), [outputs * self.scale]
-        alphabets = [level.tokens.long() for level in self.trie.levels]
+        alphabets = [level.tokens.long() for level in answers.trie.levels]
         if not self.tied:
             return self.embedding(ids), [self.rows(tokens) for tokens in alphabets]
         inputs, *rows = self.embedding(torch.cat([ids, *alphabets])).split([len(ids), *map(len, alphabets)])
         return inputs, [part * self.scale for part in rows]
 
-    def item_loss(self, hidden: Tensor, nodes: Tensor, rows: list[Tensor]) -> Tensor:
-        """Sum of the items' negative log-probabilities.
+    def answer_loss(self, hidden: Tensor, answers: Answers, rows: list[Tensor]) -> Tensor:
+        """Sum of the answers' negative log-probabilities.
 
         Args:
-            hidden: ``[n, depth, d]`` the states that predict each token of the targets.
-            nodes: ``[n, depth]`` the targets' trie nodes.
+            hidden: ``[n, depth, d]`` the states that predict each token of the answers.
             rows: from :meth:`look_up`.
         """
+        if answers.trie is None:
+            written = answers.tokens.ne(IGNORED)
+            return softmax_cross_entropy(hidden[written], rows[0], answers.tokens[written])
         if self.loss == "full":
-            tokens = self.trie.paths(nodes[:, -1], self.trie.depth)
-            return softmax_cross_entropy(hidden.flatten(0, 1), rows[0], tokens.flatten())
-        return restricted_loss(hidden, nodes, self.trie, rows)
+            return softmax_cross_entropy(hidden.flatten(0, 1), rows[0], answers.tokens.flatten())
+        assert answers.nodes is not None
+        return restricted_loss(hidden, answers.nodes, answers.trie, rows)
 
 
 def restricted_loss(hidden: Tensor, nodes: Tensor, trie: Trie, rows: list[Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
 """META ID (T): a T5 that reads prompts and writes items as out-of-vocabulary tokens (Huang et al., ICML 2025).
 
-P5's sequential and direct tasks (Geng et al., RecSys 2022) in this project's wordings; the encoder reads
-the prompt, the decoder writes the item's tokens. Differences from the paper: the loss at a token is over
+P5's tasks (Geng et al., RecSys 2022) in this project's wordings; the encoder reads the prompt, the decoder
+writes the answer: an item's tokens, a rating or words. Differences from the paper: the loss at a token is over
 the tokens legal there; the whole catalogue is scored exactly instead of by a beam.
 """
 
@@ -18,12 +18,13 @@ from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from oovrec.data.dataset import Dataset
-from oovrec.data.histories import Histories
 from oovrec.decoding.trie import Trie
+from oovrec.language.packed import Packed
 from oovrec.models.generative.attention import grouped
 from oovrec.models.generative.augmentation import AugmentedEmbedding
-from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender, Samples
+from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender
 from oovrec.models.generative.network import ItemNetwork, Loss, full_precision, stock
+from oovrec.models.generative.samples import Samples, Training
 from oovrec.models.generative.t5_layers import MASKED, decode, encode, feed_forward, norm, position_bias
 from oovrec.training.loop import Batch
 
@@ -43,13 +44,20 @@ class T5Network(ItemNetwork):
         network: a ``T5ForConditionalGeneration``.
         embedding: its token embedding, augmented.
         trie: the catalogue.
-        loss: as in :class:`ItemNetwork`.
+        loss, ratings: as in :class:`ItemNetwork`.
     """
 
-    def __init__(self, network: PreTrainedModel, embedding: AugmentedEmbedding, trie: Trie, loss: Loss) -> None:
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        embedding: AugmentedEmbedding,
+        trie: Trie,
+        loss: Loss,
+        ratings: Trie | None = None,
+    ) -> None:
         config = network.config
         head, scale = (None, config.d_model**-0.5) if config.scale_decoder_outputs else (_head(network), 1.0)
-        super().__init__(embedding, head, trie, loss, scale)
+        super().__init__(embedding, head, trie, loss, scale, ratings)
         self.encoder, self.decoder = network.encoder, network.decoder
         self.encoder.embed_tokens = self.decoder.embed_tokens = nn.Identity()
         self.start, self.config = config.decoder_start_token_id, config
@@ -69,25 +77,24 @@ class T5Network(ItemNetwork):
         weights["lm_head.weight"] = outputs if self.tied else outputs * self.scale
         return stock(T5ForConditionalGeneration, config, weights, tied=self.tied)
 
-    def forward(self, nodes: Tensor, lengths: Tensor, prompts: list[Tensor]) -> Tensor:
+    def forward(self, lengths: Tensor, prompts: list[Tensor], **answer: Tensor) -> Tensor:
         """Mean loss of a batch.
 
         Args:
-            nodes: ``[B, depth]`` the targets' trie nodes.
             lengths: ``[B]`` of the prompts, ascending.
             prompts: their ids, in groups of like length ``[b, L]``, filled up on the right.
+            answer: ``nodes``, ``ratings`` or ``words``, as :meth:`answers` takes them.
         """
-        count, depth = nodes.shape
-        self.trie = self.trie.to(nodes.device)
-        targets = self.trie.paths(nodes[:, -1], depth)
-        begin = torch.full_like(targets[:, :1], self.start)
-        inputs = torch.cat([begin, targets[:, :-1]], dim=1)
+        answers = self.answers(**answer)
+        count, depth = answers.tokens.shape
+        begin = torch.full_like(answers.tokens[:, :1], self.start)
+        inputs = torch.cat([begin, answers.inputs[:, :-1]], dim=1)
         read = torch.cat([group.flatten() for group in prompts])
-        embedded, rows = self.look_up(torch.cat([read, inputs.flatten()]))
-        prompt, item = embedded.split([len(read), count * depth])
+        embedded, rows = self.look_up(torch.cat([read, inputs.flatten()]), answers)
+        prompt, written = embedded.split([len(read), count * depth])
         memory = encode(self.encoder, prompt, [group.shape for group in prompts], lengths)
-        states = decode(self.decoder, item.view(count, depth, -1), memory)
-        return self.item_loss(states, nodes, rows) / count
+        states = decode(self.decoder, written.view(count, depth, -1), memory)
+        return self.answer_loss(states, answers, rows) / answers.count
 
 
 def _head(network: PreTrainedModel) -> nn.Linear:
@@ -206,26 +213,25 @@ class T5(GenerativeRecommender):
     }
 
     def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> T5Network:
-        return T5Network(network, embedding, self._trie, self.config.loss)
+        return T5Network(network, embedding, self._trie, self.config.loss, self.ratings)
 
-    def read(self, histories: Histories) -> T5Stepper:
-        prompts = self.prompts(histories)
+    def stepper(self, prompts: Packed) -> T5Stepper:
         ids, lengths = torch.from_numpy(prompts.padded(self.vocabulary.pad)), torch.from_numpy(prompts.lengths)
         mask = torch.arange(ids.shape[1]) < lengths[:, None]
         return T5Stepper(self.module, ids.to(self.device), mask.to(self.device))
 
     def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
-        training = dataset.histories("train")
+        training = Training.of(dataset)
         return [partial(self._batch, training, samples) for samples in self.samples(training, batch_size, rng)]
 
-    def _batch(self, training: Histories, samples: Samples) -> dict[str, Tensor | list[Tensor]]:
+    def _batch(self, training: Training, samples: Samples) -> dict[str, Tensor | list[Tensor]]:
         prompts = self.training_prompts(training, samples)
         order = np.argsort(prompts.lengths, kind="stable")
         prompts = prompts.take(order)
-        items = training.items[samples.where[order]]
         cost = GROUP_COST.get(self.device.type, GROUP_COST["cuda"])
+        _, answer = self.answer(training, samples.take(order))
         return {
-            "nodes": self._trie.nodes(torch.from_numpy(items)),
+            **answer,
             "lengths": torch.from_numpy(prompts.lengths),
             "prompts": [torch.from_numpy(ids) for ids in grouped(prompts, cost, self.vocabulary.pad)],
         }

@@ -1,0 +1,100 @@
+"""Sets of prompt templates: for each task the wordings to train on and those kept for testing, from YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from oovrec.errors import OovrecError, unknown
+from oovrec.files import read_yaml
+
+Task = Literal["sequential", "direct", "rating", "explanation", "review"]
+Group = Literal["seen", "unseen"]
+TASKS: tuple[Task, ...] = get_args(Task)
+GROUPS: tuple[Group, ...] = get_args(Group)
+RANKING: tuple[Task, ...] = ("sequential", "direct")  # answered by an item; what every set has
+FIELD = re.compile(r"\{(\w*)\}")
+NEEDED: dict[Task, tuple[str, ...]] = {
+    "sequential": ("user", "history"),
+    "direct": ("user",),
+    "rating": ("user", "item"),
+    "explanation": ("user", "item"),
+    "review": ("user", "item", "rating"),
+}
+POSSIBLE: dict[Task, tuple[str, ...]] = {"rating": ("history",), "explanation": ("history",), "review": ("history",)}
+
+
+@dataclass(frozen=True)
+class Templates:
+    """The wordings of some tasks.
+
+    Attributes:
+        separator: what stands between two items of a history.
+        seen: wordings to train on, by task.
+        unseen: wordings kept for testing, by task.
+    """
+
+    separator: str
+    seen: dict[Task, list[str]]
+    unseen: dict[Task, list[str]]
+
+    def of(self, task: Task, group: Group) -> list[str]:
+        """One task's wordings."""
+        return (self.seen if group == "seen" else self.unseen)[task]
+
+    def texts(self) -> list[str]:
+        """Every wording, for learning a vocabulary."""
+        groups = (self.seen, self.unseen)
+        return [self.separator, *(text for group in groups for wordings in group.values() for text in wordings)]
+
+
+def read_templates(name: str = "en", tasks: Iterable[Task] = TASKS) -> Templates:
+    """The shipped templates called ``name``, or those of a YAML file of the same form.
+
+    Args:
+        tasks: the ones wanted.
+
+    Raises:
+        OovrecError: no such file; not YAML; an unknown task; a wanted one, its wordings or a field of them is
+            missing; a field the task does not have.
+    """
+    shipped = resources.files("oovrec.language") / "templates"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else Path(str(shipped / f"{name}.yaml"))
+    if not path.is_file() and path.parent == Path(str(shipped)):
+        raise unknown("templates", name, [p.stem for p in Path(str(shipped)).glob("*.yaml")])
+    form = read_yaml(path)
+    form = form if isinstance(form, dict) else {}
+    for key in form:
+        if key not in ("separator", *TASKS):
+            raise unknown("task", str(key), TASKS, where=path)
+    wanted = [task for task in TASKS if task in set(tasks)]
+    groups = [{task: _wordings(form, task, group, path) for task in wanted} for group in GROUPS]
+    return Templates(str(form.get("separator", ", ")), *groups)
+
+
+def _wordings(form: dict[str, Any], task: Task, group: Group, path: Path) -> list[str]:
+    part = form.get(task)
+    wordings = part.get(group) if isinstance(part, dict) else None
+    if not isinstance(wordings, list) or not wordings:
+        remedy = "add some" if task in RANKING else f"add some, or set model.tasks.{task} to 0"
+        raise OovrecError(f"has no {group} wordings for the task '{task}'", where=path, remedy=remedy)
+    for text in wordings:
+        _check(str(text), task, path)
+    return [str(text) for text in wordings]
+
+
+def _check(text: str, task: Task, path: Path) -> None:
+    fields, possible = FIELD.findall(text), POSSIBLE.get(task, ())
+    for field in fields:
+        if field not in NEEDED[task] + possible:
+            raise unknown("field", field, NEEDED[task] + possible, where=f"{path}, the {task} wording '{text}'")
+    for field in NEEDED[task]:
+        if fields.count(field) != 1:
+            raise OovrecError(f"the {task} wording '{text}' needs {{{field}}} exactly once", where=path)
+    for field in possible:
+        if fields.count(field) > 1:
+            raise OovrecError(f"the {task} wording '{text}' has {{{field}}} twice", where=path, remedy="keep one")

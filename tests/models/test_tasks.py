@@ -1,0 +1,255 @@
+"""P5's tasks on worded models: how they are mixed, what they answer, and that a little training learns them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import T5ForConditionalGeneration
+
+from oovrec.config import checked
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
+from oovrec.language.tokenizer import pretrained_tokenizer
+from oovrec.models.base import Entities, load
+from oovrec.models.generative.base import GenerativeRecommender
+from oovrec.models.generative.llama import Llama
+from oovrec.models.generative.samples import Tasks, Training
+from oovrec.models.generative.t5 import T5
+from oovrec.models.generative.tasks import rate, task_figures, write
+from oovrec.tokens.table import Tokens, TokenTable
+
+ITEMS, USERS = 12, 40
+ALL = {"direct": 0.5, "rating": 2.0, "explanation": 0.25, "review": 0.25}
+VERDICTS = {0: "dull", 1: "fine", 2: "superb"}
+SCALE = (1.0, 2.5, 4.0)
+PLAIN = """
+sequential: {seen: ["{user} {history}"], unseen: ["{history} {user}"]}
+direct: {seen: ["{user}"], unseen: ["so {user}"]}
+rating: {seen: ["rate {user} {item}"], unseen: ["{user} rates {item}"]}
+explanation: {seen: ["say {user} {item}"], unseen: ["{user} says {item}"]}
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    """An item's rating and what is written about it depend on its kind alone, of which there are three."""
+    rng = np.random.default_rng(2)
+    full = Histories.of([rng.permutation(ITEMS)[: rng.integers(5, 9)] for _ in range(USERS)], range(USERS))
+    kind = full.items % 3
+    words = np.array([VERDICTS[k] for k in kind], object)
+    words[::7] = ""
+    return Dataset(
+        "kinds",
+        [f"u{n}" for n in range(USERS)],
+        [f"i{n}" for n in range(ITEMS)],
+        full,
+        ratings=np.array(SCALE)[kind],
+        summaries=words,
+        reviews=np.where(words == "", "", "it is " + words + " indeed"),
+    )
+
+
+@pytest.fixture(scope="module")
+def entities(dataset: Dataset) -> Entities:
+    items = TokenTable.of(dataset.items, [(f"<CI{n % 3}>", f"<I{1001 + n // 3}>") for n in range(ITEMS)])
+    users = TokenTable.of(dataset.users, [(f"<CU{n % 5}>", f"<U{1001 + n // 5}>") for n in range(USERS)])
+    return Entities.of(dataset, Tokens(items, users, "meta", "train", 0))
+
+
+def made(name: str, entities: Entities, templates: str = "en", **tasks: float) -> GenerativeRecommender:
+    options = {"shape": "debug", "history": 4, "words": 16, "templates": templates, "tasks": Tasks(**tasks)}
+    if name == "t5":
+        return T5(T5.Config(**options), entities)
+    return Llama(Llama.Config(form="prompt", dropout=0.0, **options), entities)
+
+
+@pytest.fixture(scope="module", params=["t5", "llama"])
+def model(request: pytest.FixtureRequest, entities: Entities) -> GenerativeRecommender:
+    torch.manual_seed(0)
+    model = made(request.param, entities, **ALL)
+    for parameter in model.module.parameters():  # far from initialisation, so that every term counts
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.module.eval()
+    return model
+
+
+def test_tasks_are_mixed_in_proportion(model: GenerativeRecommender, dataset: Dataset) -> None:
+    training = Training.of(dataset)
+    batches = model.samples(training, 10, np.random.default_rng(0))
+    counts = dict.fromkeys(ALL, 0) | {"sequential": 0}
+    first = {task: model.prompter.wording(task) for task in counts}
+    for batch in batches:
+        for wording in batch.wordings:
+            task = max((task for task in first if first[task] <= wording), key=first.__getitem__)
+            counts[task] += 1
+            assert task == batch.task or (task, batch.task) == ("direct", "sequential")
+        known = training.histories.users[batch.rows]
+        assert ((batch.users == known) | (batch.users == -1)).all()
+    with_past = len(training.histories.items) - len(training.histories)
+    assert counts == {"sequential": with_past} | {task: int(share * with_past) for task, share in ALL.items()}
+    assert len({batch.task for batch in batches[: len(batches) // 2]}) > 2  # kinds of batches take turns
+
+
+def test_weights_are_relative_to_the_sequential_task(entities: Entities, dataset: Dataset) -> None:
+    training, sizes = Training.of(dataset), []
+    for scale in (1.0, 4.0):
+        model = made("t5", entities, sequential=scale, direct=scale * 0.5)
+        sizes.append(sum(map(len, model.samples(training, 16, np.random.default_rng(0)))))
+    assert sizes[0] == sizes[1] == int(1.5 * (len(training.histories.items) - len(training.histories)))
+
+
+def test_prompts_and_answers_say_what_happened(model: GenerativeRecommender, dataset: Dataset) -> None:
+    """As text: the rating, headline or review of the very interaction, about its item, after what came before."""
+    training, tokenizer = Training.of(dataset), model.vocabulary.tokenizer
+    known, tokens, seen = dataset.positions("train"), model.entities.tokens, set()
+    for batch in model.samples(training, 8, np.random.default_rng(1)):
+        prompts = model.training_prompts(training, batch)
+        ids, _ = model.answer(training, batch)
+        starts = np.cumsum(prompts.lengths) - prompts.lengths
+        for row, where in enumerate(batch.where):
+            text = tokenizer.decode(prompts.ids[starts[row] :][: prompts.lengths[row]])
+            answer = tokenizer.decode(ids[row][(ids[row] >= 0) & (ids[row] != model.vocabulary.end)])
+            at, item = known[where], tokens.items.text(training.histories.items[where])
+            answer = answer.replace(tokenizer.eos_token, "").strip()
+            expected = {
+                "sequential": item,
+                "rating": f"{dataset.ratings[at]:g}",
+                "explanation": dataset.summaries[at],
+                "review": dataset.reviews[at][: len(answer)],
+            }[batch.task]
+            assert answer == expected
+            assert batch.task == "sequential" or item in text
+            assert batch.task != "review" or f"{dataset.ratings[at]:g}" in text.replace(item, "")
+            seen.add(batch.task)
+    assert seen == {"sequential", "rating", "explanation", "review"}
+
+
+def test_a_texts_loss_is_the_stock_models(dataset: Dataset, entities: Entities) -> None:
+    model = made("t5", entities, **ALL)
+    model.module.eval()
+    plain = model.module.plain()
+    assert isinstance(plain, T5ForConditionalGeneration)
+    batches = (make() for make in model.epoch(dataset, 6, np.random.default_rng(3)))
+    batch = next(batch for batch in batches if "words" in batch)
+    prompts = [row for group in batch["prompts"] for row in group]
+    prompts = [row[:length] for row, length in zip(prompts, batch["lengths"], strict=True)]
+    ids = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True, padding_value=model.vocabulary.pad)
+    mask = torch.arange(ids.shape[1]) < batch["lengths"][:, None]
+    expected = plain(input_ids=ids, attention_mask=mask, labels=batch["words"]).loss
+    torch.testing.assert_close(model.module(**batch), expected, rtol=1e-5, atol=1e-6)
+
+
+def stock_logits(model: GenerativeRecommender, prompt: np.ndarray, answer: list[int]) -> torch.Tensor:
+    """``[answer, vocabulary]`` of the stock model, one prompt."""
+    plain, ids = model.module.plain(), torch.from_numpy(prompt)[None]
+    if isinstance(model, T5):
+        begin = torch.tensor([[plain.config.decoder_start_token_id, *answer[:-1]]])
+        return plain(input_ids=ids, decoder_input_ids=begin).logits[0]
+    tail = torch.tensor([answer[:-1]], dtype=torch.int64)
+    return plain(torch.cat([ids, tail], dim=1)).logits[0, len(prompt) - 1 :]
+
+
+@torch.no_grad()
+def test_a_rating_is_the_mean_of_the_scale_under_the_stock_model(model: GenerativeRecommender) -> None:
+    histories, items = Histories.of([[1, 2, 3], [4, 5]], users=[0, -1]), np.array([6, 7])
+    end = model.vocabulary.end
+    words = [model.vocabulary.tokenizer(w, add_special_tokens=False)["input_ids"] for w in ("1", "2.5", "4")]
+    paths = [word + [end] * (max(map(len, words)) - len(word)) for word in words]
+    for group in ("seen", "unseen"):
+        got = rate(model, histories, items, group)
+        for row, (history, user) in enumerate(zip(histories, histories.users, strict=True)):
+            prompt = model.prompter.ids(user, history, task="rating", group=group, item=items[row])
+            shares = []
+            for path in paths:
+                logits, share = stock_logits(model, prompt, path), 1.0
+                for depth, token in enumerate(path):
+                    legal = sorted({other[depth] for other in paths if other[:depth] == path[:depth]})
+                    share *= float(F.softmax(logits[depth, legal], 0)[legal.index(token)])
+                shares.append(share)
+            assert sum(shares) == pytest.approx(1)
+            assert got[row] == pytest.approx(np.dot(shares, SCALE), rel=1e-4)
+
+
+@torch.no_grad()
+def test_texts_are_written_as_the_stock_model_would(model: GenerativeRecommender) -> None:
+    histories, items, ratings = Histories.of([[1, 2, 3], [4, 5]], users=[0, -1]), np.array([6, 7]), np.array([0, 2])
+    texts = write(model, "review", histories, items, ratings)
+    tokenizer, words = model.vocabulary.tokenizer, model.vocabulary.someone
+    for row, (history, user) in enumerate(zip(histories, histories.users, strict=True)):
+        prompt = model.prompter.ids(user, history, task="review", item=items[row], rating=ratings[row])
+        ids: list[int] = []
+        while len(ids) < 16 and tokenizer.eos_token_id not in ids:
+            ids.append(int(stock_logits(model, prompt, [*ids, 0])[-1, :words].argmax()))
+        assert texts[row] == tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("name", ["t5", "llama"])
+def test_a_little_training_learns_ratings_and_words(
+    name: str, dataset: Dataset, entities: Entities, tmp_path: Path
+) -> None:
+    """Each kind's rating and verdict, for users and items that stand in no training interaction together."""
+    (tmp_path / "plain.yaml").write_text(PLAIN)
+    model = made(name, entities, templates=str(tmp_path / "plain.yaml"), direct=0, rating=2.0, explanation=2.0)
+    torch.manual_seed(0)
+    model.begin(0)
+    optimiser, rng = torch.optim.AdamW(model.module.parameters(), lr=3e-3), np.random.default_rng(0)
+    for make in [batch for _ in range(10) for batch in model.epoch(dataset, 32, rng)]:
+        model.module(**make()).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    histories, items = dataset.histories("test"), dataset.targets("test")
+    assert np.abs(rate(model, histories, items) - np.array(SCALE)[items % 3]).mean() < 0.15
+    written = write(model, "explanation", histories, items)
+    assert np.mean([text == VERDICTS[kind] for text, kind in zip(written, items % 3, strict=True)]) > 0.8
+
+    figures = task_figures(model, dataset, "test")
+    assert set(figures) == {"sequential", "rating", "explanation"}
+    assert set(figures["sequential"]) == {"unseen_raw", "unseen_masked"}
+    assert set(figures["rating"]) == {"seen", "unseen", "mean", "biases"}
+    assert figures["rating"]["seen"]["rmse"] < figures["rating"]["mean"]["rmse"] / 2
+    assert figures["explanation"]["seen"]["rouge1"] > 0.8
+    assert figures["explanation"]["seen"]["users"] < figures["rating"]["seen"]["users"]  # some wrote nothing
+    model.save(tmp_path)
+    again = load(tmp_path)
+    assert isinstance(again, GenerativeRecommender)
+    np.testing.assert_allclose(rate(again, histories, items), rate(model, histories, items), rtol=1e-5)
+
+
+def test_the_genuine_vocabulary_spells_ratings(shared: Path, entities: Entities) -> None:
+    model = T5(T5.Config(shape="debug", vocabulary=str(shared / "t5-tokenizer"), tasks=Tasks(rating=1)), entities)
+    genuine = pretrained_tokenizer(shared / "t5-tokenizer")
+    for codes, word in zip(model.rating_codes, ("1", "2.5", "4"), strict=True):
+        assert genuine.decode(codes[codes != model.vocabulary.end]) == word
+
+
+def test_what_cannot_be_trained_is_refused(dataset: Dataset, entities: Entities) -> None:
+    unrated = replace(entities, scale=None)
+    with pytest.raises(OovrecError, match=r"model\.tasks\.rating: the data has no ratings"):
+        made("t5", unrated, rating=1.0)
+    with pytest.raises(OovrecError, match=r"model\.tasks\.review: the data has no ratings"):
+        made("t5", unrated, review=1.0)
+    with pytest.raises(OovrecError, match=r"model\.tasks\.rating: .*learns to recommend and nothing else"):
+        Llama(Llama.Config(shape="debug", tasks=Tasks(rating=1.0)), entities)
+    silent = replace(dataset, reviews=None)
+    with pytest.raises(OovrecError, match=r"model\.tasks\.review: the data has no texts"):
+        made("t5", entities, review=1.0).epoch(silent, 8, np.random.default_rng(0))
+    with pytest.raises(OovrecError, match="not trained for the task 'rating'"):
+        rate(made("t5", entities), dataset.histories("test"), dataset.targets("test"))
+    with pytest.raises(OovrecError, match=r"model\.tasks: unknown key 'ratng'; did you mean 'rating'"):
+        checked(T5.Config, {"tasks": {"ratng": 1}}, where="model")
+    with pytest.raises(OovrecError, match=r"model\.tasks\.direct: .*not -1"):
+        checked(T5.Config, {"tasks": {"direct": -1}}, where="model")
+
+
+def test_ratings_that_are_no_scale(dataset: Dataset) -> None:
+    assert dataset.scale is not None
+    assert dataset.scale.tolist() == list(SCALE)
+    many = replace(dataset, ratings=np.linspace(0, 1, len(dataset.full.items)))
+    assert many.scale is None
+    assert Entities.of(many).scale is None
