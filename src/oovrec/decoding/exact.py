@@ -19,19 +19,19 @@ def exact_scores(stepper: Stepper, trie: Trie) -> Tensor:
     """``[B, items]`` float32 log-probability of every item under the constrained model.
 
     At each node the distribution is over its children alone, so that the probabilities of the
-    catalogue sum to one. For two-token ids the model reads each first token once, whatever the
-    number of items.
+    catalogue sum to one. The model reads a prefix once, whatever the number of items under it, and only
+    where it has a choice: an only child is certain.
     """
     hidden = stepper.root()[:, None]
     score = hidden.new_zeros(len(hidden), 1, dtype=torch.float32)
     for depth, level in enumerate(trie.levels):
-        parts = []
-        for nodes in torch.arange(score.shape[1], device=score.device).split(_width(WHOLE, score)):
+        step = score.new_zeros(len(score), len(level.symbol))
+        for nodes in level.forks.split(_width(WHOLE, score)) if len(level.forks) else ():
             if depth:
                 hidden = stepper.extend(trie.paths(nodes, depth)[None])
-            child, step = child_scores(stepper, hidden, level, nodes[None])
-            parts.append((score[:, nodes, None] + step)[:, child[0] >= 0])  # in order, the children of all nodes
-        score = torch.cat(parts, dim=1)
+            (child,), chance = child_scores(stepper, hidden, level, nodes[None])
+            step[:, child[child >= 0]] = chance[:, child >= 0]
+        score = score[:, level.parent] + step
     result = torch.empty_like(score)
     result[:, trie.items] = score
     return result
@@ -42,7 +42,8 @@ def exact_top_k(stepper: Stepper, trie: Trie, k: int, excluded: Tensor | None = 
 
     A prefix is at least as probable as anything under it. So the most probable prefixes are expanded, a few
     of each prompt at once and from the first level down, until none is left that reaches the prompt's k-th
-    best item; a finished prompt leaves the batch. Ties go to the lower item.
+    best item; a finished prompt leaves the batch. An only child follows its prefix unasked. Ties go to the
+    lower item.
 
     Args:
         k: at most the catalogue's size is returned.
@@ -68,6 +69,7 @@ class _Search:
         rows: ``[b]`` the prompts in progress.
         best: ``[b, k]`` keys of their best items so far, best first.
         open: for each depth, ``[b, n]`` keys of nodes of that many tokens.
+        ways: ``[b, h, depth]`` the nodes that lead to each excluded item; -2 where there is none.
     """
 
     def __init__(self, stepper: Stepper, trie: Trie, k: int, excluded: Tensor | None) -> None:
@@ -77,7 +79,9 @@ class _Search:
         self.best = torch.full((len(root), k), keys.NONE, device=root.device)
         self.answer = self.best.clone()
         self.open = [self.best[:, :0]] * trie.depth
-        self.leaf = None if excluded is None else trie.leaf[excluded.clamp(min=0)].long().masked_fill(excluded < 0, -1)
+        self.ways = None
+        if excluded is not None:
+            self.ways = trie.nodes(excluded.clamp(min=0)).masked_fill(excluded[..., None] < 0, -2)
         self._expand(0, root, torch.zeros_like(self.rows)[:, None], root.new_zeros(len(root), 1, dtype=torch.float32))
 
     def unfinished(self) -> bool:
@@ -87,7 +91,7 @@ class _Search:
         if len(going) - len(stay) >= LEAVE * len(going):
             self.answer[self.rows] = self.best
             self.rows, self.best, self.open = self.rows[stay], self.best[stay], [nodes[stay] for nodes in self.open]
-            self.leaf = None if self.leaf is None else self.leaf[stay]
+            self.ways = None if self.ways is None else self.ways[stay]
             if len(stay):
                 self.stepper = self.stepper.take(stay)
         return len(stay) > 0
@@ -105,25 +109,41 @@ class _Search:
             self._expand(depth, hidden, node, score)
 
     def _expand(self, depth: int, hidden: Tensor, node: Tensor, score: Tensor) -> None:
-        """Score the children of ``node`` ``[b, W]``, itself scored ``score``: items, or prefixes to be expanded."""
-        level = self.trie.levels[depth]
-        child, step = child_scores(self.stepper, hidden, level, node)
+        """Score the children of ``node`` ``[b, W]``, itself scored ``score``, and take them in."""
+        child, step = child_scores(self.stepper, hidden, self.trie.levels[depth], node)
         score = score[..., None] + step
-        if depth + 1 < self.trie.depth:
-            self.open[depth + 1] = torch.cat([self.open[depth + 1], keys.pack(score, child).flatten(1)], dim=1)
-            return
-        self._exclude(level, node, score)
-        item = self.trie.items[child.clamp(min=0)].long().masked_fill(child < 0, -1)
-        found = torch.cat([self.best, keys.pack(score, item).flatten(1)], dim=1)
-        self.best = found.topk(self.best.shape[1], dim=1).values
+        own = self._without_excluded(depth, node, score)
+        self._take_in(depth + 1, child.flatten(1), score.flatten(1), own.flatten(1))
 
-    def _exclude(self, level: Level, node: Tensor, score: Tensor) -> None:
-        """Put the excluded leaves among the children of ``node`` to -inf in ``score`` ``[b, W, widest]``."""
-        if self.leaf is None:
+    def _take_in(self, depth: int, node: Tensor, score: Tensor, own: Tensor) -> None:
+        """Nodes ``[b, n]`` of ``depth`` tokens: prefixes to be expanded, only children to be followed, or items.
+
+        Args:
+            score: what no item under a node exceeds.
+            own: the score of the item, where a node leads to one alone.
+        """
+        if depth == self.trie.depth:
+            item = self.trie.items[node.clamp(min=0)].long().masked_fill(node < 0, -1)
+            found = torch.cat([self.best, keys.pack(own, item)], dim=1)
+            self.best = found.topk(self.best.shape[1], dim=1).values
             return
-        parent = level.parent[self.leaf.clamp(min=0)].masked_fill(self.leaf < 0, -2)
+        level = self.trie.levels[depth]
+        only = level.only_child(node)
+        opened = keys.pack(score, node.masked_fill(only >= 0, -1))
+        self.open[depth] = torch.cat([self.open[depth], opened], dim=1)
+        if len(level.forks) + 1 < len(level.first_child):
+            self._take_in(depth + 1, only, score, own)
+
+    def _without_excluded(self, depth: int, node: Tensor, score: Tensor) -> Tensor:
+        """``score`` ``[b, W, widest]`` of the children of ``node`` ``[b, W]``, -inf where one leads to an excluded item."""
+        if self.ways is None:
+            return score
+        child, score = self.ways[..., depth], score.clone()
+        parent = self.ways[..., depth - 1] if depth else child.clamp(max=0)
         row, which, place = (parent[..., None] == node[:, None]).nonzero(as_tuple=True)
-        score[row, place, self.leaf[row, which] - level.first_child[parent[row, which]]] = -torch.inf
+        first = self.trie.levels[depth].first_child[parent[row, which]]
+        score[row, place, child[row, which] - first] = -torch.inf
+        return score
 
 
 def _width(rows: dict[str, int], batch: Tensor) -> int:

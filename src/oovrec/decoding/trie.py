@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,17 @@ class Level:
         stop = self.first_child[parents + 1].masked_fill(absent, 0)
         child = start[..., None] + torch.arange(self.widest, device=parents.device)
         return child.masked_fill_(child >= stop[..., None], -1)
+
+    @cached_property
+    def forks(self) -> Tensor:
+        """``[n]`` int64 nodes of the level above that have several children, where the model has to choose."""
+        return (self.first_child.diff() > 1).nonzero().squeeze(1)
+
+    def only_child(self, parents: Tensor) -> Tensor:
+        """``[...]`` nodes of the level above (-1: none) to their child where it is the only one, else -1."""
+        start = self.first_child[parents.clamp(min=0)].long()
+        alone = (self.first_child[parents + 1] - start == 1) & (parents >= 0)
+        return start.masked_fill(~alone, -1)
 
     def symbols(self, nodes: Tensor) -> Tensor:
         """``[...]`` nodes to int64 positions in ``tokens``; any for -1."""

@@ -1,0 +1,77 @@
+"""TIGER: an encoder–decoder over semantic ids (Rajput et al., "Recommender Systems with Generative Retrieval", NeurIPS 2023).
+
+The encoder reads a token of the user and the codes of the newest items, no words; the decoder writes the codes of the
+next. A user's token is one of 2,000, by hashing the id. Differences from the paper: AdamW, and the rate is this
+project's schedule instead of .01 falling by the inverse square root; a share of the prompts has `<user>` in place of the
+user, so that users who were never seen are served; the loss at a code is over the codes legal there (`loss: full` is the
+paper's), and the whole catalogue is scored exactly instead of by a beam.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+from zlib import crc32
+
+import numpy as np
+from pydantic import Field
+from transformers import PreTrainedTokenizerBase
+
+from oovrec.data.histories import Histories
+from oovrec.language.packed import Packed
+from oovrec.models.base import Entities
+from oovrec.models.generative.base import GenerativeConfig, Samples
+from oovrec.models.generative.t5 import T5, shape
+
+
+class TigerOptions(GenerativeConfig):
+    """Options of TIGER; those of prompts in words are fixed.
+
+    Attributes:
+        users: tokens that users share, each user's by a hash of the id.
+    """
+
+    shape: str = "paper"
+    vocabulary: Literal["own"] = "own"
+    templates: Literal["en"] = "en"
+    alpha: float = Field(0, ge=0)
+    direct: Literal[0] = 0
+    users: int = Field(2000, ge=1)
+
+
+class Tiger(T5):
+    """TIGER's model on semantic ids; also on any other token scheme."""
+
+    name = "tiger"
+    Config = TigerOptions
+    config: TigerOptions
+    shapes = {"debug": shape(32, 2, 2, 64), "paper": shape(128, 4, 6, 1024, head_width=64)}
+
+    def __init__(self, config: TigerOptions, entities: Entities, saved: Path | None = None) -> None:
+        super().__init__(config, entities, saved)
+        tokens = np.array(self.vocabulary.tokenizer.convert_tokens_to_ids(self._user_words()))
+        place = [crc32(user.encode()) % config.users for user in entities.users]
+        self._users = np.append(tokens[place], self.vocabulary.someone)  # user -1 comes last
+
+    def _user_words(self) -> list[str]:
+        return [f"<H{number}>" for number in range(self.config.users)]
+
+    def _tokenizer(self, saved: Path | None) -> PreTrainedTokenizerBase:
+        tokenizer = super()._tokenizer(saved)
+        tokenizer.add_tokens(self._user_words())
+        return tokenizer
+
+    def prompts(self, histories: Histories) -> Packed:
+        """The user's token, the codes of the newest items, ``</s>``."""
+        shown = histories.last(self.config.history)
+        codes = self.vocabulary.items[shown.items]
+        real = codes != self.vocabulary.end
+        ends = np.concatenate([[0], np.cumsum(real.sum(axis=1))])[shown.indptr]
+        close = np.full(len(histories), self.vocabulary.tokenizer.eos_token_id)
+        frame = np.stack([self._users[histories.users], close], axis=1)
+        ids = np.insert(codes[real], np.stack([ends[:-1], ends[1:]], axis=1).ravel(), frame.ravel())
+        return Packed(ids, 2 + np.diff(ends))
+
+    def training_prompts(self, training: Histories, samples: Samples) -> Packed:
+        begin = training.indptr[samples.rows]
+        return self.prompts(training.cut(begin, samples.where - begin, samples.users))
