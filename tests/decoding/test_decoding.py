@@ -11,10 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
 from oovrec.decoding import exact
 from oovrec.decoding.beam import beam_search
 from oovrec.decoding.exact import exact_scores, exact_top_k
 from oovrec.decoding.trie import Trie
+from oovrec.language.prompts import read_templates
+from oovrec.language.tokenizer import extend, own_tokenizer
+from oovrec.tokens.build import Built, build_tokens
+from oovrec.tokens.residual import Quantised
+from oovrec.tokens.schemes import semantic
+from oovrec.tokens.table import Tokens
 
 BATCH = 3
 
@@ -186,3 +194,82 @@ def test_a_peaked_model_expands_few_prefixes() -> None:
         items, _ = exact_top_k(stepper, trie, 10)
     assert stepper.expanded == 1
     assert (first[items] == 7).all()
+
+
+class Recording(TableStepper):
+    """Remembers the prefixes it was asked about."""
+
+    def __init__(self, vocabulary: int, seed: int) -> None:
+        super().__init__(vocabulary, seed)
+        self.asked: list[tuple[int, ...]] = []
+
+    def extend(self, paths: Tensor) -> Tensor:
+        self.asked += [tuple(path) for path in paths[0].tolist()]
+        return super().extend(paths)
+
+
+def test_prefixes_with_an_only_child_are_not_asked_about() -> None:
+    codes = np.array([[0, 1, 2, 3], [0, 4, 5, 1], [6, 2, 3, 0], [6, 2, 3, 1], [5, 0, 0, 0]])
+    choices = {(0,), (6, 2, 3)}
+    stepper, searched = Recording(7, seed=0), Recording(7, seed=0)
+    scores = exact_scores(stepper, Trie.of(codes))
+    assert sorted(stepper.asked) == sorted(choices)
+    np.testing.assert_allclose(scores.numpy(), brute_force(stepper, codes), atol=1e-5)
+    items, _ = exact_top_k(searched, Trie.of(codes), 5)
+    assert set(searched.asked) <= choices
+    np.testing.assert_array_equal(items.numpy(), stable_top_k(scores.numpy(), 5))
+
+
+ITEMS = 40
+
+
+def shop() -> Dataset:
+    """Forty items in a random order of ids, and users who prefer their neighbours."""
+    rng = np.random.default_rng(4)
+    sequences = [(rng.integers(ITEMS) + rng.choice(8, 6, replace=False)) % ITEMS for _ in range(60)]
+    users, items = [f"u{n}" for n in range(60)], [f"i{n}" for n in rng.permutation(ITEMS)]
+    return Dataset("shop", users, items, Histories.of(sequences, range(60)))
+
+
+def tokens_of(scheme: str, options: dict[str, int]) -> Tokens:
+    data = shop()
+    if scheme != "semantic":
+        return build_tokens(data, scheme, options=options)
+    codes = np.random.default_rng(5).integers(3, size=(ITEMS, 3))  # instead of a text encoder's
+    material = semantic.Material(data.histories("train"), data.users, data.items, np.empty(0, np.int64))
+    found = Quantised(codes, np.zeros((3, 3, 2), np.float32), [0.5, 0.3, 0.2], 0.2)
+    built: Built = semantic.named(material, np.arange(ITEMS), found, 0)
+    return Tokens(built.items, None, "semantic", "train", 0)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options", "spelling", "depth", "ragged"),
+    [
+        ("independent", {}, "tokens", 1, False),
+        ("random", {"depth": 2}, "tokens", 2, False),  # META ID's form: a cluster and a number in it
+        ("random", {"depth": 1}, "pieces", None, True),
+        ("sequential", {}, "pieces", None, True),
+        ("collaborative", {"tokens": 4, "branching": 3}, "tokens", None, True),
+        ("collaborative", {"tokens": 20, "branching": 20}, "tokens", 2, False),
+        ("collaborative", {"tokens": 4, "branching": 3}, "pieces", None, True),
+        ("semantic", {}, "tokens", 4, False),
+    ],
+)
+def test_ids_of_every_scheme_decode_to_the_items_and_to_nothing_else(
+    scheme: str, options: dict[str, int], spelling: str, depth: int | None, ragged: bool
+) -> None:
+    """Ids of any depth, and of several in one catalogue, which are filled up: scores, search and beams."""
+    texts = [*read_templates().texts(), *["item_1004 item_1013 item_1022"] * 9]  # some numbers become one piece
+    vocabulary = extend(own_tokenizer(texts, causal=False), tokens_of(scheme, options), spelling)  # type: ignore[arg-type]
+    codes = np.unique(vocabulary.items, return_inverse=True)[1].reshape(vocabulary.items.shape)
+    assert depth in (None, codes.shape[1])
+    assert (vocabulary.items == vocabulary.end).any() == ragged
+    stepper, trie = TableStepper(codes.max() + 1, seed=1), Trie.of(codes)
+    scores = exact_scores(stepper, trie)
+    np.testing.assert_allclose(scores.numpy(), brute_force(stepper, codes), atol=1e-4)
+    np.testing.assert_allclose(scores.double().exp().sum(1).numpy(), 1, atol=1e-5)
+    best, _ = exact_top_k(stepper, trie, 7)
+    np.testing.assert_array_equal(best.numpy(), stable_top_k(scores.numpy(), 7))
+    items, values = beam_search(stepper, trie, 7)
+    assert (items >= 0).all()
+    torch.testing.assert_close(scores.gather(1, items), values)

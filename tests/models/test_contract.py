@@ -34,6 +34,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "s3rec": {"width": 16, "length": 8, "pretrain_epochs": 2},
     "llama": {"shape": "debug", "history": 8},
     "t5": {"shape": "debug", "history": 8},
+    "tiger": {"shape": "debug", "history": 8, "users": 50},
+    "cove": {"shape": "debug", "history": 8},
 }
 TRAINING = TrainingConfig(epochs=2, batch_size=128, precision="fp32", validation_users=20)
 

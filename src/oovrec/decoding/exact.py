@@ -7,7 +7,7 @@ from torch import Tensor
 
 from oovrec.decoding import keys
 from oovrec.decoding.stepper import Stepper, child_scores
-from oovrec.decoding.trie import Level, Trie
+from oovrec.decoding.trie import Trie
 
 # Prefixes in one step, all prompts together: what fills the device; a search expands fewer, to expand few in vain.
 WHOLE = {"cpu": 512, "cuda": 32768}
@@ -135,7 +135,7 @@ class _Search:
             self._take_in(depth + 1, only, score, own)
 
     def _without_excluded(self, depth: int, node: Tensor, score: Tensor) -> Tensor:
-        """``score`` ``[b, W, widest]`` of the children of ``node`` ``[b, W]``, -inf where one leads to an excluded item."""
+        """``score`` ``[b, W, widest]`` of the children of ``node``, -inf where one leads to an excluded item."""
         if self.ways is None:
             return score
         child, score = self.ways[..., depth], score.clone()

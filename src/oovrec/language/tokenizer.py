@@ -146,11 +146,12 @@ def _centroids(size: int, tables: list[TokenTable], index: list[np.ndarray]) -> 
     return table
 
 
-def own_tokenizer(texts: Iterable[str], *, causal: bool) -> PreTrainedTokenizerFast:
+def own_tokenizer(texts: Iterable[str], *, causal: bool, size: int = OWN_SIZE) -> PreTrainedTokenizerFast:
     """A small byte-level BPE vocabulary learnt from ``texts``: any text can be encoded, none is unknown.
 
     Args:
         causal: begin each text with ``<s>`` (decoder-only models) rather than end it with ``</s>`` (T5).
+        size: word pieces, at most.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -158,7 +159,7 @@ def own_tokenizer(texts: Iterable[str], *, causal: bool) -> PreTrainedTokenizerF
     specials = [PAD, CLOSE, BEGIN, UNKNOWN]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=OWN_SIZE, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+        vocab_size=size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     form = f"{BEGIN} $A" if causal else f"$A {CLOSE}"

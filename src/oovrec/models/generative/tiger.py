@@ -1,10 +1,10 @@
-"""TIGER: an encoder–decoder over semantic ids (Rajput et al., "Recommender Systems with Generative Retrieval", NeurIPS 2023).
+"""TIGER: an encoder-decoder over semantic ids (Rajput et al., "Recommender Systems with Generative Retrieval", 2023).
 
 The encoder reads a token of the user and the codes of the newest items, no words; the decoder writes the codes of the
-next. A user's token is one of 2,000, by hashing the id. Differences from the paper: AdamW, and the rate is this
-project's schedule instead of .01 falling by the inverse square root; a share of the prompts has `<user>` in place of the
-user, so that users who were never seen are served; the loss at a code is over the codes legal there (`loss: full` is the
-paper's), and the whole catalogue is scored exactly instead of by a beam.
+next. A user's token is one of 2,000, by a hash of the id. Differences from the paper (NeurIPS): AdamW, at our
+rates and schedules instead of .01 that falls by the inverse square root; a share of the prompts has ``<user>`` in place
+of the user, so that users who were never seen are served; the loss at a code is over the codes legal there (``loss:
+full`` is the paper's), and the whole catalogue is scored exactly instead of by a beam.
 """
 
 from __future__ import annotations

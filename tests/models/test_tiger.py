@@ -1,0 +1,69 @@
+"""TIGER's prompts by hand; its network is T5's, which is tested beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pytest
+
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
+from oovrec.models.base import Entities, configured, load
+from oovrec.models.generative.tiger import Tiger
+from oovrec.tokens.table import Tokens, TokenTable
+
+
+@pytest.fixture(scope="module")
+def model(chains: Dataset) -> Tiger:
+    """Items of four codes, or of three: the last tells apart only where it has to."""
+    names = [(f"<SA{n % 5}>", f"<SB{n // 5 % 4}>", f"<SC{n % 3}>", *([f"<SD{n}>"] if n % 2 else [])) for n in range(40)]
+    tokens = Tokens(TokenTable.of(chains.items, names), None, "semantic", "train", 0)
+    return Tiger(Tiger.Config(shape="debug", history=3, users=7), Entities.of(chains, tokens))
+
+
+def test_a_prompt_is_the_user_the_codes_and_an_end(model: Tiger) -> None:
+    histories = Histories.of([[1, 2, 3, 4], [], [5], [6, 7]], users=[3, 8, -1, 0])
+    number = [crc32(name.encode()) % 7 for name in ("u3", "u8", "u0")]
+    item = model.entities.tokens.items.text
+    texts = [
+        f"<H{number[0]}>{item(2)}{item(3)}{item(4)}</s>",
+        f"<H{number[1]}></s>",
+        f"<user>{item(5)}</s>",
+        f"<H{number[2]}>{item(6)}{item(7)}</s>",
+    ]
+    encode = model.vocabulary.tokenizer
+    wanted = [encode(text, add_special_tokens=False)["input_ids"] for text in texts]
+    prompts = model.prompts(histories)
+    assert prompts.lengths.tolist() == [len(ids) for ids in wanted]
+    assert prompts.ids.tolist() == np.concatenate(wanted).tolist()
+
+
+def test_training_prompts_end_before_their_targets(model: Tiger, chains: Dataset) -> None:
+    training = chains.histories("train")
+    (samples,) = model.samples(training, 10_000, np.random.default_rng(0))
+    prompts = model.training_prompts(training, samples)
+    assert len(samples) == (training.lengths - 1).clip(0).sum()  # every item with a past, no other task
+    ends = np.cumsum(prompts.lengths)
+    for place in (0, 17, len(samples) - 1):
+        row, where = samples.rows[place], samples.where[place]
+        past = training.items[training.indptr[row] : where]
+        ids = prompts.ids[ends[place] - prompts.lengths[place] : ends[place]]
+        assert ids.tolist() == model.prompt(past, int(samples.users[place])).tolist()
+
+
+def test_users_share_few_tokens_and_keep_them_when_loaded(model: Tiger, tmp_path: Path) -> None:
+    histories = Histories.of([[1, 2]] * 100, users=range(100))
+    assert len(np.unique(model.prompts(histories).ids.reshape(100, -1)[:, 0])) == 7
+    model.save(tmp_path)
+    loaded = load(tmp_path)
+    assert isinstance(loaded, Tiger)
+    assert len(loaded.vocabulary) == len(model.vocabulary)
+    assert loaded.prompts(histories).ids.tolist() == model.prompts(histories).ids.tolist()
+
+
+def test_there_are_no_words_to_set() -> None:
+    with pytest.raises(OovrecError, match=r"model\.templates: input should be 'en', not 'fr'"):
+        configured("tiger", {"templates": "fr"})
