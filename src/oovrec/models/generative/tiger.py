@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from oovrec.data.histories import Histories
 from oovrec.language.packed import Packed
 from oovrec.models.base import Entities
+from oovrec.models.generative.augmentation import Augmentation
 from oovrec.models.generative.base import GenerativeConfig, Samples
 from oovrec.models.generative.t5 import T5, shape
 
@@ -34,7 +35,7 @@ class TigerOptions(GenerativeConfig):
     shape: str = "paper"
     vocabulary: Literal["own"] = "own"
     templates: Literal["en"] = "en"
-    alpha: float = Field(0, ge=0)
+    augmentation: Augmentation = "none"
     direct: Literal[0] = 0
     users: int = Field(2000, ge=1)
 
