@@ -17,8 +17,8 @@ from oovrec.decoding import exact
 from oovrec.decoding.beam import beam_search
 from oovrec.decoding.exact import exact_scores, exact_top_k
 from oovrec.decoding.trie import Trie
-from oovrec.language.prompts import read_templates
 from oovrec.language.tokenizer import extend, own_tokenizer
+from oovrec.language.wordings import read_templates
 from oovrec.tokens.build import Built, build_tokens
 from oovrec.tokens.residual import Quantised
 from oovrec.tokens.schemes import semantic

@@ -12,6 +12,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.models.base import Entities, configured, load
+from oovrec.models.generative.samples import Training
 from oovrec.models.generative.tiger import Tiger
 from oovrec.tokens.table import Tokens, TokenTable
 
@@ -42,9 +43,9 @@ def test_a_prompt_is_the_user_the_codes_and_an_end(model: Tiger) -> None:
 
 
 def test_training_prompts_end_before_their_targets(model: Tiger, chains: Dataset) -> None:
-    training = chains.histories("train")
-    (samples,) = model.samples(training, 10_000, np.random.default_rng(0))
-    prompts = model.training_prompts(training, samples)
+    given = Training.of(chains)
+    (samples,) = model.samples(given, 10_000, np.random.default_rng(0))
+    prompts, training = model.training_prompts(given, samples), given.histories
     assert len(samples) == (training.lengths - 1).clip(0).sum()  # every item with a past, no other task
     ends = np.cumsum(prompts.lengths)
     for place in (0, 17, len(samples) - 1):
@@ -67,3 +68,5 @@ def test_users_share_few_tokens_and_keep_them_when_loaded(model: Tiger, tmp_path
 def test_there_are_no_words_to_set() -> None:
     with pytest.raises(OovrecError, match=r"model\.templates: input should be 'en', not 'fr'"):
         configured("tiger", {"templates": "fr"})
+    with pytest.raises(OovrecError, match=r"model\.tasks: TIGER learns the sequential task alone; leave it out\."):
+        configured("tiger", {"tasks": {"direct": 0.2}})

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -24,7 +25,7 @@ from oovrec.language.packed import Packed
 from oovrec.language.tokenizer import OWN, SOMETHING, own_tokenizer
 from oovrec.models.base import Entities
 from oovrec.models.generative.attention import grouped
-from oovrec.models.generative.llama import GROUP_COST, Llama, LlamaOptions
+from oovrec.models.generative.llama import GROUP_COST, Llama, LlamaOptions, batch_of
 
 OWN_PIECES = 4096  # word pieces of the own vocabulary, learnt from the titles: most of their words are one piece
 
@@ -94,4 +95,5 @@ class Cove(Llama):
         sizes = self._blocks.lengths[batch.items]
         before = np.cumsum(sizes) - sizes
         begin = np.cumsum(widths) - widths + len(self._opening) - before[batch.indptr[:-1]]
-        return self._batch(groups, begin[batch.rows] + before - 1, batch.items, scale)
+        nodes = self._trie.nodes(torch.from_numpy(batch.items))
+        return batch_of(groups, begin[batch.rows] + before - 1, {"nodes": nodes}, scale)

@@ -218,7 +218,7 @@ class Llama(GenerativeRecommender):
         column = np.arange(len(batch.items)) - np.repeat(batch.indptr[:-1], batch.lengths)
         first = batch.rows * ids.shape[1] + column * depth
         nodes = self._trie.nodes(torch.from_numpy(batch.items))
-        return _batch([ids], first, {"nodes": nodes}, scale)
+        return batch_of([ids], first, {"nodes": nodes}, scale)
 
     def _prompted(self, training: Training, samples: Samples) -> dict[str, Tensor | list[Tensor]]:
         """Prompt and answer, all but the answer's last token."""
@@ -233,10 +233,10 @@ class Llama(GenerativeRecommender):
         groups = grouped(inputs, GROUP_COST.get(self.device.type, GROUP_COST["cuda"]), self.vocabulary.pad)
         widths = np.repeat([ids.shape[1] for ids in groups], [len(ids) for ids in groups])
         first = np.cumsum(widths) - widths + ordered.lengths - 1
-        return _batch(groups, first, answer, float(count))
+        return batch_of(groups, first, answer, float(count))
 
 
-def _batch(
+def batch_of(
     groups: list[np.ndarray], first: np.ndarray, answer: dict[str, Tensor], scale: float
 ) -> dict[str, Tensor | list[Tensor]]:
     """Tensors for :meth:`LlamaNetwork.forward`; ``first`` ``[n]`` are the positions that predict the answers' begin."""

@@ -14,14 +14,17 @@ from typing import Literal
 from zlib import crc32
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 from transformers import PreTrainedTokenizerBase
 
 from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
 from oovrec.language.packed import Packed
+from oovrec.language.wordings import Group, Task
 from oovrec.models.base import Entities
 from oovrec.models.generative.augmentation import Augmentation
-from oovrec.models.generative.base import GenerativeConfig, Samples
+from oovrec.models.generative.base import GenerativeConfig
+from oovrec.models.generative.samples import Samples, Tasks, Training
 from oovrec.models.generative.t5 import T5, shape
 
 
@@ -36,8 +39,15 @@ class TigerOptions(GenerativeConfig):
     vocabulary: Literal["own"] = "own"
     templates: Literal["en"] = "en"
     augmentation: Augmentation = "none"
-    direct: Literal[0] = 0
+    tasks: Tasks = Tasks(direct=0)
     users: int = Field(2000, ge=1)
+
+    @field_validator("tasks")
+    @classmethod
+    def _one_task(cls, tasks: Tasks) -> Tasks:
+        if tasks.mixed() != ["sequential"]:
+            raise OovrecError("TIGER learns the sequential task alone", where="model.tasks", remedy="leave it out")
+        return tasks
 
 
 class Tiger(T5):
@@ -54,6 +64,10 @@ class Tiger(T5):
         place = [crc32(user.encode()) % config.users for user in entities.users]
         self._users = np.append(tokens[place], self.vocabulary.someone)  # user -1 comes last
 
+    @property
+    def worded(self) -> bool:
+        return False
+
     def _user_words(self) -> list[str]:
         return [f"<H{number}>" for number in range(self.config.users)]
 
@@ -62,7 +76,7 @@ class Tiger(T5):
         tokenizer.add_tokens(self._user_words())
         return tokenizer
 
-    def prompts(self, histories: Histories) -> Packed:
+    def prompts(self, histories: Histories, task: Task = "sequential", group: Group = "seen") -> Packed:
         """The user's token, the codes of the newest items, ``</s>``."""
         shown = histories.last(self.config.history)
         codes = self.vocabulary.items[shown.items]
@@ -73,6 +87,6 @@ class Tiger(T5):
         ids = np.insert(codes[real], np.stack([ends[:-1], ends[1:]], axis=1).ravel(), frame.ravel())
         return Packed(ids, 2 + np.diff(ends))
 
-    def training_prompts(self, training: Histories, samples: Samples) -> Packed:
-        begin = training.indptr[samples.rows]
-        return self.prompts(training.cut(begin, samples.where - begin, samples.users))
+    def training_prompts(self, training: Training, samples: Samples) -> Packed:
+        begin = training.histories.indptr[samples.rows]
+        return self.prompts(training.histories.cut(begin, samples.where - begin, samples.users))
