@@ -120,6 +120,22 @@ def test_recommend_is_the_best_of_all_scores(model: GenerativeRecommender, mask_
     assert ours.items.tolist() == wanted.items.tolist()
 
 
+@pytest.mark.parametrize("scored", [1, 4, 50])
+def test_scores_of_the_best_alone_give_the_same_lists(model: GenerativeRecommender, scored: int) -> None:
+    """With the seen items and without; whatever is in neither list is at -inf."""
+    whole = model.scores(histories())
+    model.config = model.config.model_copy(update={"scored": scored})
+    ours = model.scores(histories())
+    masked = whole.clone()
+    for row, items in enumerate(histories()):
+        masked[row, items] = -torch.inf
+    lists = [table.topk(min(scored, ITEMS), dim=1) for table in (whole, masked)]
+    wanted = torch.zeros_like(whole, dtype=torch.bool)
+    for best in lists[::-1]:
+        wanted.scatter_(1, best.indices, best.values > -torch.inf)
+    torch.testing.assert_close(ours, whole.masked_fill(~wanted, -torch.inf), atol=1e-4, rtol=1e-4)
+
+
 def dataset() -> Dataset:
     full = Histories.of(
         [[1, 2, 3, 4], [5, 6, 7], [0, 8, 9, 10, 11, 12, 1, 2], [3, 4, 5], [6, 1, 2, 0]], users=range(USERS)

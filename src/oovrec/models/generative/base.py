@@ -55,6 +55,9 @@ class GenerativeConfig(Options):
         words: the longest text that is learnt or written, in tokens.
         loss: ``restricted`` learns each token against its legal alternatives alone, ``full`` against the whole
             vocabulary, as the stock models do.
+        scored: how many items of a history are scored, the best with those it has and the best without; others are
+            at -inf. 0 scores all. Deep ids are evaluated faster so; hits and ndcg are exact up to this rank, and mrr
+            counts no target beyond it.
     """
 
     shape: str = "compact"
@@ -70,6 +73,7 @@ class GenerativeConfig(Options):
     tasks: Tasks = Tasks()
     words: int = Field(64, ge=2)
     loss: Loss = "restricted"
+    scored: int = Field(0, ge=0)
 
     @field_validator("alpha")
     @classmethod
@@ -176,13 +180,20 @@ class GenerativeRecommender(NeuralRecommender):
         return self._trie
 
     def scores(self, histories: Histories, task: Task = "sequential", group: Group = "seen") -> Tensor:
-        """``[batch, items]`` exact log-probability of each item under the constrained model.
+        """``[batch, items]`` exact log-probability of each item under the constrained model; see ``config.scored``.
 
         Args:
             task: ``direct`` looks at the users alone.
             group: whose first wording is used.
         """
-        return self.answered(self.prompts(histories, task, group), self.trie)
+        if not self.config.scored:
+            return self.answered(self.prompts(histories, task, group), self.trie)
+        scores = torch.full((len(histories), len(self.entities.items)), -torch.inf, device=self.device)
+        for mask_seen in (True, False):  # in this order: what is masked in the first has its score in the second
+            best = self._best(histories, self.config.scored, mask_seen, task, group)
+            items, values = (torch.from_numpy(part).to(self.device) for part in (best.items, best.scores))
+            scores.scatter_(1, items, values)
+        return scores
 
     @torch.no_grad()
     def answered(self, prompts: Packed, trie: Trie) -> Tensor:
@@ -195,16 +206,21 @@ class GenerativeRecommender(NeuralRecommender):
         size = CHUNK.get(self.device.type, CHUNK["cuda"])
         return (prompts.take(np.arange(at, min(at + size, len(prompts)))) for at in range(0, len(prompts), size))
 
-    @torch.no_grad()
     def recommend(self, histories: Histories, k: int = 10, *, mask_seen: bool = True) -> Recommendations:
         """As :meth:`Recommender.recommend`, but only items that may be among the best are scored; ties: lower index."""
+        return self._best(histories, k, mask_seen)
+
+    @torch.no_grad()
+    def _best(
+        self, histories: Histories, k: int, mask_seen: bool, task: Task = "sequential", group: Group = "seen"
+    ) -> Recommendations:
         self.module.eval()
         order = np.argsort(np.minimum(histories.lengths, self.config.history), kind="stable")  # prompts of like length
         items = np.empty((len(order), min(k, len(self.entities.items))), np.int64)
         scores = np.empty(items.shape, np.float32)
         for rows, batch in histories.take(order).batches(SEARCHED.get(self.device.type, SEARCHED["cuda"])):
             seen = torch.from_numpy(batch.padded(-1)).to(self.device) if mask_seen else None
-            best = exact_top_k(self.read(batch), self.trie, k, seen)
+            best = exact_top_k(self.stepper(self.prompts(batch, task, group)), self.trie, k, seen)
             items[order[rows]], scores[order[rows]] = (part.cpu().numpy() for part in best)
         return Recommendations(items, scores)
 
