@@ -64,7 +64,7 @@ def test_states_join_items_and_attributes(model: FDSA) -> None:
     encoders = network.item_encoder, network.feature_encoder
     outputs = []
     for part, encoder in zip(vectors, encoders, strict=True):
-        states = part * 8**0.5 + encoder.positions.weight[:3]
+        states = part * 8**0.5 + encoder.positions.weight[:3].flip(0)
         outputs.append(encoder.norm(encoder.blocks[1](encoder.blocks[0](states))))
     joined = network.join.weight[:, :8] @ outputs[0][0, 2] + network.join.weight[:, 8:] @ outputs[1][0, 2]
     expected = network.items.weight @ (joined + network.join.bias)

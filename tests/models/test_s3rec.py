@@ -60,7 +60,7 @@ def state(made: Pretraining, items: list[int], hidden: list[bool], position: int
     """The encoder's state in a history of its own, by the plain formulas of two-way attention."""
     network = made.network
     vectors = [made.mask if out else network.items.weight[item] for item, out in zip(items, hidden, strict=True)]
-    states = torch.stack(vectors) * WIDTH**0.5 + network.positions.weight[: len(items)]
+    states = torch.stack(vectors) * WIDTH**0.5 + network.positions.weight[: len(items)].flip(0)
     for block in network.blocks:
         normed = block.attention_norm(states)
         queries, keys, values = block.query(normed), block.key(states), block.value(states)

@@ -11,6 +11,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.evaluation.protocol import evaluate, validation_score
 from oovrec.models.base import Entities
+from oovrec.models.sequential.base import places
 from oovrec.models.sequential.popularity import Popularity, PopularityOptions
 from oovrec.models.sequential.sasrec import Block, SASRec, SASRecOptions
 from oovrec.training.config import TrainingConfig
@@ -47,6 +48,7 @@ def test_loss_is_the_mean_of_the_scores_it_trains(model: SASRec, chains: Dataset
     """The epoch's losses, recomputed target by target from :meth:`scores` of what precedes each."""
     length = 20  # no history is longer, so that each is one window
     model = SASRec(SASRecOptions(width=16, length=length, dropout=0), model.entities)
+    torch.nn.init.zeros_(model.module.positions.weight)  # alone, a past has its items at other places
     batches = model.epoch(chains, 32, np.random.default_rng(0))
     with torch.no_grad():
         ours = sum(float(model.module(**batch())) for batch in batches)
@@ -54,6 +56,16 @@ def test_loss_is_the_mean_of_the_scores_it_trains(model: SASRec, chains: Dataset
     logits = model.scores(Histories.of([past for past, _ in pairs]))
     total = F.cross_entropy(logits, torch.tensor([target for _, target in pairs]), reduction="sum")
     assert ours / len(batches) == pytest.approx(float(total) / len(pairs), rel=1e-4)
+
+
+def test_places_are_counted_back_from_the_newest_item() -> None:
+    real = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]]).bool()
+    assert places(real).tolist() == [[3, 2, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_a_history_is_at_the_same_places_beside_a_longer_one(model: SASRec) -> None:
+    alone, beside = model.scores(Histories.of([[1, 2]])), model.scores(Histories.of([[1, 2], [5, 4, 3, 2, 1]]))
+    torch.testing.assert_close(alone[0], beside[0])
 
 
 def test_only_the_newest_items_count(model: SASRec) -> None:

@@ -19,6 +19,7 @@ from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
 CHUNK = 512  # histories scored at once
+PAD = -1  # stands behind a history's newest item
 
 
 class SequentialOptions(Options):
@@ -51,13 +52,13 @@ class SequentialNetwork(nn.Module):
 
     @abstractmethod
     def hidden(self, items: Tensor) -> Tensor:
-        """``[B, L]`` right-padded items to ``[B, L, d]``; position ``t`` sees the items up to ``t`` only."""
+        """``[B, L]`` items, right-padded by -1, to ``[B, L, d]``; position ``t`` sees the items up to ``t`` only."""
 
     def forward(self, items: Tensor, where: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
         """Loss of a batch.
 
         Args:
-            items: ``[B, L]`` inputs.
+            items: ``[B, L]`` inputs, right-padded by -1.
             where: ``[n]`` the real positions among the ``B · L``.
             targets: ``[n]`` the item that follows each.
             scale: what the sum is divided by: the mean number of targets a batch.
@@ -99,23 +100,29 @@ class SequentialRecommender(NeuralRecommender):
         lengths = torch.from_numpy(recent.lengths).to(self.device)
         if not recent.lengths.any():
             return torch.zeros(len(histories), len(self.entities.items), device=self.device)
-        last = self.last(torch.from_numpy(recent.padded(0)).to(self.device), lengths.clamp_min(1))
+        last = self.last(torch.from_numpy(recent.padded(PAD)).to(self.device), lengths.clamp_min(1))
         last = last.float() * (lengths > 0)[:, None]
         with torch.autocast(self.device.type, enabled=False):  # coarser scores would tie
             return last @ self.module.items.weight[: len(self.entities.items)].T
 
     def last(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """``[B, d]`` the state at the last of each history's ``lengths`` ``[B]`` of the items ``[B, L]``."""
+        """``[B, d]`` the state at the last of each history's ``lengths`` ``[B]`` of the items ``[B, L]`` (then -1)."""
         return self.module.hidden(items)[torch.arange(len(items), device=items.device), lengths - 1]
 
 
 def next_items(batch: Histories, scale: float) -> dict[str, Tensor]:
     """All but the last item of each window, and for each of them the item that follows."""
-    table = batch.padded(-1)
-    inputs, targets = table[:, :-1].clip(0), table[:, 1:].ravel()
-    where = np.flatnonzero(targets >= 0)
+    table = batch.padded(PAD)
+    targets = table[:, 1:].ravel()
+    where = np.flatnonzero(targets != PAD)
+    inputs = np.where(table[:, 1:] == PAD, PAD, table[:, :-1])
     arrays = {"items": inputs, "where": where, "targets": targets[where], "scale": np.float32(scale)}
     return {name: torch.as_tensor(array) for name, array in arrays.items()}
+
+
+def places(real: Tensor) -> Tensor:
+    """``[B, L]`` how many items of the history are newer, from which ones are ``real`` ``[B, L]``; 0 behind them."""
+    return (real.sum(1, keepdim=True) - 1 - torch.arange(real.shape[1], device=real.device)).clamp_min(0)
 
 
 def initialise(module: nn.Module) -> None:

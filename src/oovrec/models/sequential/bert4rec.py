@@ -29,12 +29,11 @@ from torch.nn import functional as F
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.models.losses import softmax_cross_entropy
-from oovrec.models.sequential.base import SequentialNetwork, SequentialOptions, SequentialRecommender
+from oovrec.models.sequential.base import PAD, SequentialNetwork, SequentialOptions, SequentialRecommender
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
 EPSILON = 1e-12  # of the norms, as in BERT
-PAD = -1
 
 
 class BERT4RecOptions(SequentialOptions):

@@ -14,7 +14,6 @@ one, and one pass over a window teaches all its positions. Deviations:
 - positions before the history's first item are zero for the filter; the authors let those (a position embedding
   with bias and norm) into it, and compute them; here they are not computed;
 - of a prefix's last block only the last state is computed, the only one that is read (the result is the same);
-- causal, positions are counted from the window's first item, not back from the last one;
 - training histories longer than ``length`` are learnt from in full, not from their newest items alone, and no first
   item of a history is a target;
 - AdamW; weights begin in a truncated normal; samples of one length share a batch.
@@ -31,8 +30,8 @@ from torch import Tensor, nn
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.models.sequential.base import SequentialNetwork, SequentialOptions, SequentialRecommender
-from oovrec.models.sequential.bert4rec import EPSILON, PAD, Attention, FeedForward, initialise
+from oovrec.models.sequential.base import PAD, SequentialNetwork, SequentialOptions, SequentialRecommender, places
+from oovrec.models.sequential.bert4rec import EPSILON, Attention, FeedForward, initialise
 from oovrec.training.loop import Batch
 from oovrec.training.windows import POOL
 
@@ -114,8 +113,8 @@ class BSARecNetwork(SequentialNetwork):
         ``[B, 1, d]``, the last state.
         """
         longest, real = items.shape[1], items != PAD
-        positions = self.positions.weight[:longest] if self.causal else self.positions.weight[-longest:]
-        states = self.dropout(self.norm(self.items(items.clamp_min(0)) + positions))
+        place = places(real) if self.causal else torch.arange(longest, device=items.device).flip(0)
+        states = self.dropout(self.norm(self.items(items.clamp_min(0)) + self.positions(place)))
         itself = torch.eye(longest, dtype=torch.bool, device=items.device)  # padding sees something, or it were NaN
         seen = torch.ones_like(itself).tril() & (real[:, None, None] | itself)
         low, real = self.low[:longest, :longest], real[..., None]

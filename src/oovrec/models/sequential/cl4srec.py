@@ -29,12 +29,12 @@ from torch.nn import functional as F
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.models.sequential.base import SequentialRecommender, next_items
+from oovrec.models.sequential.base import PAD, SequentialRecommender, next_items
 from oovrec.models.sequential.sasrec import SASRecNetwork, SASRecOptions
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
-MASK = -1
+MASK = -2
 
 
 class CL4SRecOptions(SASRecOptions):
@@ -56,7 +56,7 @@ class CL4SRecOptions(SASRecOptions):
 
 
 class CL4SRecNetwork(SASRecNetwork):
-    """SASRec's, which reads the mask (-1) too."""
+    """SASRec's, which reads the mask (-2) too."""
 
     def __init__(self, items: int, config: CL4SRecOptions) -> None:
         super().__init__(items, config)
@@ -64,7 +64,8 @@ class CL4SRecNetwork(SASRecNetwork):
         self.mask = nn.Parameter(torch.zeros(config.width))
 
     def hidden(self, items: Tensor) -> Tensor:
-        return self.encode(torch.where((items == MASK)[..., None], self.mask, self.items(items.clamp_min(0))))
+        vectors = torch.where((items == MASK)[..., None], self.mask, self.items(items.clamp_min(0)))
+        return self.encode(vectors, items != PAD)
 
     def forward(  # type: ignore[override]
         self,
@@ -118,7 +119,7 @@ def contrasted(batch: Histories, config: CL4SRecOptions, scale: float, pairs: fl
     """What SASRec learns from a batch, and two views of each window."""
     rng, recent = np.random.default_rng(seed), batch.last(config.length)
     both = augmented(recent.take(np.tile(np.arange(len(recent)), 2)), config, rng)
-    views = {"views": both.padded(0), "lengths": both.lengths, "pairs": np.float32(pairs)}
+    views = {"views": both.padded(PAD), "lengths": both.lengths, "pairs": np.float32(pairs)}
     return next_items(batch, scale) | {name: torch.as_tensor(array) for name, array in views.items()}
 
 

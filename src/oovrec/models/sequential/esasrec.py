@@ -10,8 +10,7 @@ Deviations:
 - a norm stands behind the last layer, whose states otherwise grow with the number of layers;
 - AdamW; weights begin in a truncated normal; item embeddings are scaled by √d at the input, as in
   :mod:`oovrec.models.sequential.sasrec`;
-- histories are padded on the right and positions counted from the window's first item, not back from the last one;
-  windows of one length share a batch, and a batch's loss is divided by the mean number of targets a batch.
+- windows of one length share a batch, and a batch's loss is divided by the mean number of targets a batch.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from torch.nn import functional as F
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.models.sequential.base import SequentialNetwork, SequentialRecommender, next_items
+from oovrec.models.sequential.base import PAD, SequentialNetwork, SequentialRecommender, next_items, places
 from oovrec.models.sequential.bert4rec import initialise
 from oovrec.models.sequential.sasrec import SASRecOptions
 from oovrec.training.loop import Batch
@@ -108,7 +107,7 @@ class ESASRecNetwork(SequentialNetwork):
         self.apply(initialise)
 
     def hidden(self, items: Tensor) -> Tensor:
-        embedded = self.items(items) * self.scale + self.positions.weight[: items.shape[1]]
+        embedded = self.items(items.clamp_min(0)) * self.scale + self.positions(places(items != PAD))
         states: Tensor = self.norm(self.layers(self.dropout(embedded)))
         return states
 

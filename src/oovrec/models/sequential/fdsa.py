@@ -25,7 +25,14 @@ from torch.nn import functional as F
 
 from oovrec.models.losses import other_items
 from oovrec.models.sequential.attributes import attribute_table
-from oovrec.models.sequential.base import SequentialNetwork, SequentialOptions, SequentialRecommender, initialise
+from oovrec.models.sequential.base import (
+    PAD,
+    SequentialNetwork,
+    SequentialOptions,
+    SequentialRecommender,
+    initialise,
+    places,
+)
 from oovrec.models.sequential.sasrec import Block
 
 
@@ -78,9 +85,9 @@ class Encoder(nn.Module):
         self.blocks = nn.Sequential(*(Block(config.width, config.heads, config.dropout) for _ in range(config.layers)))
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """``[B, L, d]`` to the same."""
-        placed = vectors * self.scale + self.positions.weight[: vectors.shape[1]]
+    def forward(self, vectors: Tensor, place: Tensor) -> Tensor:
+        """``[B, L, d]`` to the same, each vector at its ``place`` ``[B, L]`` counted back from the newest."""
+        placed = vectors * self.scale + self.positions(place)
         return self.norm(self.blocks(self.dropout(placed)))
 
 
@@ -101,7 +108,8 @@ class FDSANetwork(SequentialNetwork):
         self.apply(initialise)
 
     def hidden(self, items: Tensor) -> Tensor:
-        states = self.item_encoder(self.items(items)), self.feature_encoder(self.features(items))
+        place, items = places(items != PAD), items.clamp_min(0)
+        states = self.item_encoder(self.items(items), place), self.feature_encoder(self.features(items), place)
         return self.join(torch.cat(states, -1))
 
     def forward(self, items: Tensor, where: Tensor, targets: Tensor, scale: Tensor) -> Tensor:

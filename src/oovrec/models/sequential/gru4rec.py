@@ -48,7 +48,7 @@ class GRU4RecNetwork(SequentialNetwork):
         nn.init.normal_(self.items.weight, std=0.02)
 
     def hidden(self, items: Tensor) -> Tensor:
-        return self.out(self.units(self.dropout(self.items(items)))[0])
+        return self.out(self.units(self.dropout(self.items(items.clamp_min(0))))[0])
 
 
 class GRU4Rec(SequentialRecommender):

@@ -146,7 +146,8 @@ class Pretraining(nn.Module):
 
     def encode(self, items: Tensor, hidden: Tensor, real: Tensor) -> Tensor:
         """``[B, L, d]`` states of the items ``[B, L]``, those ``hidden`` masked; each sees all ``real`` positions."""
-        return self.network.encode(torch.where(hidden[..., None], self.mask, self.network.items(items)), real)
+        vectors = torch.where(hidden[..., None], self.mask, self.network.items(items.clamp_min(0)))
+        return self.network.encode(vectors, real, causal=False)
 
 
 def corrupted(batch: Histories, others: np.ndarray, share: float, scale: float, seed: int) -> dict[str, Tensor]:

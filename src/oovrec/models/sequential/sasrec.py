@@ -2,16 +2,16 @@
 
 The paper's network: item and position embeddings, causal self-attention and feed-forward blocks of width d,
 scores as inner products with the item embeddings. As in the authors' code, item embeddings are scaled by √d at the
-input; of attention's inputs only the queries are normalised; of the attention the weights are dropped out, not the
-output; the feed-forward part's residual starts from its normalised input. The attention's residual starts from the
-states as they are, as in the paper (in the code, from the normalised ones). Deviations:
+input; positions are counted back from the newest item; of attention's inputs only the queries are normalised; of the
+attention the weights are dropped out, not the output; the feed-forward part's residual starts from its normalised
+input. The attention's residual starts from the states as they are, as in the paper (in the code, from the normalised
+ones). Deviations:
 
 - the loss is the cross-entropy of a softmax over all items, not a binary one against one sampled item;
 - AdamW with decoupled weight decay, not Adam;
 - heads are mixed by an output projection, as is usual since;
 - weights begin normal with deviation 0.02, with which it learns faster at first than by Glorot's rule;
-- histories are padded on the right and positions counted from the window's first item; windows of one
-  length share a batch, and the loss of a batch is divided by the mean number of targets a batch.
+- windows of one length share a batch, and the loss of a batch is divided by the mean number of targets a batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from oovrec.models.sequential.base import SequentialNetwork, SequentialOptions, SequentialRecommender, initialise
+from oovrec.models.sequential.base import (
+    PAD,
+    SequentialNetwork,
+    SequentialOptions,
+    SequentialRecommender,
+    initialise,
+    places,
+)
 
 
 class SASRecOptions(SequentialOptions):
@@ -75,13 +82,13 @@ class SASRecNetwork(SequentialNetwork):
         self.apply(initialise)
 
     def hidden(self, items: Tensor) -> Tensor:
-        return self.encode(self.items(items))
+        return self.encode(self.items(items.clamp_min(0)), items != PAD)
 
-    def encode(self, vectors: Tensor, real: Tensor | None = None) -> Tensor:
-        """``[B, L, d]`` states of item vectors of that shape; ``real`` as in :class:`Block`."""
-        states: Tensor = self.dropout(vectors * self.scale + self.positions.weight[: vectors.shape[1]])
+    def encode(self, vectors: Tensor, real: Tensor, causal: bool = True) -> Tensor:
+        """``[B, L, d]`` states of item vectors of that shape, of which those at ``real`` ``[B, L]`` are a history's."""
+        states: Tensor = self.dropout(vectors * self.scale + self.positions(places(real)))
         for block in self.blocks:
-            states = block(states, real)
+            states = block(states, None if causal else real)
         return self.norm(states)
 
 
