@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import T5ForConditionalGeneration
 
 from oovrec.config import checked
 from oovrec.data.dataset import Dataset
@@ -17,6 +16,7 @@ from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.language.tokenizer import pretrained_tokenizer
 from oovrec.models.base import Entities, load
+from oovrec.models.generative import llama, t5
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama
 from oovrec.models.generative.samples import Tasks, Training
@@ -130,19 +130,31 @@ def test_prompts_and_answers_say_what_happened(model: GenerativeRecommender, dat
     assert seen == {"sequential", "rating", "explanation", "review"}
 
 
-def test_a_texts_loss_is_the_stock_models(dataset: Dataset, entities: Entities) -> None:
-    model = made("t5", entities, **ALL)
-    model.module.eval()
-    plain = model.module.plain()
-    assert isinstance(plain, T5ForConditionalGeneration)
-    batches = (make() for make in model.epoch(dataset, 6, np.random.default_rng(3)))
-    batch = next(batch for batch in batches if "words" in batch)
-    prompts = [row for group in batch["prompts"] for row in group]
-    prompts = [row[:length] for row, length in zip(prompts, batch["lengths"], strict=True)]
-    ids = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True, padding_value=model.vocabulary.pad)
-    mask = torch.arange(ids.shape[1]) < batch["lengths"][:, None]
-    expected = plain(input_ids=ids, attention_mask=mask, labels=batch["words"]).loss
-    torch.testing.assert_close(model.module(**batch), expected, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("task", ["rating", "explanation", "review"])
+def test_the_loss_of_an_answer_is_the_stock_models(
+    model: GenerativeRecommender, dataset: Dataset, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One prompt after another: ratings against the ratings there are, words against the whole vocabulary."""
+    for system in (llama, t5):
+        monkeypatch.setitem(system.GROUP_COST, "cpu", 6)  # several groups, with filling in some
+    training = Training.of(dataset)
+    samples = next(part for part in model.samples(training, 9, np.random.default_rng(3)) if part.task == task)
+    monkeypatch.setattr(model, "samples", lambda *_: [samples])
+    (batch,) = model.epoch(dataset, 9, np.random.default_rng(0))
+    prompts, (answers, _) = model.training_prompts(training, samples), model.answer(training, samples)
+    starts, losses = np.cumsum(prompts.lengths) - prompts.lengths, []
+    known = [tuple(codes) for codes in model.rating_codes.tolist()]
+    for row, codes in enumerate(answers):
+        answer = codes[codes >= 0].tolist()
+        logits = stock_logits(model, prompts.ids[starts[row] :][: prompts.lengths[row]], answer).detach()
+        if task == "rating":
+            for depth in range(len(answer)):
+                others = {code[depth] for code in known if code[:depth] == tuple(answer[:depth])}
+                logits[depth, [other for other in range(logits.shape[1]) if other not in others]] = -torch.inf
+        losses.append(F.cross_entropy(logits, torch.tensor(answer), reduction="none"))
+    count = len(answers) if task == "rating" else sum(map(len, losses))
+    assert len({len(loss) for loss in losses}) > 1 or task == "rating"
+    torch.testing.assert_close(model.module(**batch()).detach(), torch.cat(losses).sum() / count, rtol=1e-4, atol=0)
 
 
 def stock_logits(model: GenerativeRecommender, prompt: np.ndarray, answer: list[int]) -> torch.Tensor:

@@ -286,7 +286,7 @@ class GenerativeRecommender(NeuralRecommender):
             where = f"model.tasks.{task}"
             if task not in RANKING and not self.worded:
                 what = f"'{self.name}' reads no words here, so it learns to recommend and nothing else"
-                raise OovrecError(what, where=where, remedy="set it to 0, or use worded prompts (model.form=prompt)")
+                raise OovrecError(what, where=where, remedy="set it to 0, or use t5, or llama with form=prompt")
             if task in ("rating", "review") and self.entities.scale is None:
                 what = f"the data has no ratings, or more than {MOST_RATINGS} different ones"
                 raise OovrecError(what, where=where, remedy="set it to 0")
