@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -80,6 +81,20 @@ def track(iterable: Iterable[T], description: str, total: int, unit: str = "step
         for value in iterable:
             yield value
             bar.advance()
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' own bar for a model that is loaded or saved in a moment."""
+    from transformers.utils import logging  # not at the start of every command
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def say(message: str) -> None:

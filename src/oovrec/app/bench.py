@@ -52,16 +52,34 @@ def results(
     around_table(out / PAGE)  # not after hours of work
     found = [(data, Source(source=data).load()) for data in datasets]
     cells = _cells(systems, found, seeds, built_from, out)
-    interactions = {dataset.name: int(dataset.full.lengths.sum()) for _, dataset in found}
+    failed = fill_cells(cells, [dataset for _, dataset in found], out, jobs=jobs, dry_run=dry_run)
+    if dry_run:
+        return
+    _write(out, {cell.system: cell.recipe for cell in cells}, figures)
+    refuse_failed(failed)
+
+
+def fill_cells(
+    cells: Sequence[Cell], datasets: Sequence[Dataset], out: Path, *, jobs: int, dry_run: bool
+) -> dict[str, str]:
+    """Show what is to be done for ``cells`` and, unless ``dry_run``, do it.
+
+    Returns:
+        The sentence of each cell that failed, by its name.
+    """
+    interactions = {dataset.name: int(dataset.full.lengths.sum()) for dataset in datasets}
     planned = schedule.plan(cells, schedule.known_interactions(out) | interactions, out)
     tables.show(*schedule.shown(planned))
     if dry_run:
-        return
-    for _, dataset in found:
+        return {}
+    for dataset in datasets:
         warn(dataset)
         schedule.write_facts(dataset, out)
-    failed = carry_out([one.cell for one in planned if not one.done], jobs)
-    _write(out, {cell.system: cell.recipe for cell in cells}, figures)
+    return carry_out([one.cell for one in planned if not one.done], jobs)
+
+
+def refuse_failed(failed: dict[str, str]) -> None:
+    """Raises OovrecError where cells failed."""
     if failed:
         sentences = "; ".join(f"{name} ({sentence.rstrip('.')})" for name, sentence in failed.items())
         count = "1 cell" if len(failed) == 1 else f"{len(failed)} cells"

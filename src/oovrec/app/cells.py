@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,31 +31,46 @@ class Cell:
     """One system on one dataset with one seed.
 
     Attributes:
-        system: the recipe's name; of a file its stem.
+        system: the recipe's name; of a file its stem; of a variant with its name behind.
         recipe: the recipe as it was given: a name or a path.
+        variant: what tells it from other cells of the recipe; '' for the recipe itself.
+        overrides: of the recipe, as ``--set`` takes them.
         run: the run that fills it, in ``runs/bench/<dataset>/<system>-<tokens from>-s<seed>``.
         out: the folder of results.
     """
 
     system: str
     recipe: str
+    variant: str
+    overrides: tuple[str, ...]
     run: Run
     out: Path
 
     @classmethod
-    def of(cls, recipe: str, data: Source, seed: int, built_from: BuiltFrom | None, out: Path) -> Cell:
+    def of(
+        cls,
+        recipe: str,
+        data: Source,
+        seed: int,
+        built_from: BuiltFrom | None,
+        out: Path,
+        *,
+        variant: str = "",
+        overrides: tuple[str, ...] = (),
+    ) -> Cell:
         """The cell of a recipe, given by name or path, on data that was found.
 
         Args:
-            built_from: as in :func:`recipe_of`.
+            built_from, overrides: as in :func:`recipe_of`.
+            variant: names the cell, where ``overrides`` make it another than the recipe's.
 
         Raises:
             OovrecError: as :func:`read_recipe`.
         """
-        run = Run(RUNS, recipe_of(recipe, seed, built_from), data)
-        system = Path(recipe).stem
+        run = Run(RUNS, recipe_of(recipe, seed, built_from, overrides), data)
+        system = "-".join([Path(recipe).stem, *([variant] if variant else [])])
         folder = RUNS / data.name / f"{system}-{run.tokens_from}-s{seed}"
-        return cls(system, recipe, replace(run, folder=folder), out)
+        return cls(system, recipe, variant, overrides, replace(run, folder=folder), out)
 
     @property
     def name(self) -> str:
@@ -71,15 +87,17 @@ class Cell:
         return read_cell(self.file) if self.file.exists() else None
 
 
-def recipe_of(name: str, seed: int, built_from: BuiltFrom | None) -> Recipe:
+def recipe_of(name: str, seed: int, built_from: BuiltFrom | None, overrides: Iterable[str] = ()) -> Recipe:
     """The recipe with a seed.
 
     Args:
         built_from: what tokens are built from in place of what the recipe says; systems without are left alone.
+        overrides: further changes, as in :func:`read_recipe`.
     """
-    recipe = read_recipe(name, [f"seed={seed}"])
+    changes = [*overrides, f"seed={seed}"]
+    recipe = read_recipe(name, changes)
     if built_from and recipe.tokens:
-        return read_recipe(name, [f"seed={seed}", f"tokens.from={built_from}"])
+        return read_recipe(name, [*changes, f"tokens.from={built_from}"])
     return recipe
 
 

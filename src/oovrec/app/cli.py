@@ -9,8 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from oovrec import __version__
+from oovrec.app.bench_cli import bench_app
 from oovrec.app.exits import Commands
-from oovrec.app.words import Spread
+from oovrec.app.options import (
+    DEFAULT_DATA,
+    DEFAULT_RECIPE,
+    AsJson,
+    DataArgument,
+    DataOption,
+    From,
+    ItemColumn,
+    KCore,
+    MovedData,
+    Out,
+    Overrides,
+    RatingColumn,
+    Resume,
+    RunFolder,
+    Seed,
+    TimeColumn,
+    TitleColumn,
+    TokensFolder,
+    UserColumn,
+)
 
 if TYPE_CHECKING:
     from oovrec.app.recipe import Recipe
@@ -19,8 +40,6 @@ if TYPE_CHECKING:
 # Threads that wait for each other sleep instead of spinning (OpenMP reads this when torch is loaded): beside another
 # busy program, training was three times as fast so.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-DEFAULT_DATA, DEFAULT_RECIPE = "ml-100k", "metaid-llama"
 
 app = typer.Typer(
     cls=Commands,
@@ -31,31 +50,9 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data, or fetch a named dataset.", no_args_is_help=True)
 tokens_app = typer.Typer(help="Build, judge, audit and draw out-of-vocabulary tokens.", no_args_is_help=True)
-bench_app = typer.Typer(help="Fill the table of results; check reported figures.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(bench_app, name="bench")
-
-DATA = "A name of the catalogue (ml-100k), a folder or a file."
-DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA)]
-DataOption = Annotated[str, typer.Option("--data", metavar="DATA", help=DATA)]
-MovedData = Annotated[str | None, typer.Option("--data", metavar="DATA", help="Where the run's data lies now.")]
-UserColumn = Annotated[str | None, typer.Option(help="Column of the user ids, where its name is not a usual one.")]
-ItemColumn = Annotated[str | None, typer.Option(help="Column of the item ids.")]
-TimeColumn = Annotated[str | None, typer.Option(help="Column of the times; '' takes the rows to be in time order.")]
-RatingColumn = Annotated[str | None, typer.Option(help="Column of the ratings; '' leaves them out.")]
-TitleColumn = Annotated[str | None, typer.Option(help="Column of the items' titles; '' leaves them out.")]
-KCore = Annotated[int, typer.Option(min=1, help="Keep users and items with at least this many interactions.")]
-Out = Annotated[Path, typer.Option("--out", help="The folder to write; must be new or empty.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an option; as often as you like.")
-]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every random choice; without it the recipe's.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-From = Annotated[Literal["train", "all"] | None, typer.Option("--from", help="'all' shows the tokens held-out items.")]
-TokensFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by 'tokens build'.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -164,6 +161,14 @@ def recommend(
         tables.show_json([asdict(item) for item in best])
     else:
         tables.show(tables.recommendations(best))
+
+
+@app.command()
+def export(run: RunFolder, out: Out) -> None:
+    """A language model's run as a plain transformers checkpoint and tokenizer."""
+    from oovrec.app.export import export as write
+
+    typer.echo(write(run, out))
 
 
 @data_app.command("show")
@@ -298,81 +303,6 @@ def tokens_report(
     built = Tokens.load(tokens)
     dataset = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core).load()
     typer.echo(write_tokens_report(built, dataset, out))
-
-
-@bench_app.command("results", cls=Spread)
-def bench_results(
-    systems: Annotated[list[str] | None, typer.Option(help="Recipes; without it all that are shipped.")] = None,
-    datasets: Annotated[list[str], typer.Option(metavar="DATA", help=DATA)] = [DEFAULT_DATA],  # noqa: B006
-    seeds: Annotated[list[int], typer.Option(min=0, help="Seeds of every random choice.")] = [0],  # noqa: B006
-    built_from: From = None,
-    out: Annotated[Path, typer.Option(help="The folder of results.")] = Path("results"),
-    published: Annotated[
-        Path | None, typer.Option(metavar="TABLE.json", help="Figures as {system: {dataset: {metric: value}}}.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="How many runs at a time; threads are divided among them.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and how long it takes.")] = False,
-) -> None:
-    """Fill results/: what is done is skipped, what broke off goes on; then the table and its chart."""
-    from oovrec.app.bench import results
-    from oovrec.app.recipe import shipped
-
-    results(
-        systems or list(shipped()), datasets, seeds, built_from, out, published=published, jobs=jobs, dry_run=dry_run
-    )
-
-
-@bench_app.command("cell", hidden=True)
-def bench_cell(
-    recipe: str,
-    data: DataOption,
-    seed: Annotated[int, typer.Option()],
-    out: Annotated[Path, typer.Option()],
-    built_from: From = None,
-) -> None:
-    """One run of 'bench results', which calls this."""
-    from oovrec.app.cells import Cell, fill
-    from oovrec.app.processes import live_with_parent
-    from oovrec.app.source import Source
-
-    live_with_parent()
-    source = Source(source=data)
-    dataset = source.load()
-    fill(Cell.of(recipe, source.found(dataset), seed, built_from, out), dataset)
-
-
-@bench_app.command("tune", cls=Spread)
-def bench_tune(
-    recipes: Annotated[list[str], typer.Option(help="Recipes with a 'search' section.")],
-    datasets: Annotated[list[str], typer.Option(metavar="DATA", help=DATA)] = [DEFAULT_DATA],  # noqa: B006
-    trials: Annotated[int, typer.Option(min=1, help="Trainings of each, the recipe as it is included.")] = 12,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of each, at most; without it the recipe's.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
-    out: Annotated[Path, typer.Option(help="The folder of the searches' logs.")] = Path("results/tuning"),
-) -> None:
-    """Search a recipe's settings by validation figures alone; an interrupted search goes on."""
-    from oovrec.app.tuning import tune
-
-    tune(recipes, datasets, trials, epochs, seed, out)
-
-
-@bench_app.command("check")
-def bench_check(
-    table: Annotated[
-        Path, typer.Argument(metavar="TABLE.json", help="Figures as {system: {dataset: {metric: value}}}.")
-    ],
-    json: AsJson = False,
-) -> None:
-    """Name reported hit@k and ndcg@k that cannot all be right."""
-    from oovrec.app import tables
-    from oovrec.app.consistency_table import consistency
-    from oovrec.evaluation.consistency import check_table
-
-    report = check_table(table)
-    if json:
-        tables.show_json(report.to_json())
-    else:
-        tables.show(*consistency(report))
 
 
 def _source(

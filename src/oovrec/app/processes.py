@@ -69,6 +69,8 @@ class _Process:
             str(cell.out),
         ]
         words += ["--from", recipe.tokens.built_from] if recipe.tokens else []
+        words += ["--variant", cell.variant] if cell.variant else []
+        words += [word for override in cell.overrides for word in ("--set", override)]
         environment = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads))
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:

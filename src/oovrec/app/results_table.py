@@ -199,7 +199,7 @@ def _raw(dataset: str, rows: list[Row], published: Published) -> str:
             cells += [str(row.blocks["raw"][metric])]
             cells += [_beside(row, dataset, metric, published)] if compared else []
         lines.append(cells)
-    return _table(heads, lines)
+    return table(heads, lines)
 
 
 def _beside(row: Row, dataset: str, metric: str, published: Published) -> str:
@@ -221,14 +221,15 @@ def _others(rows: list[Row]) -> str:
         ]
         for row in rows
     ]
-    return _table(["system", "tokens from", "seeds", *heads], lines)
+    return table(["system", "tokens from", "seeds", *heads], lines)
 
 
 def _names(row: Row) -> list[str]:
     return [f"`{row.system}`{'†' if row.stale else ''}", row.tokens_from, str(row.seeds)]
 
 
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; from the third column on it holds figures."""
     rule = ["---", "---", *("--:" for _ in heads[2:])]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rule, *lines])
 

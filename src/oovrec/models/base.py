@@ -83,9 +83,7 @@ class Entities:
 
         The last three only where there is something to write.
         """
-        titles = self.titles or [""] * len(self.items)
-        lines = (f"{item}\t{' '.join(title.split())}" for item, title in zip(self.items, titles, strict=True))
-        write_text(folder / "items.tsv", "\n".join(lines) + "\n")
+        self.save_items(folder)
         write_text(folder / "users.txt", "\n".join(self.users) + "\n")
         if self.attributes is not None:
             table = dict(zip(self.items, self.attributes, strict=True))
@@ -94,6 +92,12 @@ class Entities:
             write_text(folder / SCALE, json.dumps(self.scale))
         if self.tokens is not None:
             self.tokens.save(folder / "tokens")
+
+    def save_items(self, folder: Path) -> None:
+        """Write ``items.tsv``: id, title."""
+        titles = self.titles or [""] * len(self.items)
+        lines = (f"{item}\t{' '.join(title.split())}" for item, title in zip(self.items, titles, strict=True))
+        write_text(folder / "items.tsv", "\n".join(lines) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Entities:

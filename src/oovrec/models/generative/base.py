@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from oovrec.config import Options
@@ -26,7 +26,7 @@ from oovrec.language.tokenizer import OWN, Spelling, Vocabulary, extend, filled,
 from oovrec.language.wordings import RANKING, Group, Task, read_templates
 from oovrec.models.base import Entities, NeuralRecommender, Recommendations
 from oovrec.models.generative.augmentation import Augmentation, AugmentedEmbedding, Sides
-from oovrec.models.generative.network import IGNORED, Loss
+from oovrec.models.generative.network import IGNORED, ItemNetwork, Loss
 from oovrec.models.generative.samples import Mixture, Samples, Tasks, Training
 
 CHUNK = {"cpu": 16, "cuda": 256}  # histories decoded at once: on a processor their logits stay in its cache
@@ -93,6 +93,7 @@ class GenerativeRecommender(NeuralRecommender):
 
     needs_tokens = True
     config: GenerativeConfig
+    module: ItemNetwork
     shapes: ClassVar[dict[str, dict[str, object]]]
     hf_config: ClassVar[type[PretrainedConfig]]
     hf_model: ClassVar[type[PreTrainedModel]]
@@ -162,7 +163,7 @@ class GenerativeRecommender(NeuralRecommender):
         return True
 
     @abstractmethod
-    def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> nn.Module:
+    def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> ItemNetwork:
         """The module to train, with ``embedding`` as its input embedding."""
 
     @abstractmethod
