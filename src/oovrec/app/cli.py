@@ -15,6 +15,7 @@ from oovrec.app.options import (
     DEFAULT_DATA,
     DEFAULT_RECIPE,
     AsJson,
+    Backbone,
     DataArgument,
     DataOption,
     From,
@@ -49,8 +50,10 @@ app = typer.Typer(
     add_completion=False,
 )
 data_app = typer.Typer(help="Look at data, or fetch a named dataset.", no_args_is_help=True)
+model_app = typer.Typer(help="Fetch a pretrained language model.", no_args_is_help=True)
 tokens_app = typer.Typer(help="Build, judge, audit and draw out-of-vocabulary tokens.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(model_app, name="model")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(bench_app, name="bench")
 
@@ -69,6 +72,7 @@ def run(
     out: Out = Path("runs/run"),
     recipe: Annotated[str, typer.Option(help="A shipped recipe or a YAML file.")] = DEFAULT_RECIPE,
     built_from: From = None,
+    backbone: Backbone = None,
     seed: Seed = None,
     overrides: Overrides = None,
     resume: Resume = False,
@@ -85,7 +89,7 @@ def run(
     from oovrec.app.verdict import headline, verdict
 
     source = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core)
-    report = compare(_recipe(recipe, overrides, seed, built_from), source, out, resume=resume)
+    report = compare(_recipe(recipe, overrides, seed, built_from, backbone), source, out, resume=resume)
     tables.show(*tables.metrics(report.systems), *map(tables.example, report.examples))
     tables.show(" ".join([headline(report), verdict(report)]).strip(), f"report: {out / 'report.html'}")
 
@@ -97,6 +101,7 @@ def train(
     data: DataOption = DEFAULT_DATA,
     tokens: Annotated[Path | None, typer.Option(help="Use the tokens of this folder.")] = None,
     built_from: From = None,
+    backbone: Backbone = None,
     seed: Seed = None,
     overrides: Overrides = None,
     resume: Resume = False,
@@ -111,7 +116,7 @@ def train(
     from oovrec.app import pipeline
 
     source = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core)
-    chosen = _recipe(recipe, overrides, seed, built_from)
+    chosen = _recipe(recipe, overrides, seed, built_from, backbone)
     trained = pipeline.train(chosen, source, out, tokens=tokens, resume=resume)
     typer.echo(trained.folder)
 
@@ -199,6 +204,14 @@ def data_get(name: Annotated[str, typer.Argument(metavar="NAME", help="A name of
     from oovrec.data import catalog
 
     typer.echo(catalog.get(name))
+
+
+@model_app.command("get")
+def model_get(name: Annotated[str, typer.Argument(metavar="NAME", help="A name of the catalogue.")]) -> None:
+    """Fetch a named language model into the cache, as a folder for transformers, and print where it is."""
+    from oovrec.models import backbones
+
+    typer.echo(backbones.get(name))
 
 
 @tokens_app.command("build")
@@ -322,10 +335,12 @@ def _source(
     )
 
 
-def _recipe(name: str, overrides: list[str] | None, seed: int | None, built_from: str | None) -> Recipe:
+def _recipe(
+    name: str, overrides: list[str] | None, seed: int | None, built_from: str | None, backbone: str | None
+) -> Recipe:
     """The recipe with what the command line changes; options of their own come after ``--set``."""
     from oovrec.app.recipe import read_recipe
 
     own = [f"seed={seed}"] if seed is not None else []
     own += [f"tokens.from={built_from}"] if built_from is not None else []
-    return read_recipe(name, [*(overrides or []), *own])
+    return read_recipe(name, [*(overrides or []), *own], backbone)

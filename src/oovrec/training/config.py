@@ -14,6 +14,7 @@ class TrainingConfig(Options):
 
     Attributes:
         epochs: passes over the training part, at most.
+        max_steps: optimiser steps, at most; 0 leaves it to ``epochs``.
         batch_size: targets in a batch: positions of histories, or prompts.
         learning_rate: AdamW's, after warm-up.
         weight_decay: AdamW's, on matrices only (not on biases, norms and embeddings of one dimension).
@@ -29,6 +30,7 @@ class TrainingConfig(Options):
     """
 
     epochs: int = Field(30, ge=1)
+    max_steps: int = Field(0, ge=0)
     batch_size: int = Field(512, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)

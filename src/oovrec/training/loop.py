@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from oovrec.errors import Interrupted, OovrecError
 from oovrec.progress import Bar
-from oovrec.training.checkpoint import Checkpoint, EpochLog, Progress, Weights, weights
+from oovrec.training.checkpoint import Checkpoint, EpochLog, Progress, Weights, put, weights
 from oovrec.training.compiling import compiled, failures, say_not_compiled
 from oovrec.training.config import TrainingConfig
 from oovrec.training.interrupts import Interrupts
@@ -114,7 +114,7 @@ class _Training:
         except KeyboardInterrupt as error:  # a second Ctrl-C, in the middle of a step
             raise self._interrupted() from error
         if self.best is not None:
-            self.module.load_state_dict(self.best)
+            put(self.module, self.best)
         self.module.eval()
         return self.progress.logs
 
@@ -123,11 +123,13 @@ class _Training:
             return
         batches = self._batches()
         left = len(batches) * (self.config.epochs - self.progress.epoch + 1) - self.progress.batch
+        if self.config.max_steps:
+            left = min(left, (self.config.max_steps - self.progress.updates) * self.config.accumulate)
         main = self.accelerator.is_main_process
         with Bar("training", left, "batches") if main else nullcontext() as self.bar:
             while True:
                 self._learn(batches)
-                self._close_epoch(batches)
+                self._close_epoch()
                 if self.progress.finished:
                     return
                 batches = self._batches()
@@ -141,15 +143,24 @@ class _Training:
         places = range(self.accelerator.process_index, math.ceil(len(batches) / step) * step, step)
         return [batches[place % len(batches)] for place in places]
 
+    @property
+    def _enough(self) -> bool:
+        return 0 < self.config.max_steps <= self.progress.updates
+
+    def _over(self, total: int) -> bool:
+        """Whether the epoch of ``total`` batches is."""
+        return self.progress.batch == total or self._enough
+
     def _learn(self, batches: list[Batch]) -> None:
         """The rest of the epoch's updates."""
         self.module.train()
         began, before = time.monotonic(), self.progress.seconds
-        while self.progress.batch < len(batches):
+        total = len(batches)
+        while not self._over(total):
             some = batches[self.progress.batch : self.progress.batch + self.config.accumulate]
             with _memory(self.config.batch_size):
-                self._try_update(some, len(batches))
-            if self.device.type == "cpu" or self.progress.updates % LOOK == 0 or self.progress.batch == len(batches):
+                self._try_update(some, total)
+            if self.device.type == "cpu" or self.progress.updates % LOOK == 0 or self._over(total):
                 self._read_losses()
                 self.progress.seconds = before + time.monotonic() - began
                 self._keep_or_stop()
@@ -173,6 +184,8 @@ class _Training:
     def _update(self, batches: list[Batch], total: int) -> None:
         """One optimiser step over ``batches`` of the epoch's ``total``; their gradients are averaged."""
         done = (self.progress.epoch - 1 + self.progress.batch / total) / self.config.epochs
+        if self.config.max_steps:
+            done = max(done, self.progress.updates / self.config.max_steps)
         self.progress.rate = learning_rate(self.config, self.progress.updates, done)
         for number, batch in enumerate(batches, 1):
             key = [self.seed, self.progress.epoch, self.progress.batch, self.accelerator.process_index]
@@ -224,19 +237,20 @@ class _Training:
             return Interrupted(f"{place}; nothing was kept, as no run folder was given.")
         return Interrupted(f"{place}; the same command with --resume goes on from there ({self.checkpoint.folder}).")
 
-    def _close_epoch(self, batches: list[Batch]) -> None:
+    def _close_epoch(self) -> None:
         """Validate where it is time to, write the log and the state, decide whether to go on."""
         state, config = self.progress, self.config
-        due = state.epoch % config.validate_every == 0 or state.epoch == config.epochs
+        last = state.epoch == config.epochs or self._enough
+        due = state.epoch % config.validate_every == 0 or last
         ndcg = self._validated() if due else None
-        loss, speed = self._mean(state.loss / len(batches)), state.samples / max(state.seconds, 1e-9)
+        loss, speed = self._mean(state.loss / state.batch), state.samples / max(state.seconds, 1e-9)
         state.logs.append(EpochLog(state.epoch, loss, ndcg, state.seconds, speed, state.rate))
         if ndcg is not None:
             better = state.best is None or ndcg > state.best
             state.waited = 0 if better else state.waited + 1
             if better:
                 state.best, self.best = ndcg, weights(self.module)
-        state.finished = state.epoch == config.epochs or state.waited >= config.patience
+        state.finished = last or state.waited >= config.patience
         if not state.finished:
             state.begin_next()
         self._keep()

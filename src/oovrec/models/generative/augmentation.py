@@ -20,6 +20,32 @@ Side = Literal["input", "output"]
 Sides = Side | Literal["both"]
 
 
+class GrownTable(nn.Module):
+    """A table of which the first rows stay and the others are learnt; in use as ``nn.Embedding``.
+
+    Args:
+        weight: ``[rows, d]``.
+        known: how many stay.
+    """
+
+    def __init__(self, weight: Tensor, known: int) -> None:
+        super().__init__()
+        self.known = nn.Parameter(weight[:known].clone(), requires_grad=False)
+        self.grown = nn.Parameter(weight[known:].clone())
+
+    @property
+    def weight(self) -> Tensor:
+        """``[rows, d]``, a copy."""
+        return torch.cat([self.known, self.grown])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """``[...]`` to ``[..., d]``."""
+        place = ids - len(self.known)
+        known = F.embedding(ids.clamp(max=len(self.known) - 1), self.known)
+        grown = F.embedding(place.clamp(min=0), self.grown)
+        return torch.where(place[..., None] < 0, known, grown)
+
+
 class AugmentedEmbedding(nn.Module):
     """A table of token embeddings to which a map of the tokens' centroids is added.
 
@@ -48,7 +74,7 @@ class AugmentedEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         size, width = table.shape
-        self.table = nn.Embedding(size, width)
+        self.table: nn.Embedding | GrownTable = nn.Embedding(size, width)
         self.table.weight.data = table
         self.kind, self.alpha, self.augments = kind, alpha, augments
         known = None if centroids is None or kind == "none" else torch.as_tensor(centroids)

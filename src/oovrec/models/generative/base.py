@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from oovrec.config import Options
+from oovrec.config import Options, checked
 from oovrec.data.dataset import MOST_RATINGS
 from oovrec.data.histories import Histories
 from oovrec.decoding.exact import exact_scores, exact_top_k
 from oovrec.decoding.stepper import Stepper
 from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError, unknown
+from oovrec.files import write_json
 from oovrec.language.packed import Packed
 from oovrec.language.prompts import Prompter
 from oovrec.language.tokenizer import OWN, Spelling, Vocabulary, extend, filled, own_tokenizer, pretrained_tokenizer
 from oovrec.language.wordings import RANKING, Group, Task, read_templates
+from oovrec.models import backbones
 from oovrec.models.base import Entities, NeuralRecommender, Recommendations
 from oovrec.models.generative.augmentation import Augmentation, AugmentedEmbedding, Sides
+from oovrec.models.generative.lora import LoraOptions, adapt
 from oovrec.models.generative.network import IGNORED, ItemNetwork, Loss
 from oovrec.models.generative.samples import Mixture, Samples, Tasks, Training
 
 CHUNK = {"cpu": 16, "cuda": 256}  # histories decoded at once: on a processor their logits stay in its cache
 SEARCHED = {"cpu": 64, "cuda": 512}  # histories searched at once for their best items
+LORA_REMEDY = "give model.backbone, or leave model.lora out"
 
 
 class GenerativeConfig(Options):
@@ -38,7 +43,9 @@ class GenerativeConfig(Options):
 
     Attributes:
         shape: a named architecture to train from scratch; the model's module lists them.
-        backbone: a local folder or hub name of a pretrained checkpoint, in place of ``shape``.
+        backbone: a pretrained model in place of ``shape``: a name of the catalogue ('oovrec model get'), a local
+            folder or a hub name.
+        lora: train adapters and the OOV tokens' rows alone (LoRA), on a ``backbone``; None trains everything.
         vocabulary: ``own`` (small, learnt from the templates) or a folder or hub name of a tokenizer;
             a ``backbone`` brings its own.
         spelling: ``tokens`` writes users and items by new tokens, ``pieces`` in the vocabulary's own pieces, as P5.
@@ -62,6 +69,7 @@ class GenerativeConfig(Options):
 
     shape: str = "compact"
     backbone: str | None = None
+    lora: LoraOptions | None = None
     vocabulary: str = OWN
     spelling: Spelling = "tokens"
     templates: str = "en"
@@ -82,6 +90,23 @@ class GenerativeConfig(Options):
             remedy = "set model.augmentation=none to go without"
             raise OovrecError("is 0, which augments nothing", where="model.alpha", remedy=remedy)
         return alpha
+
+    @field_validator("backbone")
+    @classmethod
+    def _from_any_folder(cls, value: str | None) -> str | None:
+        return value if value is None else backbones.absolute(value)
+
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        """Unknown keys name their neighbours."""
+        return checked(LoraOptions, value, where="model.lora") if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _on_a_backbone(self) -> Self:
+        if self.lora is not None and self.backbone is None:
+            raise OovrecError("adapts a pretrained model, and there is none", where="model.lora", remedy=LORA_REMEDY)
+        return self
 
 
 class GenerativeRecommender(NeuralRecommender):
@@ -109,6 +134,7 @@ class GenerativeRecommender(NeuralRecommender):
             raise OovrecError(f"the system '{self.name}' needs tokens", remedy="build some with 'oovrec tokens build'")
         self._check_tasks()
         self.templates = read_templates(config.templates, {*RANKING, *config.tasks.mixed()})
+        self.base = self._base(saved)
         self.vocabulary: Vocabulary = extend(self._tokenizer(saved), entities.tokens, config.spelling)
         rating_words = [f"{value:g}" for value in entities.scale or ()]
         self.prompter = Prompter(self.vocabulary, self.templates, config.history, rating_words)
@@ -123,18 +149,28 @@ class GenerativeRecommender(NeuralRecommender):
             self.rating_codes = filled(pieces, self.vocabulary.end)
             self.ratings = Trie.of(self.rating_codes)
         self.module = self.wrap(network, embedding)
+        if config.lora is not None:
+            adapt(self.module, config.lora, self.vocabulary.someone)  # the first of the tokens that were added
+
+    def _base(self, saved: Path | None) -> Path | None:
+        """The folder of the pretrained weights that this model starts from or, saved with LoRA, is a change of."""
+        if self.config.backbone is None or (saved is not None and self.config.lora is None):
+            return None
+        if saved is None:
+            return backbones.find(self.config.backbone)
+        return backbones.restored(self.config.backbone, saved)
 
     def _tokenizer(self, saved: Path | None) -> PreTrainedTokenizerBase:
         if saved is not None:
             return pretrained_tokenizer(saved)
-        source = self.config.backbone or self.config.vocabulary
+        source = self.base or self.config.vocabulary
         return (
             own_tokenizer(self.templates.texts(), causal=self.causal) if source == OWN else pretrained_tokenizer(source)
         )
 
     def _network(self, saved: Path | None) -> PreTrainedModel:
-        if saved is None and self.config.backbone is not None:
-            return self._pretrained(self.config.backbone)
+        if self.base is not None:
+            return self._pretrained(self.base)
         if saved is not None:
             shape = AutoConfig.from_pretrained(str(saved))
         else:
@@ -144,14 +180,12 @@ class GenerativeRecommender(NeuralRecommender):
             shape = self.hf_config(vocab_size=len(self.vocabulary), **ends, **self.shapes[self.config.shape])
         return self.hf_model(shape)
 
-    def _pretrained(self, name: str) -> PreTrainedModel:
+    def _pretrained(self, folder: Path) -> PreTrainedModel:
         try:
-            network = self.hf_model.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
+            network = self.hf_model.from_pretrained(str(folder), use_safetensors=True, dtype=torch.float32)
         except (OSError, ValueError) as error:
             remedy = "give a folder with config.json and model.safetensors, or a hub name while online"
-            raise OovrecError(
-                "no checkpoint can be loaded from here", where=f"model.backbone={name}", remedy=remedy
-            ) from error
+            raise OovrecError("no checkpoint can be loaded from here", where=folder, remedy=remedy) from error
         tables = network.get_input_embeddings(), network.get_output_embeddings()
         network.config.tie_word_embeddings = tables[0].weight is tables[1].weight  # else resizing would tie them
         network.resize_token_embeddings(len(self.vocabulary))
@@ -173,6 +207,11 @@ class GenerativeRecommender(NeuralRecommender):
     def read(self, histories: Histories) -> Stepper:
         """The model after reading the prompts of ``histories``."""
         return self.stepper(self.prompts(histories))
+
+    @cached_property
+    def marks(self) -> dict[str, str]:
+        """With LoRA the digest of the weights that stay; else nothing."""
+        return {} if self.base is None or self.config.lora is None else {"base": backbones.fingerprint(self.base)}
 
     @property
     def trie(self) -> Trie:
@@ -226,8 +265,13 @@ class GenerativeRecommender(NeuralRecommender):
         return Recommendations(items, scores)
 
     def save(self, folder: Path) -> None:
-        """As :meth:`Recommender.save`, with the backbone's shape and the tokenizer under ``backbone/``."""
+        """As :meth:`Recommender.save`, with the backbone's shape and the tokenizer under ``backbone/``.
+
+        With LoRA the weights are what was learnt, and ``backbone/base.json`` says what they are a change of.
+        """
         self.backbone_config.save_pretrained(folder / "backbone")
+        if self.config.lora is not None:
+            write_json(folder / "backbone" / "base.json", {"name": self.config.backbone, **self.marks})
         self.vocabulary.tokenizer.save_pretrained(folder / "backbone")
         super().save(folder)
 

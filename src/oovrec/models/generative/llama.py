@@ -26,6 +26,7 @@ from oovrec.models.generative.arithmetic import dropout
 from oovrec.models.generative.attention import grouped
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender
+from oovrec.models.generative.lora import merged
 from oovrec.models.generative.network import ItemNetwork, Loss, full_precision, stock
 from oovrec.models.generative.samples import Samples, Training
 from oovrec.training.loop import Batch
@@ -96,7 +97,7 @@ class LlamaNetwork(ItemNetwork):
 
     def plain(self) -> PreTrainedModel:
         inputs, outputs = self.tables()
-        weights = {f"model.{name}": weight for name, weight in self.body.state_dict().items()}
+        weights = {f"model.{name}": weight for name, weight in merged(self.body).items()}
         weights |= {"model.embed_tokens.weight": inputs, "lm_head.weight": outputs}
         return stock(LlamaForCausalLM, self.body.config, weights, tied=self.tied)
 

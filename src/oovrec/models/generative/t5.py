@@ -23,6 +23,7 @@ from oovrec.language.packed import Packed
 from oovrec.models.generative.attention import grouped
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender
+from oovrec.models.generative.lora import merged
 from oovrec.models.generative.network import ItemNetwork, Loss, full_precision, stock
 from oovrec.models.generative.samples import Samples, Training
 from oovrec.models.generative.t5_layers import MASKED, decode, encode, feed_forward, norm, position_bias
@@ -71,8 +72,8 @@ class T5Network(ItemNetwork):
         inputs, outputs = self.tables()
         config = copy.deepcopy(self.config)
         config.scale_decoder_outputs = self.tied  # else the scale is part of the output layer
-        weights = {f"encoder.{name}": weight for name, weight in self.encoder.state_dict().items()}
-        weights |= {f"decoder.{name}": weight for name, weight in self.decoder.state_dict().items()}
+        weights = {f"encoder.{name}": weight for name, weight in merged(self.encoder).items()}
+        weights |= {f"decoder.{name}": weight for name, weight in merged(self.decoder).items()}
         weights |= {f"{table}.weight": inputs for table in ("shared", "encoder.embed_tokens", "decoder.embed_tokens")}
         weights["lm_head.weight"] = outputs if self.tied else outputs * self.scale
         return stock(T5ForConditionalGeneration, config, weights, tied=self.tied)

@@ -15,6 +15,7 @@ from transformers.models.t5.modeling_t5 import T5Attention, T5DenseGatedActDense
 
 from oovrec.models.generative.arithmetic import compute_dtype, dropout, rms_norm
 from oovrec.models.generative.attention import Group, attend
+from oovrec.models.generative.lora import effective
 
 MASKED = torch.finfo(torch.float32).min
 
@@ -104,7 +105,7 @@ def folded_cross_attention(attention: T5Attention, states: Tensor, depth: int, m
     """
     heads = attention.n_heads
     asked = attention.q(states).unflatten(1, (heads, -1))
-    keys, values = (layer.weight.unflatten(0, (heads, -1)) for layer in (attention.k, attention.v))  # [heads, w, d]
+    keys, values = (effective(layer).unflatten(0, (heads, -1)) for layer in (attention.k, attention.v))  # [heads, w, d]
     queries = torch.einsum("nhw,hwd->nhd", asked, keys).flatten(0, 1)
     groups = [replace(group, queries=depth * heads) for group in memory.groups]
     states = memory.states.to(compute_dtype(memory.states))
