@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,27 @@ def test_it_learns_what_torch_learns_by_hand() -> None:
             optimizer.step()
     # every epoch validates alike, so the first one's weights are the best and come back; compare what was logged
     assert [log.loss for log in logs] == pytest.approx([sum(losses[i : i + 3]) / 3 for i in (0, 3, 6)], rel=1e-5)
+
+
+def test_it_stops_after_so_many_steps_whose_rates_fall_to_zero_by_then() -> None:
+    whole, cut, validated = Regression(), Regression(), []
+    every = run(whole, epochs=2)
+    logs = run(cut, epochs=9, max_steps=5, validate=lambda: validated.append(1) or 0.0)
+    assert [log.epoch for log in logs] == [1, 2]
+    assert len(validated) == 2  # the epoch that breaks off is validated too
+    assert logs[0].loss == every[0].loss
+    other, losses = Regression(), []
+    optimizer = adamw(other, TrainingConfig(learning_rate=0.05))
+    for batch in [*in_batches(8)(np.random.default_rng()), *in_batches(8)(np.random.default_rng())][:5]:
+        optimizer.zero_grad()
+        losses.append(other(**batch()))
+        losses[-1].backward()
+        nn.utils.clip_grad_norm_(other.parameters(), 1.0)
+        optimizer.step()
+    assert logs[1].loss == pytest.approx(sum(loss.item() for loss in losses[3:]) / 2, rel=1e-6)
+    assert run(Regression(), max_steps=5, schedule="cosine")[1].learning_rate == pytest.approx(
+        0.05 * (1 + math.cos(math.pi * 4 / 5)) / 2
+    )
 
 
 def test_accumulated_batches_equal_one_large_batch() -> None:

@@ -1,0 +1,292 @@
+"""LoRA on small checkpoints: against the plain backbone, against hand-merged matrices, saved, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from torch import Tensor
+
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.errors import Interrupted, OovrecError
+from oovrec.files import sha256
+from oovrec.models import base
+from oovrec.models.base import Entities, configured, load
+from oovrec.models.generative import lora
+from oovrec.models.generative.augmentation import GrownTable
+from oovrec.models.generative.base import GenerativeRecommender
+from oovrec.training.config import TrainingConfig
+from oovrec.training.loop import Batch
+
+TRAINING = TrainingConfig(epochs=1, max_steps=5, batch_size=64, precision="fp32", validation_users=20)
+OPTIONS = {"llama": {"form": "prompt", "dropout": 0, "history": 8}, "t5": {"history": 8}}
+LORA = {"rank": 3, "alpha": 6}
+
+
+@pytest.fixture(scope="module", params=["llama", "llama-untied", "t5", "t5-untied"])
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def backbone(name: str, entities: Entities, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with OOV tokens of other data, hence fewer rows than the model will have."""
+    folder = tmp_path_factory.mktemp("backbone")
+    plain = new(name, entities, {"shape": "debug", "augmentation": "none"}).module.plain()
+    plain.resize_token_embeddings(540)
+    if name.endswith("untied"):
+        plain.config.tie_word_embeddings = False
+        plain.lm_head.weight = torch.nn.Parameter(torch.randn_like(plain.lm_head.weight) * 0.3)
+        if name == "t5-untied":
+            plain.config.scale_decoder_outputs = False
+    plain.save_pretrained(folder)
+    tokenizer(name, entities).save_pretrained(folder)
+    return folder
+
+
+def tokenizer(name: str, entities: Entities) -> Any:
+    """Without the OOV tokens."""
+    from oovrec.language.prompts import read_templates
+    from oovrec.language.tokenizer import own_tokenizer
+
+    return own_tokenizer(read_templates("en").texts(), causal=name.startswith("llama"))
+
+
+def new(name: str, entities: Entities, options: dict[str, Any]) -> GenerativeRecommender:
+    system = name.partition("-")[0]
+    torch.manual_seed(0)
+    made = base.system(system)(configured(system, {**OPTIONS[system], **options}), entities)
+    assert isinstance(made, GenerativeRecommender)
+    return made
+
+
+@pytest.fixture(scope="module")
+def options(backbone: Path) -> dict[str, Any]:
+    return {"backbone": str(backbone), "lora": LORA}
+
+
+@pytest.fixture(scope="module")
+def fitted(name: str, options: dict[str, Any], entities: Entities, chains: Dataset) -> GenerativeRecommender:
+    model = new(name, entities, options)
+    model.fit(chains, TRAINING, seed=3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def some(chains: Dataset) -> Histories:
+    known = chains.histories("test").take(slice(0, 5))
+    return Histories.of([*known, np.array([3, 1]), np.array([], np.int32)], [*known.users, -1, 2])
+
+
+def test_before_training_the_adapters_change_nothing(
+    name: str, options: dict[str, Any], entities: Entities, some: Histories
+) -> None:
+    full = new(name, entities, {**options, "lora": None})
+    adapted = new(name, entities, options)
+    adapted.module.load_state_dict(rows_of(full, adapted), strict=False)
+    assert any("lora_A" in key for key in adapted.module.state_dict())
+    torch.testing.assert_close(adapted.scores(some), full.scores(some), atol=1e-6, rtol=1e-6)
+
+
+def rows_of(full: GenerativeRecommender, adapted: GenerativeRecommender) -> dict[str, Tensor]:
+    """What begins at random in both: the new rows and the augmentation's map."""
+    state = full.module.state_dict()
+    taken = {key: value for key, value in state.items() if "project" in key}
+    for table in ("embedding", "head"):
+        if f"{table}.table.weight" in state:
+            taken[f"{table}.table.grown"] = state[f"{table}.table.weight"][adapted.vocabulary.someone :]
+    return taken
+
+
+def test_only_adapters_and_new_rows_are_trained(
+    name: str, options: dict[str, Any], entities: Entities, fitted: GenerativeRecommender, backbone: Path
+) -> None:
+    """Against a model that was never trained, and against the checkpoint's own file."""
+    fresh = new(name, entities, options)
+    fresh.begin(3)
+    before, after = fresh.module.state_dict(), fitted.module.state_dict()
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    stays = {key for key in before if not key.endswith(("grown", "project.weight")) and ".lora_" not in key}
+    assert not moved & stays
+    assert all(key in moved for key in before if key.endswith("grown") or ".lora_B" in key)
+    kept = load_file(backbone / "model.safetensors")
+    table = fitted.module.embedding.table
+    assert isinstance(table, GrownTable)
+    shared = kept["shared.weight" if name.startswith("t5") else "model.embed_tokens.weight"]
+    np.testing.assert_array_equal(table.known.numpy(), shared[: fitted.vocabulary.someone])
+    assert len(table.known) + len(table.grown) == len(fitted.vocabulary) > len(shared)
+    assert (fitted.module.head is not None) == name.endswith("untied")
+
+
+def test_the_merged_model_has_the_same_logits(fitted: GenerativeRecommender, some: Histories, name: str) -> None:
+    """The stock model, adapters multiplied out into its matrices, item by item."""
+    plain = fitted.module.plain()
+    assert not any("lora" in key for key in plain.state_dict())
+    codes = torch.from_numpy(fitted.vocabulary.items)
+    for items, user in zip(some, some.users, strict=True):
+        prompt = torch.from_numpy(fitted.prompt(items, int(user)))[None]
+        stepper = fitted.read(Histories.of([items], [int(user)]))
+        paths = codes[:4, :1]
+        if name.startswith("t5"):
+            start = torch.full((4, 1), plain.config.decoder_start_token_id)
+            logits = plain(input_ids=prompt.expand(4, -1), decoder_input_ids=torch.cat([start, paths], 1)).logits
+        else:
+            logits = plain(torch.cat([prompt.expand(4, -1), paths], dim=1)).logits[:, -2:]
+        every = torch.arange(len(fitted.vocabulary))
+        with torch.no_grad():
+            first = stepper.logits(stepper.root(), every)[0]
+            second = stepper.logits(stepper.extend(paths[None]), every)[0]
+        torch.testing.assert_close(first, logits[0, 0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(second, logits[:, 1], atol=1e-5, rtol=0)
+
+
+def test_merging_is_b_times_a_by_hand(fitted: GenerativeRecommender) -> None:
+    state = fitted.module.state_dict()
+    weights = lora.merged(fitted.module)
+    adapted = [key.removesuffix(".lora_A.default.weight") for key in state if key.endswith(".lora_A.default.weight")]
+    for layer in adapted:
+        a, b = (state[f"{layer}.lora_{part}.default.weight"] for part in "AB")
+        assert a.shape[0] == b.shape[1] == LORA["rank"]
+        expected = state[f"{layer}.base_layer.weight"] + LORA["alpha"] / LORA["rank"] * (b @ a)
+        torch.testing.assert_close(weights[f"{layer}.weight"], expected)
+    assert len(adapted) >= 14  # seven in each of LLaMA's two layers
+
+
+def test_training_and_scoring_see_the_same_adapters(
+    fitted: GenerativeRecommender, name: str, chains: Dataset, entities: Entities, options: dict[str, Any]
+) -> None:
+    """The loss of a batch with adapters is that of the merged model: T5's folded attention leaves none out."""
+    batch = fitted.epoch(chains, 64, np.random.default_rng(0))[0]()
+    full = new(name, entities, {**options, "lora": None})
+    weights = lora.merged(fitted.module)
+    for table in ("embedding", "head"):
+        parts = [weights.pop(f"{table}.table.{part}", None) for part in ("known", "grown")]
+        if parts[0] is not None:
+            weights[f"{table}.table.weight"] = torch.cat(parts)
+    full.module.load_state_dict(weights)
+    full.module.eval()
+    fitted.module.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(fitted.module(**batch), full.module(**batch), atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def saved(fitted: GenerativeRecommender, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    fitted.save(folder)
+    return folder
+
+
+def test_a_run_holds_what_was_learnt_and_scores_the_same(
+    saved: Path, fitted: GenerativeRecommender, some: Histories, backbone: Path
+) -> None:
+    held = load_file(saved / "model.safetensors")
+    assert all(key.endswith(("grown", "project.weight", "centroids")) or ".lora_" in key for key in held)
+    about = json.loads((saved / "backbone" / "base.json").read_text())
+    assert about == {"name": str(backbone), "base": sha256(backbone / "model.safetensors")}
+    assert torch.equal(load(saved).scores(some), fitted.scores(some))
+
+
+def test_an_interrupted_training_resumes_to_the_same_scores(
+    name: str,
+    fitted: GenerativeRecommender,
+    some: Histories,
+    chains: Dataset,
+    entities: Entities,
+    options: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    model = new(name, entities, options)
+    original, made = model.epoch, [0]
+
+    def interrupted(dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
+        def wrapped(batch: Batch) -> Callable[[], Any]:
+            def make() -> Any:
+                made[0] += 1
+                if made[0] == 3:
+                    signal.raise_signal(signal.SIGINT)
+                return batch()
+
+            return make
+
+        return [wrapped(batch) for batch in original(dataset, batch_size, rng)]
+
+    model.epoch = interrupted  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        model.fit(chains, TRAINING, seed=3, folder=tmp_path)
+    held = load_file(tmp_path / "checkpoint" / "state.safetensors")
+    assert not any("base_layer" in key or key.endswith("known") for key in held)
+    resumed = new(name, entities, options)
+    logs = resumed.fit(chains, TRAINING, seed=3, folder=tmp_path, resume=True)
+    assert torch.equal(resumed.scores(some), fitted.scores(some))
+    assert len(logs) == 1
+
+
+def test_another_backbone_than_it_was_trained_on_is_refused(
+    name: str, saved: Path, backbone: Path, some: Histories, fitted: GenerativeRecommender, tmp_path: Path
+) -> None:
+    weights, aside = backbone / "model.safetensors", tmp_path / "genuine"
+    weights.rename(aside)  # not written over: the fitted model's weights are mapped from it
+    try:
+        with pytest.raises(OovrecError, match=r"pretrained model '.*' is missing \(has no safetensors\); put it back"):
+            load(saved)
+        genuine = aside.read_bytes()
+        weights.write_bytes(genuine[:-1] + bytes([genuine[-1] ^ 1]))
+        with pytest.raises(OovrecError, match=r"was trained on another '.*' than .* holds now; put the one"):
+            load(saved)
+        copy = saved / "backbone" / "base"
+        copy.mkdir()
+        for file in backbone.iterdir():
+            (copy / file.name).write_bytes(file.read_bytes())
+        (copy / "model.safetensors").write_bytes(genuine)
+        assert torch.equal(load(saved).scores(some), fitted.scores(some))
+    finally:
+        aside.replace(weights)
+
+
+def test_resuming_on_another_backbone_is_refused(
+    name: str, options: dict[str, Any], chains: Dataset, entities: Entities, backbone: Path, tmp_path: Path
+) -> None:
+    model = new(name, entities, options)
+    model.fit(chains, TRAINING, seed=3, folder=tmp_path)
+    model = new(name, entities, options)
+    model.marks = {"base": "0" * 64}
+    with pytest.raises(OovrecError, match=r"the interrupted training had model\.base = [0-9a-f]{64}, not 0{64}"):
+        model.fit(chains, TRAINING, seed=3, folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"lora": {}}, r"model\.lora: adapts a pretrained model, and there is none; give model\.backbone"),
+        ({"lora": {"rnak": 3}}, r"model\.lora: unknown key 'rnak'; did you mean 'rank'"),
+        ({"lora": {"rank": 0}}, r"model\.lora\.rank: input should be greater than or equal to 1, not 0"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(OovrecError, match=sentence):
+        configured("llama", options)
+
+
+def test_a_target_that_is_no_layer_names_its_neighbour(name: str, options: dict[str, Any], entities: Entities) -> None:
+    wrong = "q_prj" if name.startswith("llama") else "wii"
+    with pytest.raises(
+        OovrecError, match=rf"model\.lora\.targets: unknown layer '{wrong}'; did you mean '(q_proj|wi)'"
+    ):
+        new(name, entities, {**options, "lora": {"targets": [wrong]}})
+
+
+def test_without_peft_the_extra_is_named(
+    name: str, options: dict[str, Any], entities: Entities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lora.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(OovrecError, match=r"model\.lora: the package 'peft' is missing; pip install 'oovrec\[lora\]'"):
+        new(name, entities, options)
