@@ -149,8 +149,9 @@ class GenerativeRecommender(NeuralRecommender):
             self.rating_codes = filled(pieces, self.vocabulary.end)
             self.ratings = Trie.of(self.rating_codes)
         self.module = self.wrap(network, embedding)
-        if config.lora is not None:
-            adapt(self.module, config.lora, self.vocabulary.someone)  # the first of the tokens that were added
+        if config.lora is not None and self.base is not None:
+            own = len(pretrained_tokenizer(self.base))
+            adapt(self.module, config.lora, min(own, self.vocabulary.someone))  # OOV tokens that it has are learnt too
 
     def _base(self, saved: Path | None) -> Path | None:
         """The folder of the pretrained weights that this model starts from or, saved with LoRA, is a change of."""
