@@ -18,6 +18,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import Interrupted, OovrecError
 from oovrec.files import sha256
+from oovrec.language.tokenizer import own_tokenizer
 from oovrec.models import base
 from oovrec.models.base import Entities, configured, load
 from oovrec.models.generative import lora
@@ -40,7 +41,8 @@ def name(request: pytest.FixtureRequest) -> str:
 def backbone(name: str, entities: Entities, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with OOV tokens of other data, hence fewer rows than the model will have."""
     folder = tmp_path_factory.mktemp("backbone")
-    plain = new(name, entities, {"shape": "debug", "augmentation": "none"}).module.plain()
+    source = new(name, entities, {"shape": "debug", "augmentation": "none"})
+    plain = source.module.plain()
     plain.resize_token_embeddings(540)
     if name.endswith("untied"):
         plain.config.tie_word_embeddings = False
@@ -48,16 +50,8 @@ def backbone(name: str, entities: Entities, tmp_path_factory: pytest.TempPathFac
         if name == "t5-untied":
             plain.config.scale_decoder_outputs = False
     plain.save_pretrained(folder)
-    tokenizer(name, entities).save_pretrained(folder)
+    own_tokenizer(source.templates.texts(), causal=source.causal).save_pretrained(folder)
     return folder
-
-
-def tokenizer(name: str, entities: Entities) -> Any:
-    """Without the OOV tokens."""
-    from oovrec.language.prompts import read_templates
-    from oovrec.language.tokenizer import own_tokenizer
-
-    return own_tokenizer(read_templates("en").texts(), causal=name.startswith("llama"))
 
 
 def new(name: str, entities: Entities, options: dict[str, Any]) -> GenerativeRecommender:
