@@ -54,10 +54,10 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small log with the users and items that the README names."""
     rng = np.random.default_rng(0)
     items = sorted({*ids_after("--history"), *(f"{n}" for n in range(9000, 9020))})
-    lines = ["user_id,item_id,timestamp,title"]
+    lines = ["user_id,item_id,timestamp,rating,title"]
     for user in [*ids_after("--user"), *(f"{n}" for n in range(8000, 8030))]:
         for item in rng.choice(items, 12, replace=False):
-            lines.append(f"{user},{item},{1_000_000 + 90_000 * len(lines)},Film {item}")
+            lines.append(f"{user},{item},{1_000_000 + 90_000 * len(lines)},{rng.integers(1, 6)},Film {item}")
     path = tmp_path_factory.mktemp("films") / "films.csv"
     path.write_text("\n".join(lines) + "\n")
     return path
