@@ -11,6 +11,7 @@ import typer
 from oovrec import __version__
 from oovrec.app.bench_cli import bench_app
 from oovrec.app.exits import Commands
+from oovrec.app.items_command import items_app
 from oovrec.app.options import (
     DEFAULT_DATA,
     DEFAULT_RECIPE,
@@ -55,6 +56,7 @@ tokens_app = typer.Typer(help="Build, judge, audit and draw out-of-vocabulary to
 app.add_typer(data_app, name="data")
 app.add_typer(model_app, name="model")
 app.add_typer(tokens_app, name="tokens")
+app.add_typer(items_app, name="items")
 app.add_typer(bench_app, name="bench")
 
 

@@ -171,4 +171,5 @@ def result(run: Run, evaluation: Evaluation) -> Result:
         wall_seconds=seconds(run.folder),
         blocks=evaluation.blocks(),
         tasks=evaluation.tasks,
+        added=run.added,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.results import TokensFrom
-from oovrec.files import read_text, read_yaml
+from oovrec.files import read_json, read_text, read_yaml
 from oovrec.models.base import Recommender, load, system
 
 
@@ -70,7 +70,7 @@ class Run:
         return load(self.folder)
 
     def dataset(self, data: Dataset | str | None = None) -> Dataset:
-        """The data it was trained on.
+        """The data it was trained on; items that were added since are in the catalogue and in no history.
 
         Args:
             data: the dataset, already read, or where it lies now, if not where it was.
@@ -78,9 +78,21 @@ class Run:
         Raises:
             OovrecError: it is not there, or is not the same.
         """
+        count = sum(self.added.values())
         if isinstance(data, Dataset):
-            return self.data.verified(data)
-        return self.data.model_copy(update={"source": data or self.data.source}).load()
+            if count and data.items[-count:] == self.model.entities.items[-count:]:
+                self.data.verified(replace(data, items=data.items[:-count]))
+                return data
+            found = self.data.verified(data)
+        else:
+            found = self.data.model_copy(update={"source": data or self.data.source}).load()
+        return self._with_added(found) if count else found
+
+    @cached_property
+    def added(self) -> dict[str, int]:
+        """How many items were named after the training, by what told where they belong; {} for none."""
+        path = self.folder / "tokens" / "tokens.json"
+        return read_json(path).get("added", {}) if path.exists() else {}
 
     @property
     def tokens_from(self) -> TokensFrom:
@@ -89,9 +101,24 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The system for tables: ``SASRec``, ``META ID (Llama)``."""
+        """The system for tables: ``SASRec``, ``META ID (Llama)``; with the mark of items that were added."""
         name, tokens = system(self.recipe.system).__name__, self.recipe.tokens
-        return name if tokens is None else f"{tokens.method.upper()} ID ({name})"
+        count = sum(self.added.values())
+        label = name if tokens is None else f"{tokens.method.upper()} ID ({name})"
+        return f"{label} + {count:,} new items" if count else label
+
+    def add_items(
+        self,
+        items: str | Path | None,
+        out: str | Path,
+        *,
+        log: str | Path | None = None,
+        columns: Columns | None = None,
+    ) -> Run:
+        """A run whose model also names new items; see :func:`oovrec.app.additions.add_items`."""
+        from oovrec.app.additions import add_items
+
+        return add_items(self, items, out, log=log, columns=columns)[0]
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
@@ -126,6 +153,10 @@ class Run:
         pairs = enumerate(zip(best.items[0], best.scores[0], strict=True), 1)
         rows = [Recommended(rank, entities.items[item], titles[item], float(score)) for rank, (item, score) in pairs]
         return [row for row in rows if row.score > -float("inf")]
+
+    def _with_added(self, dataset: Dataset) -> Dataset:
+        entities = self.model.entities
+        return replace(dataset, items=entities.items, titles=entities.titles, attributes=entities.attributes)
 
     def _history_of(self, user: str, dataset: Dataset) -> Histories:
         if user not in dataset.user_index:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:  # so that commands which need no model do not wait for torch
+    from oovrec.app.additions import Placed
     from oovrec.app.report_data import ExampleUser, SystemRow
     from oovrec.app.runs import Recommended
     from oovrec.data.checks import Report, SplitReport
@@ -117,6 +118,14 @@ def recommendations(items: Sequence[Recommended]) -> Table:
     """A list of items, best first."""
     rows = [[item.rank, item.id, item.title, f"{item.score:.4f}"] for item in items]
     return grid({"rank": "right", "item": "left", "title": "left", "score": "right"}, rows)
+
+
+def placed(items: Sequence[Placed]) -> Table:
+    """The names of new items, and a known item of each one's cluster."""
+    rows = [[item.id, item.title, item.tokens, item.by, item.beside] for item in items[:SHOWN]]
+    title = f"{len(items):,} items added" + (f", the first {SHOWN} of them" if len(items) > SHOWN else "")
+    columns = dict.fromkeys(("item", "title", "tokens", "placed by", "in the cluster of"), "left")
+    return grid(columns, rows, title)
 
 
 def dataset(report: Report) -> list[Table | Text]:

@@ -37,6 +37,7 @@ class Result(Options):
         wall_seconds: of training and evaluation together.
         blocks: as :meth:`oovrec.evaluation.protocol.Evaluation.blocks` gives them; ``raw`` and ``masked`` at least.
         tasks: as in :class:`oovrec.evaluation.protocol.Evaluation`; in files only where there are any.
+        added: items named after the training, by what told where they belong; in files only where there are any.
     """
 
     system: str
@@ -49,6 +50,7 @@ class Result(Options):
     wall_seconds: float
     blocks: dict[str, dict[str, Any]]
     tasks: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    added: dict[str, int] = Field(default_factory=dict)
 
     def flat(self) -> dict[str, Any]:
         """Plain values, the blocks beside the other keys."""

@@ -173,7 +173,7 @@ class GenerativeRecommender(NeuralRecommender):
         if self.base is not None:
             return self._pretrained(self.base)
         if saved is not None:
-            shape = AutoConfig.from_pretrained(str(saved))
+            shape = AutoConfig.from_pretrained(str(saved), vocab_size=len(self.vocabulary))
         else:
             if self.config.shape not in self.shapes:
                 raise unknown("shape", self.config.shape, self.shapes, where="model.shape")

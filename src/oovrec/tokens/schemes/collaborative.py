@@ -27,6 +27,7 @@ from oovrec.tokens.naming import cluster_token, two_level_names
 from oovrec.tokens.table import TokenTable
 
 DENSE = 256  # up to this size all eigenvectors are computed at once
+NEAR = ("interactions", "words")  # what tells where a new item belongs, the better first (tokens.cold)
 
 
 class Config(Options):

@@ -20,6 +20,8 @@ from oovrec.tokens.table import TokenTable
 from oovrec.tokens.walks import Graph, Relation, newest, successions
 from oovrec.tokens.words import wording
 
+NEAR = ("interactions", "words")  # what tells where a new item belongs, the better first (tokens.cold)
+
 
 class Config(SkipGramConfig):
     """Options of ``meta``, beside those of the skip-gram.

@@ -20,6 +20,8 @@ from oovrec.tokens.residual import Quantised, residual_kmeans, rqvae
 from oovrec.tokens.table import TokenTable
 from oovrec.tokens.texts import embed_attributes, embed_texts
 
+NEAR = ("words", "interactions")  # what tells where a new item belongs, the better first (tokens.cold)
+
 
 class Config(Options):
     """Options of ``semantic``.

@@ -1,0 +1,115 @@
+"""New items for a trained language model, which learns nothing anew: its run with their names, in another folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from oovrec.app.folders import begin, check_free
+from oovrec.app.new_items import read_new
+from oovrec.app.runs import Run, load_run
+from oovrec.data.columns import Columns
+from oovrec.errors import OovrecError
+from oovrec.files import atomic_folder
+from oovrec.models.base import Entities
+from oovrec.models.generative.base import GenerativeRecommender
+from oovrec.models.generative.growth import grown
+from oovrec.tokens.cold import Around, Described, Evidence, evidence, extended, surroundings
+from oovrec.tokens.table import Tokens
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A new item and the name it got.
+
+    Attributes:
+        id, title: the item's.
+        tokens: its name.
+        by: what told where it belongs.
+        beside: the first known item of its cluster.
+    """
+
+    id: str
+    title: str
+    tokens: str
+    by: Evidence
+    beside: str
+
+
+def add_items(
+    run: Run,
+    items: str | Path | None,
+    out: str | Path,
+    *,
+    log: str | Path | None = None,
+    columns: Columns | None = None,
+) -> tuple[Run, list[Placed]]:
+    """Name new items for the run's model, and keep the model with them as a run of its own.
+
+    Nothing is trained: weights and the names there are stay as they are. Results of the new run say how many items
+    were added, and how.
+
+    Args:
+        items: a table of the new items, as :func:`oovrec.app.new_items.read_items` takes it; None takes every
+            item of ``log`` that the run lacks.
+        out: the new run's folder.
+        log: histories, new and known items together, in any form that data may have.
+        columns: which column of ``log`` is what, where the names are not usual ones.
+
+    Raises:
+        OovrecError: an item that the run knows, or of which nothing is known; a file that is broken; a model without
+            tokens, or whose tokens do not stand for like items; the folder is in use. Nothing is written then.
+    """
+    folder = Path(out)
+    check_free(folder)
+    model = run.model
+    known = model.entities
+    if not isinstance(model, GenerativeRecommender) or known.tokens is None:
+        what = f"the system '{model.name}' names items by no tokens, so none can be added to it"
+        raise OovrecError(what, where=run.folder, remedy="train it again with the new items")
+    evidence(known.tokens.method)
+    new, histories = read_new(known.items, items, log, columns)
+    described = Described(known.items, known.titles, known.attributes)
+    served, placed = with_items(model, run.folder, new, surroundings(known.tokens.method, described, new, histories))
+    with atomic_folder(folder) as temporary:
+        served.save(temporary)
+        begin(replace(run, folder=temporary), 0.0)
+    return load_run(folder), placed
+
+
+def with_items(
+    model: GenerativeRecommender, folder: Path, new: Described, around: list[Around]
+) -> tuple[GenerativeRecommender, list[Placed]]:
+    """The same model over a larger catalogue.
+
+    Args:
+        folder: of the model's run.
+        new: the items to add; they come after those there are.
+        around: what surrounds each.
+    """
+    known = model.entities
+    assert known.tokens is not None
+    table = extended(known.tokens.items, new.ids, around, known.tokens.seed)
+    told = Counter(part.by for part in around) + Counter(known.tokens.details.get("added", {}))
+    tokens = replace(known.tokens, items=table, details={**known.tokens.details, "added": dict(told)})
+    larger = grown(model, _larger(known, new, tokens), folder)
+    return larger, [_placed(larger.entities, len(known.items) + row, part.by) for row, part in enumerate(around)]
+
+
+def _larger(known: Entities, new: Described, tokens: Tokens) -> Entities:
+    titles, attributes = known.titles, known.attributes
+    if titles is not None or new.titles is not None:
+        titles = [*(titles or [""] * len(known.items)), *(new.titles or [""] * len(new.ids))]
+    if attributes is not None:
+        attributes = [*attributes, *(tuple(numbers) for numbers in new.attributes or [()] * len(new.ids))]
+    items = [*known.items, *new.ids]
+    return replace(known, items=items, titles=titles, attributes=attributes, tokens=tokens)
+
+
+def _placed(entities: Entities, item: int, by: Evidence) -> Placed:
+    assert entities.tokens is not None
+    table, titles = entities.tokens.items, entities.titles or [""] * len(entities.items)
+    path = len(table.words(item)) - 1
+    first = int((table.codes[:, :path] == table.codes[item, :path]).all(axis=1).argmax())
+    return Placed(entities.items[item], titles[item], table.text(item), by, titles[first] or entities.items[first])

@@ -1,0 +1,49 @@
+"""``oovrec items``: new items for a trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+items_app = typer.Typer(help="Add new items to a trained run.", no_args_is_help=True)
+
+
+@items_app.callback()
+def items() -> None:
+    """Add new items to a trained run."""
+
+
+@items_app.command("add")
+def add(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    out: Annotated[Path, typer.Option("--out", help="The new run's folder; must be new or empty.")],
+    items: Annotated[
+        Path | None,
+        typer.Argument(metavar="ITEMS", help="A CSV or TSV table: item, title. Without it all unknown items of --log."),
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option(metavar="LOG", help="Histories in which the new items stand beside known ones.")
+    ] = None,
+    user_column: Annotated[str | None, typer.Option(help="Column of the log's user ids.")] = None,
+    item_column: Annotated[str | None, typer.Option(help="Column of the log's item ids.")] = None,
+    time_column: Annotated[
+        str | None, typer.Option(help="Column of its times; '' takes the rows to be in order.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Name new items for a trained model; nothing is trained again."""
+    from dataclasses import asdict
+
+    from oovrec.app import tables
+    from oovrec.app.additions import add_items
+    from oovrec.app.runs import load_run
+    from oovrec.data.columns import Columns
+
+    columns = Columns(user=user_column, item=item_column, time=time_column)
+    added, placed = add_items(load_run(run), items, out, log=log, columns=columns)
+    if json:
+        tables.show_json([asdict(item) for item in placed])
+    else:
+        tables.show(tables.placed(placed), str(added.folder))

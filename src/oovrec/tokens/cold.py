@@ -1,0 +1,242 @@
+"""Names for new items of a model that is not trained again.
+
+A new item joins the cluster that stands out in its surroundings and takes there the first number that is free, which
+the model knows from larger clusters. What surrounds it is told by the interactions seen so far (the known items before
+and after it in histories) or by words (the known items whose titles and attributes share some with it). Clusters are
+descended token by token, the coarsest first, so that this serves META ID's two tokens, CID's tree and semantic codes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from scipy.sparse import csr_array
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
+from oovrec.tokens.build import methods
+from oovrec.tokens.table import END, TokenTable
+from oovrec.tokens.words import item_words
+
+Evidence = Literal["interactions", "words"]
+DIGITS = re.compile(r"\d+")
+PLACES = 10  # before and after an item in a history, that count as near
+
+
+@dataclass(frozen=True)
+class Described:
+    """Items and what is said of them.
+
+    Attributes:
+        ids: ``[n]``.
+        titles: ``[n]`` texts, '' where an item has none; None where no item has.
+        attributes: ``[n]`` attribute numbers; None where no item has any.
+    """
+
+    ids: Sequence[str]
+    titles: Sequence[str] | None = None
+    attributes: Sequence[Sequence[int]] | None = None
+
+
+@dataclass(frozen=True)
+class Around:
+    """What surrounds one new item.
+
+    Attributes:
+        by: what told it.
+        items: ``[m]`` known items near it.
+        weights: ``[m]`` how near, above 0.
+        usual: ``[known]`` how much of each known item there is everywhere, above 0.
+    """
+
+    by: Evidence
+    items: np.ndarray
+    weights: np.ndarray
+    usual: np.ndarray
+
+
+def evidence(method: str) -> tuple[Evidence, ...]:
+    """What tells where a new item belongs among tokens of ``method``, the better first.
+
+    A scheme whose clusters hold like items says so by a tuple ``NEAR``.
+
+    Raises:
+        OovrecError: the scheme's tokens say nothing of what an item is like.
+    """
+    scheme: Any = import_module(f"oovrec.tokens.schemes.{method}") if method in methods() else None
+    if not (near := getattr(scheme, "NEAR", ())):
+        what = f"tokens of the method '{method}' do not stand for like items, so a new item has no place among them"
+        raise OovrecError(what, remedy="use a run whose tokens are meta, collaborative or semantic")
+    return near
+
+
+def surroundings(method: str, known: Described, new: Described, histories: Histories | None = None) -> list[Around]:
+    """What surrounds each of the ``new`` items, by the first of the scheme's kinds of evidence that tells anything.
+
+    Args:
+        method: the scheme of the known items' tokens.
+        histories: of item indices, those from ``len(known.ids)`` on being new; None where there are none yet.
+
+    Raises:
+        OovrecError: the scheme's tokens do not serve; nothing is known of an item.
+    """
+    told: list[list[Around]] = []
+    for kind in evidence(method):
+        if kind == "words":
+            told.append(by_words(known, new))
+        elif histories is not None:
+            told.append(by_interactions(histories, len(known.ids), len(new.ids)))
+    chosen = [next((around for around in kinds if len(around.items)), None) for kinds in zip(*told, strict=True)]
+    if lost := [item for item, around in zip(new.ids, chosen, strict=True) if around is None]:
+        what = f"nothing tells where {len(lost)} of the {len(new.ids)} new items belong, '{lost[0]}' first"
+        remedy = "give each a title that shares a word with a known item's, or a log in which known items stand near it"
+        raise OovrecError(what, remedy=remedy)
+    return [around for around in chosen if around is not None]
+
+
+def by_interactions(histories: Histories, known: int, new: int) -> list[Around]:
+    """The known items up to ``PLACES`` places before or after each new one, counted by one over the distance.
+
+    Args:
+        histories: item indices; those from ``known`` on are the new ones.
+        known, new: how many there are.
+    """
+    rows, items, pairs = histories.rows, histories.items, []
+    for distance in range(1, PLACES + 1):
+        first = np.flatnonzero(rows[distance:] == rows[:-distance])
+        centre = np.concatenate([first, first + distance])
+        other = np.concatenate([first + distance, first])
+        kept = (items[centre] >= known) & (items[other] < known)
+        pairs.append((items[centre[kept]] - known, items[other[kept]], np.full(kept.sum(), 1 / distance)))
+    centres, others, weights = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    usual = 1.0 + np.bincount(items[items < known], minlength=known)
+    return _arounds("interactions", csr_array((weights, (centres, others)), shape=(new, known)), usual)
+
+
+def by_words(known: Described, new: Described) -> list[Around]:
+    """The known items that share words of titles or attribute numbers, by the cosine of TF-IDF vectors."""
+    of_known, of_new = _words(known), _words(new)
+    near = csr_array((len(of_new), len(of_known)))
+    if any(of_known):
+        tfidf = TfidfVectorizer(analyzer=list)
+        table = csr_array(tfidf.fit_transform(of_known))
+        near = csr_array(tfidf.transform(of_new)) @ table.T
+    return _arounds("words", near, np.ones(len(of_known)))
+
+
+def _words(items: Described) -> list[list[str]]:
+    """As :func:`item_words`, attribute numbers being ``#7``, which no word of a title is."""
+    if items.titles is None and items.attributes is None:
+        return [[] for _ in items.ids]
+    described = item_words(items.titles, items.attributes)
+    return [[word if isinstance(word, str) else f"#{word}" for word in words] for words in described]
+
+
+def _arounds(by: Evidence, near: csr_array, usual: np.ndarray) -> list[Around]:
+    near = near.tocsr()
+    near.sum_duplicates()
+    edges = pairwise(near.indptr.tolist())
+    return [Around(by, near.indices[begin:end], near.data[begin:end], usual) for begin, end in edges]
+
+
+def extended(table: TokenTable, ids: Sequence[str], around: Sequence[Around], seed: int) -> TokenTable:
+    """``table`` and names for ``ids``; the names there are stay as they are.
+
+    Whoever has more around it is named first, equals in random order, so that in each cluster numbers go on in the
+    order of how much is known. The vocabulary grows, at its end, only where a cluster has all numbers there are.
+
+    Args:
+        ids: ``[new]``.
+        around: ``[new]``.
+        seed: of the random order.
+    """
+    clusters = Clusters(table)
+    known = np.array([part.weights.sum() for part in around])
+    rows = np.empty((len(ids), table.depth), np.int32)
+    for item in np.lexsort((np.random.default_rng(seed).permutation(len(ids)), -known)):
+        rows[item] = clusters.join(around[item])
+    further = clusters.further_numbers()
+    centroids = table.centroids
+    if centroids is not None:
+        centroids = np.concatenate([centroids, np.zeros((len(further), centroids.shape[1]), centroids.dtype)])
+    codes = np.concatenate([table.codes, rows])
+    return TokenTable([*table.ids, *ids], codes, [*table.vocabulary, *further], centroids)
+
+
+class Clusters:
+    """The clusters of a table: all tokens of a name but the last, which is a number in the cluster.
+
+    Clusters without a centroid in a table that has some hold items nothing was known of; nobody joins them.
+    """
+
+    def __init__(self, table: TokenTable) -> None:
+        self.end = table.vocabulary.index(END) if END in table.vocabulary else -1
+        last = (table.codes != self.end).sum(axis=1) - 1
+        rows, paths = np.arange(len(table)), table.codes.copy()
+        numbers = paths[rows, last].copy()
+        paths[rows, last] = self.end
+        self.paths, self.of = np.unique(paths, axis=0, return_inverse=True)
+        self.of = self.of.reshape(-1)  # numpy 2.0 gave it the shape of the rows
+        self.last = np.zeros(len(self.paths), np.int64)
+        self.last[self.of] = last
+        self.numbers = sorted(set(numbers.tolist()), key=lambda code: _number(table.vocabulary[code]))
+        self.known, self.size, self.highest = (
+            len(self.numbers),
+            len(table.vocabulary),
+            table.vocabulary[self.numbers[-1]],
+        )
+        self.taken: list[set[int]] = [set() for _ in self.paths]
+        for cluster, number in zip(self.of.tolist(), numbers.tolist(), strict=True):
+            self.taken[cluster].add(number)
+        if table.centroids is None:
+            self.open = np.arange(len(self.paths))
+        else:
+            self.open = np.flatnonzero(table.centroids[self.paths[:, 0]].any(axis=1))
+
+    def join(self, around: Around) -> np.ndarray:
+        """``[depth]`` the name of one more item with these surroundings, which is taken from now on."""
+        cluster = self._nearest(around)
+        free = next((number for number in self.numbers if number not in self.taken[cluster]), None)
+        if free is None:
+            free = self.size + len(self.numbers) - self.known
+            self.numbers.append(free)
+        self.taken[cluster].add(free)
+        name = self.paths[cluster].copy()
+        name[self.last[cluster]] = free
+        return name
+
+    def further_numbers(self) -> list[str]:
+        """The tokens of numbers that :meth:`join` gave beyond those there were: they go on from the last one."""
+        first, count = _number(self.highest) + 1, len(self.numbers) - self.known
+        return [DIGITS.sub(str(number), self.highest) for number in range(first, first + count)]
+
+    def _nearest(self, around: Around) -> int:
+        """The cluster whose first token stands out among what is near, then among those its second token, …."""
+        near = np.bincount(self.of[around.items], weights=around.weights, minlength=len(self.paths))
+        usual = np.bincount(self.of, weights=around.usual, minlength=len(self.paths))
+        among = self.open
+        for tokens in self.paths.T:
+            branch = np.unique(tokens[among], return_inverse=True)[1]
+            found, expected = (np.bincount(branch, weights=counts[among]) for counts in (near, usual))
+            among = among[branch == excess(found, expected).argmax()]
+        return int(among[0])
+
+
+def _number(token: str) -> int:
+    return int(DIGITS.findall(token)[-1])
+
+
+def excess(near: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """By how many standard deviations ``near`` exceeds its share of ``usual``: Pearson's residuals of counts.
+
+    A plain majority would go to clusters that are popular everywhere.
+    """
+    expected = near.sum() * usual / usual.sum()
+    return np.divide(near - expected, np.sqrt(expected), where=expected > 0, out=np.zeros(len(near)))

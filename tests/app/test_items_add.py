@@ -1,0 +1,232 @@
+"""Items added to a trained run: what stays exactly as it was, what a user sees, what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import Result
+
+from oovrec.app.additions import with_items
+from oovrec.app.runs import load_run
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
+from oovrec.evaluation.results import read_result
+from oovrec.files import read_tensors
+from oovrec.models.base import Entities, load
+from oovrec.models.generative.base import GenerativeRecommender
+from oovrec.models.generative.llama import Llama, LlamaOptions
+from oovrec.models.generative.t5 import T5
+from oovrec.tokens.cold import Around, Described
+from oovrec.tokens.table import Tokens, TokenTable
+
+ITEMS, USERS = 13, 5
+PAST = Histories.of([[1, 2, 3], [4], [7, 7, 1, 0, 12, 5], []], users=[0, 3, -1, 2])
+
+
+@pytest.fixture(params=["llama-history", "llama-prompt", "t5"])
+def model(request: pytest.FixtureRequest) -> GenerativeRecommender:
+    """Item ``n`` is number ``n // 4`` of cluster ``n % 4``, so that cluster 0 has all four numbers there are."""
+    rng = np.random.default_rng(0)
+    centroids = {f"<CI{n}>": rng.normal(size=6) for n in range(4)}
+    names = [(f"<CI{n % 4}>", f"<I{1001 + n // 4}>") for n in range(ITEMS)]
+    items = TokenTable.of([f"i{n}" for n in range(ITEMS)], names, centroids)
+    users = TokenTable.of([f"u{n}" for n in range(USERS)], [(f"<CU{n}>", "<U1001>") for n in range(USERS)])
+    entities = Entities(items.ids, users.ids, None, Tokens(items, users, "meta", "train", 0))
+    torch.manual_seed(0)
+    if request.param == "t5":
+        made: GenerativeRecommender = T5(T5.Config(shape="debug", alpha=0.7), entities)
+    else:
+        made = Llama(LlamaOptions(shape="debug", form=request.param.removeprefix("llama-"), alpha=0.7), entities)
+    for parameter in made.module.parameters():  # far from initialisation, so that every term counts
+        torch.nn.init.normal_(parameter, std=0.3)
+    made.module.eval()
+    return made
+
+
+def larger(model: GenerativeRecommender, folder: Path, near: list[int]) -> GenerativeRecommender:
+    """The model with a new item near each of ``near``."""
+    model.save(folder)
+    ids = [f"new{len(model.entities.items) + place}" for place in range(len(near))]
+    around = [Around("words", np.array([item]), np.ones(1), np.ones(len(model.entities.items))) for item in near]
+    return with_items(model, folder, Described(ids), around)[0]
+
+
+def test_what_adding_leaves_as_it_was(model: GenerativeRecommender, tmp_path: Path) -> None:
+    """Clusters keep their probability; within one, the old items give way by one common factor, p(an old item)."""
+    found = larger(model, tmp_path / "run", [1, 5, 3])
+    assert [found.entities.tokens.items.words(ITEMS + place)[0] for place in range(3)] == ["<CI1>", "<CI1>", "<CI3>"]
+    old, new = model.scores(PAST).double(), found.scores(PAST).double()
+    torch.testing.assert_close(new.exp().sum(dim=1), torch.ones(len(PAST), dtype=torch.float64), atol=1e-5, rtol=0)
+    for cluster, further in enumerate([[], [ITEMS, ITEMS + 1], [], [ITEMS + 2]]):
+        members = list(range(cluster, ITEMS, 4))
+        before, after = old[:, members], new[:, members]
+        whole = torch.cat([after, new[:, further]], dim=1).logsumexp(dim=1)
+        torch.testing.assert_close(whole, before.logsumexp(dim=1), atol=1e-5, rtol=0)
+        share = torch.log1p(-(new[:, further] - whole[:, None]).exp().sum(dim=1))  # of the old ones in the cluster
+        torch.testing.assert_close(after, before + share[:, None], atol=1e-5, rtol=0)
+        assert further or torch.equal(old[:, members], new[:, members])
+
+
+def test_no_weight_changes_and_the_saved_run_is_the_same_model(model: GenerativeRecommender, tmp_path: Path) -> None:
+    found = larger(model, tmp_path / "run", [1, 3])
+    before, after = model.state(), found.state()
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    found.save(tmp_path / "larger")
+    again = load(tmp_path / "larger")
+    with_new = Histories.of([[ITEMS, 2], [3, ITEMS + 1, ITEMS]], users=[0, -1])
+    assert torch.equal(again.scores(with_new), found.scores(with_new))
+    best = again.recommend(with_new, ITEMS - 1).items[1]  # three of the fifteen are in the history
+    assert set(best.tolist()) == set(range(ITEMS + 2)) - {3, ITEMS + 1, ITEMS}
+
+
+def test_a_number_beyond_the_highest_begins_as_its_copy(model: GenerativeRecommender, tmp_path: Path) -> None:
+    """Item 12 is the last of the full cluster 0: the new one is as probable as it is."""
+    found = larger(model, tmp_path / "run", [4])
+    assert found.entities.tokens.items.words(ITEMS) == ["<CI0>", "<I1005>"]
+    scores = found.scores(PAST)
+    torch.testing.assert_close(scores[:, ITEMS], scores[:, 12], atol=1e-6, rtol=0)
+    for name, array in model.state().items():
+        grown = found.state()[name]
+        assert np.array_equal(grown[: len(array)] if array.ndim else grown, array)
+    found.save(tmp_path / "larger")
+    assert torch.equal(load(tmp_path / "larger").scores(PAST), scores)
+    further = larger(found, tmp_path / "larger", [4])
+    assert further.entities.tokens.items.words(ITEMS + 1) == ["<CI0>", "<I1006>"]
+
+
+@pytest.fixture(scope="module")
+def newer(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The log of the main job and what users of the first taste took since: two new films and a film of theirs."""
+    lines = log.read_text().splitlines()
+    for turn, user in enumerate(range(0, 60, 4)):
+        for place, item in enumerate(("n1", f"i{turn % 8}", f"n{2 - turn % 2}")):
+            lines.append(f"u{user},{item},{1_500_000_000 + 10 * turn + place},Film {item}")
+    path = tmp_path_factory.mktemp("newer") / "films.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def table(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def added(oovrec, finished: Path, newer: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    out = tmp_path_factory.mktemp("added") / "run"
+    return out, oovrec("items", "add", finished, "--log", newer, "--out", out, "--json")
+
+
+def digest(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_new_items_join_the_cluster_of_those_taken_with_them(added: tuple[Path, Result]) -> None:
+    placed = json.loads(added[1].stdout)
+    assert [item["id"] for item in placed] == ["n1", "n2"]
+    assert {item["by"] for item in placed} == {"interactions"}
+    tokens = Tokens.load(added[0] / "tokens").items
+    for item in placed:
+        cluster = item["tokens"].partition("><")[0] + ">"
+        members = [tokens.ids[row] for row in range(32) if tokens.words(row)[0] == cluster]
+        assert np.mean([int(name[1:]) < 8 for name in members]) > 0.5  # of the first taste
+
+
+def test_the_new_run_reads_and_recommends_them(oovrec, added: tuple[Path, Result], finished: Path) -> None:
+    folder = added[0]
+    answer = json.loads(oovrec("recommend", folder, "--history", "i1,n1,i2", "-k", 40, "--json").stdout)
+    assert {item["id"] for item in answer} == {f"i{n}" for n in range(32)} - {"i1", "i2"} | {"n2"}
+    assert next(item["title"] for item in answer if item["id"] == "n2") == "Film n2"
+    assert "n2" in {
+        item["id"] for item in json.loads(oovrec("recommend", folder, "--user", "u4", "-k", 40, "--json").stdout)
+    }
+    before, after = (read_tensors(run / "model.safetensors")[0] for run in (finished, folder))
+    assert all(np.array_equal(before[name], after[name][: len(before[name])]) for name in before)
+
+
+def test_its_results_say_that_items_were_added(
+    oovrec, added: tuple[Path, Result], finished: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(added[0], tmp_path / "copy"))
+    shown = oovrec("evaluate", folder).stdout
+    assert "META ID (Llama) + 2 new" in shown  # the table breaks the line
+    kept, original = read_result(folder / "metrics.json"), read_result(finished / "metrics.json")
+    assert (kept.added, original.added) == ({"interactions": 2}, {})
+    assert "added" not in json.loads((finished / "metrics.json").read_text())
+    assert "META ID (Llama) + 2 new items" in (folder / "report.html").read_text()
+    assert kept.blocks["raw"]["hit@10"] <= original.blocks["raw"]["hit@10"]  # the same targets, more rivals
+
+
+def test_items_can_be_added_again_and_the_first_run_stays(oovrec, added: tuple[Path, Result], tmp_path: Path) -> None:
+    before = digest(added[0])
+    more = table(tmp_path / "more.tsv", "id\ttitle\tattributes", "m1\tfilm [3]\t", "m2\tN1\t")
+    shown = oovrec("items", "add", added[0], more, "--out", tmp_path / "out").stdout
+    assert "2 items added" in shown
+    assert "words" in shown
+    assert load_run(tmp_path / "out").added == {"interactions": 2, "words": 2}
+    assert load(tmp_path / "out").entities.items[-4:] == ["n1", "n2", "m1", "m2"]
+    assert digest(added[0]) == before
+
+
+def test_python_does_the_same(added: tuple[Path, Result], finished: Path, newer: Path, tmp_path: Path) -> None:
+    run = load_run(finished).add_items(None, tmp_path / "run", log=newer)
+    assert run.model.entities.tokens.items.ids[-2:] == ["n1", "n2"]
+    made, wanted = digest(run.folder), digest(added[0])
+    assert made.keys() == wanted.keys()
+    assert all(made[name] == wanted[name] for name in made if name != "environment.json")
+
+
+@pytest.mark.parametrize(
+    ("lines", "fragment"),
+    [
+        (["item,title", "x1,Film 1", "i3,Film 3"], "new.csv, line 3: the run knows the item 'i3' already; mend the"),
+        (["item,title", "x1,Film 1", "x1,Film 2"], "new.csv, line 3: repeats the item of line 2"),
+        (["item,title", ",Film 1"], "new.csv, line 2: has no item"),
+        (["item,title", "x1,Film 1", "x2,"], "nothing tells where 1 of the 2 new items belong, 'x2' first; give each"),
+        (["item,title", "x1,Zebra"], "nothing tells where 1 of the 1 new items belong"),
+        (["thing,title", "x1,Film"], "no column looks like the item among: thing, title"),
+        (["item,attributes", "x1,3 a"], "new.csv, line 2: '3 a' are not attribute numbers; write numbers"),
+        (["item"], "the header has one column"),
+    ],
+)
+def test_bad_tables_of_items(lines: list[str], fragment: str, oovrec, finished: Path, tmp_path: Path) -> None:
+    path = table(tmp_path / "new.csv", *lines)
+    result = oovrec("items", "add", finished, path, "--out", tmp_path / "out", code=2)
+    assert fragment in result.stderr
+    assert result.stdout == ""
+    assert [kept.name for kept in tmp_path.iterdir()] == ["new.csv"]
+
+
+def test_other_bad_input(oovrec, finished: Path, log: Path, newer: Path, tmp_path: Path) -> None:
+    def refused(*words: object) -> str:
+        return str(oovrec("items", "add", *words, code=2).stderr)
+
+    out, before = tmp_path / "out", digest(finished)
+    assert "nothing says which items are new; give a table of them, or --log" in refused(finished, "--out", out)
+    assert "has no item that the run does not know" in refused(finished, "--log", log, "--out", out)
+    assert "none.csv: no such file" in refused(finished, tmp_path / "none.csv", "--out", out)
+    sasrec = finished / "references" / "sasrec"
+    assert "the system 'sasrec' names items by no tokens" in refused(sasrec, "--log", newer, "--out", out)
+    assert "already holds a run" in refused(finished, "--log", newer, "--out", finished)
+    dealt = Path(shutil.copytree(finished, tmp_path / "dealt"))
+    about = json.loads((dealt / "tokens" / "tokens.json").read_text())
+    (dealt / "tokens" / "tokens.json").write_text(json.dumps({**about, "method": "random"}))
+    assert "tokens of the method 'random' do not stand for like items" in refused(dealt, "--log", newer, "--out", out)
+    assert not out.exists()
+    assert digest(finished) == before
+
+
+def test_nothing_is_left_when_writing_fails(finished: Path, newer: Path, tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("oovrec.app.additions.begin", full)
+    with pytest.raises(OovrecError, match="run: cannot write"):
+        load_run(finished).add_items(None, tmp_path / "run", log=newer)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,224 @@
+"""Names of new items: where they belong on planted data, what stands around them, what stays as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
+from oovrec.tokens.build import build_tokens
+from oovrec.tokens.cold import (
+    PLACES,
+    Around,
+    Clusters,
+    Described,
+    by_interactions,
+    by_words,
+    evidence,
+    excess,
+    extended,
+    surroundings,
+)
+from oovrec.tokens.table import TokenTable
+
+NEW = 8  # items of the planted data that are held out, two a community
+OPTIONS = {
+    "meta": {"clusters": 4},
+    "collaborative": {"tokens": 40, "branching": 4},
+    "semantic": {"codes": 4, "levels": 1, "quantiser": "kmeans"},
+}
+
+
+@pytest.fixture(scope="module")
+def halves(planted: Dataset, communities: np.ndarray) -> tuple[Dataset, Dataset, np.ndarray]:
+    """``planted`` without ``NEW`` items; with them, as the last ones; and the community of each item of the latter."""
+    of_items = communities[len(planted.users) :]
+    new = np.flatnonzero(np.arange(len(planted.items)) % 20 < NEW // 4)
+    order = np.concatenate([np.setdiff1d(np.arange(len(planted.items)), new), new])
+    place = np.argsort(order)
+    sequences = [place[items] for items in planted.full]
+    titles = [f"film {index} of kind {'abcd'[of_items[index]] * 3}" for index in order]
+    items = [planted.items[index] for index in order]
+    whole = dataclasses.replace(planted, items=items, titles=titles, full=Histories.of(sequences, planted.full.users))
+    known = len(items) - NEW
+    left = Histories.of([items[items < known] for items in sequences], planted.full.users)
+    return dataclasses.replace(whole, items=items[:known], titles=titles[:known], full=left), whole, of_items[order]
+
+
+def kinds(texts: list[str], encoder: str | None) -> np.ndarray:
+    """In place of a sentence encoder: the last letter of a text, and noise."""
+    letters = np.array(["abcd".index(text[-1]) for text in texts])
+    return (np.eye(4)[letters] + np.random.default_rng(0).normal(0, 0.05, (len(texts), 4))).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [("meta", "interactions"), ("meta", "words"), ("collaborative", "interactions"), ("semantic", "words")],
+)
+def test_a_new_item_joins_items_of_its_community(halves, method: str, kind: str, monkeypatch) -> None:
+    monkeypatch.setattr("oovrec.tokens.schemes.semantic.embed_texts", kinds)
+    known, whole, community = halves
+    tokens = build_tokens(known, method, options=OPTIONS[method])
+    new = Described(whole.items[-NEW:], whole.titles[-NEW:])
+    if kind == "words":
+        around = by_words(Described(known.items, known.titles), new)
+    else:
+        around = by_interactions(whole.histories("train"), len(known.items), NEW)
+    table = extended(tokens.items, new.ids, around, seed=0)
+    for item in range(len(known.items), len(whole.items)):
+        members = [row for row in range(len(known.items)) if table.words(row)[:-1] == table.words(item)[:-1]]
+        assert Counter(community[members]).most_common(1)[0][0] == community[item]
+
+
+def test_interactions_are_asked_before_words_and_words_where_there_are_none(halves) -> None:
+    known, whole, _ = halves
+    described, new = Described(known.items, known.titles), Described(whole.items[-NEW:], whole.titles[-NEW:])
+    first_gone = Histories.of([items[items != len(known.items)] for items in whole.full])
+    found = surroundings("meta", described, new, first_gone)
+    assert [around.by for around in found] == ["words"] + ["interactions"] * (NEW - 1)
+    assert {around.by for around in surroundings("semantic", described, new, first_gone)} == {"words"}
+    assert {around.by for around in surroundings("meta", described, new)} == {"words"}
+    untold = Described(new.ids)
+    with pytest.raises(OovrecError, match=f"where 1 of the {NEW} new items belong, '{new.ids[0]}' first; give each"):
+        surroundings("meta", described, untold, first_gone)
+
+
+@pytest.mark.parametrize("method", ["random", "sequential", "independent", "mine"])
+def test_names_that_mean_nothing_take_nobody_in(method: str) -> None:
+    with pytest.raises(OovrecError, match=f"'{method}' do not stand for like items, so a new item has no place"):
+        evidence(method)
+
+
+def test_surroundings_in_histories_by_counting() -> None:
+    rng = np.random.default_rng(0)
+    sequences, known, new = [rng.integers(0, 30, rng.integers(0, 40)) for _ in range(20)], 24, 6
+    weight, often = np.zeros((new, known)), np.ones(known)
+    for items in sequences:
+        for here, item in enumerate(items):
+            often[item : item + 1] += 1
+            for there, other in enumerate(items):
+                if item >= known > other and 0 < abs(here - there) <= PLACES:
+                    weight[item - known, other] += 1 / abs(here - there)
+    found = by_interactions(Histories.of(sequences), known, new)
+    for item, around in enumerate(found):
+        dense = np.zeros(known)
+        dense[around.items] = around.weights
+        np.testing.assert_allclose(dense, weight[item])
+        np.testing.assert_array_equal(around.usual, often)
+
+
+def test_surroundings_by_words_are_tf_idf_cosines() -> None:
+    known = Described(["a", "b", "c"], ["The Third Man", "The 39 Steps", ""], [(7,), (), (7, 8)])
+    new = Described(["d", "e"], ["Steps of the Man, 7", "Nothing shared"], [(7,), ()])
+    idf = {"the": math.log(4 / 3), "third": math.log(2), "man": math.log(2), "39": math.log(2), "steps": math.log(2)}
+    idf = {word: 1 + value for word, value in {**idf, "#7": math.log(4 / 3), "#8": math.log(2)}.items()}
+
+    def length(words: set[str]) -> float:
+        return math.sqrt(sum(idf[word] ** 2 for word in words))
+
+    words = [{"the", "third", "man", "#7"}, {"the", "39", "steps"}, {"#7", "#8"}]
+    mine = {"steps", "the", "man", "#7"}  # the title's 7 is no attribute
+    wanted = [sum(idf[word] ** 2 for word in mine & own) / length(mine) / length(own) for own in words]
+    first, second = by_words(known, new)
+    np.testing.assert_allclose(first.weights[np.argsort(first.items)], wanted)
+    assert not len(second.items)
+
+
+def test_the_excess_is_what_a_chi_square_test_sums() -> None:
+    near, usual = np.array([3.0, 0, 9, 2]), np.array([10.0, 20, 30, 40])
+    found = excess(near, usual)
+    assert (found**2).sum() == pytest.approx(chisquare(near, near.sum() * usual / usual.sum()).statistic)
+    assert (np.sign(found) == [1, -1, 1, -1]).all()
+
+
+def around(items: list[int], weights: list[float], known: int) -> Around:
+    return Around("words", np.array(items, int), np.array(weights, float), np.ones(known))
+
+
+def table(sizes: list[int], centroids: dict[str, np.ndarray] | None = None) -> TokenTable:
+    names = [(f"<CI{cluster}>", f"<I{1001 + n}>") for cluster, size in enumerate(sizes) for n in range(size)]
+    return TokenTable.of([f"i{row}" for row in range(len(names))], names, centroids)
+
+
+def test_what_is_near_more_often_than_everywhere_wins_over_a_majority() -> None:
+    found = extended(table([8, 2]), ["new"], [around([0, 1, 2, 8, 9], [1] * 5, 10)], seed=0)
+    assert found.words(10) == ["<CI1>", "<I1003>"]
+
+
+def test_the_best_known_comes_first_and_numbers_go_on_where_all_are_taken() -> None:
+    near = [around([3], [0.1], 6), around([3], [0.9], 6), around([3, 0], [0.5, 0.2], 6)]
+    known = table([3, 2, 1], {"<CI0>": np.ones(2), "<CI1>": np.ones(2), "<CI2>": np.ones(2)})
+    found = extended(known, ["weak", "strong", "between"], near, seed=0)
+    assert [found.text(row) for row in (6, 7, 8)] == ["<CI1><I1005>", "<CI1><I1003>", "<CI1><I1004>"]
+    assert found.vocabulary == [*known.vocabulary, "<I1004>", "<I1005>"]
+    assert found.centroids is not None
+    assert not found.centroids[-2:].any()
+
+
+def test_nobody_joins_a_cluster_of_items_of_which_nothing_is_known() -> None:
+    known = table([2, 2], {"<CI0>": np.ones(3)})
+    assert extended(known, ["new"], [around([2, 3], [1, 1], 4)], seed=0).words(4)[0] == "<CI0>"
+
+
+def test_a_tree_is_descended_from_the_top() -> None:
+    """One item of the second branch is nearest, but most of what is near stands in the first, on several leaves."""
+    leaves = [(0, 1), (0, 2), (0, 3), (4, 5), (4, 6)]
+    names = [(f"<CI{a}>", f"<CI{b}>", f"<I{n}>") for a, b in leaves for n in (1001, 1002)]
+    tree = TokenTable.of([f"i{row}" for row in range(len(names) + 1)], [*names, ("<CI7>", "<I1003>")])
+    found = extended(tree, ["new"], [around([0, 2, 4, 5, 6], [0.5, 0.4, 0.4, 0.4, 0.8], 11)], seed=0)
+    assert found.words(11) == ["<CI0>", "<CI3>", "<I1003>"]
+    short = extended(tree, ["new"], [around([10], [1.0], 11)], seed=0)
+    assert short.words(11) == ["<CI7>", "<I1001>"]
+
+
+tuples = st.lists(
+    st.tuples(st.integers(0, 3), st.one_of(st.none(), st.integers(4, 6)), st.integers(1001, 1005)),
+    min_size=1,
+    max_size=30,
+    unique=True,
+).filter(lambda names: all(len({n[1] is None for n in names if n[0] == first}) == 1 for first in {n[0] for n in names}))
+
+
+@settings(max_examples=100, deadline=None)
+@given(names=tuples, count=st.integers(1, 12), seed=st.integers(0, 5))
+def test_whatever_the_names_new_ones_are_unique_and_old_ones_stay(names, count: int, seed: int) -> None:
+    words = [(*(f"<CI{part}>" for part in name[:2] if part is not None), f"<I{name[2]}>") for name in names]
+    old = TokenTable.of([f"i{row}" for row in range(len(words))], words)
+    rng = np.random.default_rng(seed)
+    near = [around([int(rng.integers(len(words)))], [float(rng.random()) + 0.1], len(words)) for _ in range(count)]
+    ids = [f"new{row}" for row in range(count)]
+    clusters, numbers = {name[:-1] for name in words}, {name[-1] for name in words}
+    found = extended(old, ids, near, seed)
+    every = [tuple(found.words(row)) for row in range(len(found))]
+    assert (every[: len(words)], found.ids[: len(words)]) == (words, old.ids)
+    assert len(set(every)) == len(every) == len(words) + count
+    assert {name[:-1] for name in every} == clusters
+    for cluster in clusters:  # the free numbers, the lowest first, then further ones
+        added = sorted(name[-1] for name in every[len(words) :] if name[:-1] == cluster)
+        free = sorted(numbers - {name[-1] for name in words if name[:-1] == cluster})
+        further = [f"<I{int(max(numbers)[2:-1]) + 1 + place}>" for place in range(count)]
+        assert added == [*free, *further][: len(added)]
+    assert found.vocabulary[: len(old.vocabulary)] == old.vocabulary
+    assert set(found.vocabulary[len(old.vocabulary) :]) == {name[-1] for name in every} - numbers
+
+
+def test_equals_are_named_in_an_order_that_the_seed_deals() -> None:
+    near = [around([8], [1.0], 10)] * 5
+    orders = {tuple(extended(table([8, 2]), list("abcde"), near, seed).codes[10:, 1]) for seed in range(6)}
+    assert len(orders) > 1
+
+
+def test_clusters_of_names_of_several_lengths() -> None:
+    names = [("<CI1>", "<I1>"), ("<CI1>", "<I2>"), ("<CI2>", "<CI1>", "<I1>"), ("<CI2>", "<CI3>", "<I1>")]
+    clusters = Clusters(TokenTable.of(list("abcd"), names))
+    assert len(clusters.paths) == 3
+    assert sorted(map(len, clusters.taken)) == [1, 1, 2]
