@@ -37,8 +37,8 @@ from oovrec.tokens.cold import Around, Described, by_interactions, by_words
 
 SPLITS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 METRICS = ("hit@10", "ndcg@10")
-FEW = (1, 3, 10)  # first interactions of an item
-DEALS = 5
+FEW = (1, 10)  # first interactions of an item
+DEALS = 3
 BATCH = 256
 
 
@@ -183,7 +183,7 @@ def measured(trial: Trial, trained: Path | None) -> dict[str, Any]:
     for name, around in trial.ways().items():
         model = trial.named(around)
         cold[name] = {"placed": sum(len(part.items) > 0 for part in around), **trial.of_cold(model)}
-        print(name, cold[name]["held out"], flush=True)
+        print(name, cold[name]["placed"], cold[name]["held out"], flush=True)
         if name == "interactions":
             served = model
     tokens = trial.run.model.entities.tokens

@@ -85,19 +85,23 @@ def test_no_weight_changes_and_the_saved_run_is_the_same_model(model: Generative
     assert set(best.tolist()) == set(range(ITEMS + 2)) - {3, ITEMS + 1, ITEMS}
 
 
-def test_a_number_beyond_the_highest_begins_as_its_copy(model: GenerativeRecommender, tmp_path: Path) -> None:
-    """Item 12 is the last of the full cluster 0: the new one is as probable as it is."""
-    found = larger(model, tmp_path / "run", [4])
-    assert found.entities.tokens.items.words(ITEMS) == ["<CI0>", "<I1005>"]
+def test_a_twin_is_as_probable_as_the_number_it_copies(model: GenerativeRecommender, tmp_path: Path) -> None:
+    """Cluster 0 holds items 0, 4, 8 and 12; one new item is taken as often as the third."""
+    model.save(tmp_path / "run")
+    usual = np.ones(ITEMS)
+    usual[[0, 4, 8, 12]] = [9, 7, 5, 3]
+    around = [Around("interactions", np.array([4]), np.ones(1), usual, own) for own in (5, 0)]
+    found = with_items(model, tmp_path / "run", Described(["known", "unknown"]), around)[0]
+    assert found.entities.tokens.details["twins"].values() >= {"<I1003>", "<I1004>"}
     scores = found.scores(PAST)
-    torch.testing.assert_close(scores[:, ITEMS], scores[:, 12], atol=1e-6, rtol=0)
+    torch.testing.assert_close(scores[:, ITEMS:], scores[:, [8, 12]], atol=1e-6, rtol=0)
     for name, array in model.state().items():
         grown = found.state()[name]
         assert np.array_equal(grown[: len(array)] if array.ndim else grown, array)
+    as_read = [Histories.of([[item, 2]], users=[1]) for item in (ITEMS, 8)]
+    torch.testing.assert_close(found.scores(as_read[0]), found.scores(as_read[1]), atol=1e-5, rtol=0)
     found.save(tmp_path / "larger")
     assert torch.equal(load(tmp_path / "larger").scores(PAST), scores)
-    further = larger(found, tmp_path / "larger", [4])
-    assert further.entities.tokens.items.words(ITEMS + 1) == ["<CI0>", "<I1006>"]
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def test_a_new_item_joins_items_of_its_community(halves, method: str, kind: str,
         around = by_words(Described(known.items, known.titles), new)
     else:
         around = by_interactions(whole.histories("train"), len(known.items), NEW)
-    table = extended(tokens.items, new.ids, around, seed=0)
+    table, _ = extended(tokens.items, new.ids, around, seed=0)
     for item in range(len(known.items), len(whole.items)):
         members = [row for row in range(len(known.items)) if table.words(row)[:-1] == table.words(item)[:-1]]
         assert Counter(community[members]).most_common(1)[0][0] == community[item]
@@ -101,7 +101,7 @@ def test_names_that_mean_nothing_take_nobody_in(method: str) -> None:
 def test_surroundings_in_histories_by_counting() -> None:
     rng = np.random.default_rng(0)
     sequences, known, new = [rng.integers(0, 30, rng.integers(0, 40)) for _ in range(20)], 24, 6
-    weight, often = np.zeros((new, known)), np.ones(known)
+    weight, often = np.zeros((new, known)), np.ones(known + new)
     for items in sequences:
         for here, item in enumerate(items):
             often[item : item + 1] += 1
@@ -113,7 +113,8 @@ def test_surroundings_in_histories_by_counting() -> None:
         dense = np.zeros(known)
         dense[around.items] = around.weights
         np.testing.assert_allclose(dense, weight[item])
-        np.testing.assert_array_equal(around.usual, often)
+        np.testing.assert_array_equal(around.usual, often[:known])
+        assert around.own == often[known + item]
 
 
 def test_surroundings_by_words_are_tf_idf_cosines() -> None:
@@ -140,8 +141,9 @@ def test_the_excess_is_what_a_chi_square_test_sums() -> None:
     assert (np.sign(found) == [1, -1, 1, -1]).all()
 
 
-def around(items: list[int], weights: list[float], known: int) -> Around:
-    return Around("words", np.array(items, int), np.array(weights, float), np.ones(known))
+def around(items: list[int], weights: list[float], usual: int | list[float], own: float = 0) -> Around:
+    often = np.ones(usual) if isinstance(usual, int) else np.array(usual)
+    return Around("words", np.array(items, int), np.array(weights, float), often, own)
 
 
 def table(sizes: list[int], centroids: dict[str, np.ndarray] | None = None) -> TokenTable:
@@ -150,14 +152,15 @@ def table(sizes: list[int], centroids: dict[str, np.ndarray] | None = None) -> T
 
 
 def test_what_is_near_more_often_than_everywhere_wins_over_a_majority() -> None:
-    found = extended(table([8, 2]), ["new"], [around([0, 1, 2, 8, 9], [1] * 5, 10)], seed=0)
+    found, _ = extended(table([8, 2]), ["new"], [around([0, 1, 2, 8, 9], [1] * 5, 10)], seed=0)
     assert found.words(10) == ["<CI1>", "<I1003>"]
 
 
 def test_the_best_known_comes_first_and_numbers_go_on_where_all_are_taken() -> None:
     near = [around([3], [0.1], 6), around([3], [0.9], 6), around([3, 0], [0.5, 0.2], 6)]
     known = table([3, 2, 1], {"<CI0>": np.ones(2), "<CI1>": np.ones(2), "<CI2>": np.ones(2)})
-    found = extended(known, ["weak", "strong", "between"], near, seed=0)
+    found, twins = extended(known, ["weak", "strong", "between"], near, seed=0)
+    assert twins == {"<I1004>": "<I1003>", "<I1005>": "<I1003>"}
     assert [found.text(row) for row in (6, 7, 8)] == ["<CI1><I1005>", "<CI1><I1003>", "<CI1><I1004>"]
     assert found.vocabulary == [*known.vocabulary, "<I1004>", "<I1005>"]
     assert found.centroids is not None
@@ -166,7 +169,26 @@ def test_the_best_known_comes_first_and_numbers_go_on_where_all_are_taken() -> N
 
 def test_nobody_joins_a_cluster_of_items_of_which_nothing_is_known() -> None:
     known = table([2, 2], {"<CI0>": np.ones(3)})
-    assert extended(known, ["new"], [around([2, 3], [1, 1], 4)], seed=0).words(4)[0] == "<CI0>"
+    assert extended(known, ["new"], [around([2, 3], [1, 1], 4)], seed=0)[0].words(4)[0] == "<CI0>"
+
+
+def test_how_often_an_item_was_taken_is_its_rank_as_a_twin_of_who_stands_there() -> None:
+    """Numbers 1 to 3 of cluster 0 were taken 9, 5 and 2 times, number 1 of cluster 1 four times."""
+    often = [9.0, 5, 2, 4]
+    near = [
+        around([0], [2], often, 5),
+        around([0], [1], often, 3),
+        around([3], [1], often, 7),
+        around([0], [1], often, 1),
+    ]
+    found, twins = extended(table([3, 1]), ["as second", "between", "first", "last"], near, seed=0)
+    names = {name: found.words(row) for row, name in enumerate(found.ids) if row >= 4}
+    assert [names[name][0] for name in names] == ["<CI0>", "<CI0>", "<CI1>", "<CI0>"]
+    alike = {name: twins.get(word[1]) for name, word in names.items()}
+    assert alike == {"as second": "<I1002>", "between": "<I1003>", "first": "<I1001>", "last": "<I1003>"}
+    again, further = extended(found, ["new"], [around([0], [1], [*often, 5, 3, 7, 1], 9)], seed=0, twins=twins)
+    assert further[again.words(8)[1]] == "<I1001>"
+    assert again.words(8)[1] == names["first"][1]  # a twin of this number is there, and free in this cluster
 
 
 def test_a_tree_is_descended_from_the_top() -> None:
@@ -174,9 +196,9 @@ def test_a_tree_is_descended_from_the_top() -> None:
     leaves = [(0, 1), (0, 2), (0, 3), (4, 5), (4, 6)]
     names = [(f"<CI{a}>", f"<CI{b}>", f"<I{n}>") for a, b in leaves for n in (1001, 1002)]
     tree = TokenTable.of([f"i{row}" for row in range(len(names) + 1)], [*names, ("<CI7>", "<I1003>")])
-    found = extended(tree, ["new"], [around([0, 2, 4, 5, 6], [0.5, 0.4, 0.4, 0.4, 0.8], 11)], seed=0)
+    found, _ = extended(tree, ["new"], [around([0, 2, 4, 5, 6], [0.5, 0.4, 0.4, 0.4, 0.8], 11)], seed=0)
     assert found.words(11) == ["<CI0>", "<CI3>", "<I1003>"]
-    short = extended(tree, ["new"], [around([10], [1.0], 11)], seed=0)
+    short, _ = extended(tree, ["new"], [around([10], [1.0], 11)], seed=0)
     assert short.words(11) == ["<CI7>", "<I1001>"]
 
 
@@ -189,36 +211,38 @@ tuples = st.lists(
 
 
 @settings(max_examples=100, deadline=None)
-@given(names=tuples, count=st.integers(1, 12), seed=st.integers(0, 5))
-def test_whatever_the_names_new_ones_are_unique_and_old_ones_stay(names, count: int, seed: int) -> None:
+@given(names=tuples, owns=st.lists(st.integers(0, 9), min_size=1, max_size=12), seed=st.integers(0, 5))
+def test_whatever_the_names_new_ones_are_unique_and_old_ones_stay(names, owns: list[int], seed: int) -> None:
     words = [(*(f"<CI{part}>" for part in name[:2] if part is not None), f"<I{name[2]}>") for name in names]
     old = TokenTable.of([f"i{row}" for row in range(len(words))], words)
     rng = np.random.default_rng(seed)
-    near = [around([int(rng.integers(len(words)))], [float(rng.random()) + 0.1], len(words)) for _ in range(count)]
-    ids = [f"new{row}" for row in range(count)]
-    clusters, numbers = {name[:-1] for name in words}, {name[-1] for name in words}
-    found = extended(old, ids, near, seed)
+    usual = rng.integers(1, 9, len(words)).astype(float).tolist()
+    near = [around([int(rng.integers(len(words)))], [rng.random() + 0.1], usual, own) for own in owns]
+    found, twins = extended(old, [f"new{row}" for row in range(len(owns))], near, seed)
     every = [tuple(found.words(row)) for row in range(len(found))]
+    clusters, numbers = {name[:-1] for name in words}, {name[-1] for name in words}
     assert (every[: len(words)], found.ids[: len(words)]) == (words, old.ids)
-    assert len(set(every)) == len(every) == len(words) + count
+    assert len(set(every)) == len(every) == len(words) + len(owns)
     assert {name[:-1] for name in every} == clusters
-    for cluster in clusters:  # the free numbers, the lowest first, then further ones
-        added = sorted(name[-1] for name in every[len(words) :] if name[:-1] == cluster)
-        free = sorted(numbers - {name[-1] for name in words if name[:-1] == cluster})
-        further = [f"<I{int(max(numbers)[2:-1]) + 1 + place}>" for place in range(count)]
-        assert added == [*free, *further][: len(added)]
     assert found.vocabulary[: len(old.vocabulary)] == old.vocabulary
-    assert set(found.vocabulary[len(old.vocabulary) :]) == {name[-1] for name in every} - numbers
+    assert found.vocabulary[len(old.vocabulary) :] == list(twins)
+    assert set(twins) == {name[-1] for name in every} - numbers
+    assert set(twins.values()) <= numbers
+    if not any(owns):
+        for cluster in clusters:  # the free numbers, the lowest first
+            added = sorted(name[-1] for name in every[len(words) :] if name[:-1] == cluster)
+            free = sorted(numbers - {name[-1] for name in words if name[:-1] == cluster})
+            assert added[: len(free)] == free[: len(added)]
 
 
 def test_equals_are_named_in_an_order_that_the_seed_deals() -> None:
     near = [around([8], [1.0], 10)] * 5
-    orders = {tuple(extended(table([8, 2]), list("abcde"), near, seed).codes[10:, 1]) for seed in range(6)}
+    orders = {tuple(extended(table([8, 2]), list("abcde"), near, seed)[0].codes[10:, 1]) for seed in range(6)}
     assert len(orders) > 1
 
 
 def test_clusters_of_names_of_several_lengths() -> None:
     names = [("<CI1>", "<I1>"), ("<CI1>", "<I2>"), ("<CI2>", "<CI1>", "<I1>"), ("<CI2>", "<CI3>", "<I1>")]
-    clusters = Clusters(TokenTable.of(list("abcd"), names))
+    clusters = Clusters(TokenTable.of(list("abcd"), names), {})
     assert len(clusters.paths) == 3
     assert sorted(map(len, clusters.taken)) == [1, 1, 2]

@@ -90,9 +90,12 @@ def with_items(
     """
     known = model.entities
     assert known.tokens is not None
-    table = extended(known.tokens.items, new.ids, around, known.tokens.seed)
-    told = Counter(part.by for part in around) + Counter(known.tokens.details.get("added", {}))
-    tokens = replace(known.tokens, items=table, details={**known.tokens.details, "added": dict(told)})
+    if model.config.spelling == "pieces":  # a twin has no row of its own that could be a copy
+        around = [replace(part, own=0) for part in around]
+    details = known.tokens.details
+    table, twins = extended(known.tokens.items, new.ids, around, known.tokens.seed, details.get("twins"))
+    told = Counter(part.by for part in around) + Counter(details.get("added", {}))
+    tokens = replace(known.tokens, items=table, details={**details, "added": dict(told), "twins": twins})
     larger = grown(model, _larger(known, new, tokens), folder)
     return larger, [_placed(larger.entities, len(known.items) + row, part.by) for row, part in enumerate(around)]
 

@@ -9,7 +9,7 @@ descended token by token, the coarsest first, so that this serves META ID's two 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
@@ -54,12 +54,14 @@ class Around:
         items: ``[m]`` known items near it.
         weights: ``[m]`` how near, above 0.
         usual: ``[known]`` how much of each known item there is everywhere, above 0.
+        own: how much there is of the new item itself; 0 where that is not known.
     """
 
     by: Evidence
     items: np.ndarray
     weights: np.ndarray
     usual: np.ndarray
+    own: float = 0
 
 
 def evidence(method: str) -> tuple[Evidence, ...]:
@@ -116,8 +118,9 @@ def by_interactions(histories: Histories, known: int, new: int) -> list[Around]:
         kept = (items[centre] >= known) & (items[other] < known)
         pairs.append((items[centre[kept]] - known, items[other[kept]], np.full(kept.sum(), 1 / distance)))
     centres, others, weights = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-    usual = 1.0 + np.bincount(items[items < known], minlength=known)
-    return _arounds("interactions", csr_array((weights, (centres, others)), shape=(new, known)), usual)
+    often = 1.0 + np.bincount(items, minlength=known + new)
+    near = csr_array((weights, (centres, others)), shape=(new, known))
+    return _arounds("interactions", near, often[:known], often[known:])
 
 
 def by_words(known: Described, new: Described) -> list[Around]:
@@ -128,7 +131,7 @@ def by_words(known: Described, new: Described) -> list[Around]:
         tfidf = TfidfVectorizer(analyzer=list)
         table = csr_array(tfidf.fit_transform(of_known))
         near = csr_array(tfidf.transform(of_new)) @ table.T
-    return _arounds("words", near, np.ones(len(of_known)))
+    return _arounds("words", near, np.ones(len(of_known)), np.zeros(len(of_new)))
 
 
 def _words(items: Described) -> list[list[str]]:
@@ -139,61 +142,72 @@ def _words(items: Described) -> list[list[str]]:
     return [[word if isinstance(word, str) else f"#{word}" for word in words] for words in described]
 
 
-def _arounds(by: Evidence, near: csr_array, usual: np.ndarray) -> list[Around]:
+def _arounds(by: Evidence, near: csr_array, usual: np.ndarray, own: np.ndarray) -> list[Around]:
     near = near.tocsr()
     near.sum_duplicates()
-    edges = pairwise(near.indptr.tolist())
-    return [Around(by, near.indices[begin:end], near.data[begin:end], usual) for begin, end in edges]
+    parts = zip(pairwise(near.indptr.tolist()), own.tolist(), strict=True)
+    return [Around(by, near.indices[first:end], near.data[first:end], usual, count) for (first, end), count in parts]
 
 
-def extended(table: TokenTable, ids: Sequence[str], around: Sequence[Around], seed: int) -> TokenTable:
+def extended(
+    table: TokenTable, ids: Sequence[str], around: Sequence[Around], seed: int, twins: Mapping[str, str] | None = None
+) -> tuple[TokenTable, dict[str, str]]:
     """``table`` and names for ``ids``; the names there are stay as they are.
 
     Whoever has more around it is named first, equals in random order, so that in each cluster numbers go on in the
-    order of how much is known. The vocabulary grows, at its end, only where a cluster has all numbers there are.
+    order of how much is known.
 
     Args:
         ids: ``[new]``.
         around: ``[new]``.
         seed: of the random order.
+        twins: of earlier additions to the table.
+
+    Returns:
+        The larger table, whose vocabulary grows at its end; and for each number that is there as the twin of another,
+        from this addition or an earlier one, that other.
     """
-    clusters = Clusters(table)
+    clusters = Clusters(table, twins or {})
     known = np.array([part.weights.sum() for part in around])
     rows = np.empty((len(ids), table.depth), np.int32)
     for item in np.lexsort((np.random.default_rng(seed).permutation(len(ids)), -known)):
         rows[item] = clusters.join(around[item])
-    further = clusters.further_numbers()
+    further = clusters.vocabulary[len(table.vocabulary) :]
     centroids = table.centroids
     if centroids is not None:
         centroids = np.concatenate([centroids, np.zeros((len(further), centroids.shape[1]), centroids.dtype)])
-    codes = np.concatenate([table.codes, rows])
-    return TokenTable([*table.ids, *ids], codes, [*table.vocabulary, *further], centroids)
+    larger = TokenTable([*table.ids, *ids], np.concatenate([table.codes, rows]), clusters.vocabulary, centroids)
+    words = clusters.vocabulary
+    return larger, {words[twin]: words[number] for twin, number in clusters.twins.items()}
 
 
 class Clusters:
     """The clusters of a table: all tokens of a name but the last, which is a number in the cluster.
 
+    Numbers rank the members of a cluster, the most popular first. A new item of which it is known how often it was
+    taken stands where its rank is; as that number is another's already, it gets a new one, its twin, which the model
+    is to begin to read and write as it does the other. Any other new item gets the first number that is free, and
+    where none is, a twin of the last.
+
     Clusters without a centroid in a table that has some hold items nothing was known of; nobody joins them.
     """
 
-    def __init__(self, table: TokenTable) -> None:
-        self.end = table.vocabulary.index(END) if END in table.vocabulary else -1
-        last = (table.codes != self.end).sum(axis=1) - 1
+    def __init__(self, table: TokenTable, twins: Mapping[str, str]) -> None:
+        self.vocabulary = list(table.vocabulary)
+        code = {word: number for number, word in enumerate(self.vocabulary)}
+        self.twins = {code[twin]: code[number] for twin, number in twins.items()}
+        last = (table.codes != code.get(END, -1)).sum(axis=1) - 1
         rows, paths = np.arange(len(table)), table.codes.copy()
-        numbers = paths[rows, last].copy()
-        paths[rows, last] = self.end
-        self.paths, self.of = np.unique(paths, axis=0, return_inverse=True)
-        self.of = self.of.reshape(-1)  # numpy 2.0 gave it the shape of the rows
+        self.number = paths[rows, last].copy()
+        paths[rows, last] = code.get(END, -1)
+        self.paths, of = np.unique(paths, axis=0, return_inverse=True)
+        self.of = of.reshape(-1)  # numpy 2.0 gave it the shape of the rows
         self.last = np.zeros(len(self.paths), np.int64)
         self.last[self.of] = last
-        self.numbers = sorted(set(numbers.tolist()), key=lambda code: _number(table.vocabulary[code]))
-        self.known, self.size, self.highest = (
-            len(self.numbers),
-            len(table.vocabulary),
-            table.vocabulary[self.numbers[-1]],
-        )
+        every = sorted(set(self.number.tolist()), key=lambda number: _number(self.vocabulary[number]))
+        self.numbers, self.highest = [n for n in every if n not in self.twins], self.vocabulary[every[-1]]
         self.taken: list[set[int]] = [set() for _ in self.paths]
-        for cluster, number in zip(self.of.tolist(), numbers.tolist(), strict=True):
+        for cluster, number in zip(self.of.tolist(), self.number.tolist(), strict=True):
             self.taken[cluster].add(number)
         if table.centroids is None:
             self.open = np.arange(len(self.paths))
@@ -203,19 +217,32 @@ class Clusters:
     def join(self, around: Around) -> np.ndarray:
         """``[depth]`` the name of one more item with these surroundings, which is taken from now on."""
         cluster = self._nearest(around)
-        free = next((number for number in self.numbers if number not in self.taken[cluster]), None)
-        if free is None:
-            free = self.size + len(self.numbers) - self.known
-            self.numbers.append(free)
-        self.taken[cluster].add(free)
+        taken = self.taken[cluster]
+        ranked = self._rank(cluster, around) if around.own else None
+        free = ranked if ranked is not None else next((n for n in self.numbers if n not in taken), self.numbers[-1])
+        number = free if free not in taken else self._twin(free, taken)
+        taken.add(number)
         name = self.paths[cluster].copy()
-        name[self.last[cluster]] = free
+        name[self.last[cluster]] = number
         return name
 
-    def further_numbers(self) -> list[str]:
-        """The tokens of numbers that :meth:`join` gave beyond those there were: they go on from the last one."""
-        first, count = _number(self.highest) + 1, len(self.numbers) - self.known
-        return [DIGITS.sub(str(number), self.highest) for number in range(first, first + count)]
+    def _rank(self, cluster: int, around: Around) -> int | None:
+        """The number of the first member that is not more popular; None where all are."""
+        members = np.flatnonzero(self.of[: len(around.usual)] == cluster)
+        rank = int((around.usual[members] > around.own).sum())
+        numbers = [self.twins.get(number, number) for number in self.number[members].tolist()]
+        numbers.sort(key=self.numbers.index)
+        return numbers[rank] if rank < len(numbers) else None
+
+    def _twin(self, number: int, taken: set[int]) -> int:
+        """A twin of ``number`` that the cluster has not, or one more."""
+        for twin, other in self.twins.items():
+            if other == number and twin not in taken:
+                return twin
+        self.twins[twin := len(self.vocabulary)] = number
+        self.highest = DIGITS.sub(str(_number(self.highest) + 1), self.highest)
+        self.vocabulary.append(self.highest)
+        return twin
 
     def _nearest(self, around: Around) -> int:
         """The cluster whose first token stands out among what is near, then among those its second token, …."""
