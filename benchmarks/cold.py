@@ -4,15 +4,18 @@
 
 All interactions of 5% of the items are removed and the recipe is trained on the rest. The items are then added by
 the interactions of the training part (by all, and by the first few of each), by words of titles and attributes, by
-titles alone, and, for comparison, in clusters dealt at random (the mean of ``DEALS``). Held-out targets are those of
-the whole data; ``warm`` ones are also ranked by the model before the addition, which reads histories without the new
-items. ``--trained`` is a run of the same recipe on all of the data: what training with the items would give.
+titles alone, and, for comparison, by interactions but in clusters dealt at random (the mean of ``DEALS``), and but as
+the last of their clusters. Held-out targets are those of the whole data; ``warm`` ones are also ranked by the model
+before the addition, which reads histories without the new items. ``--trained`` is a run of the same recipe on all of
+the data: what training with the items would give. What ``--out`` holds already is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +34,7 @@ from oovrec.data.load import load_dataset
 from oovrec.evaluation.metrics import paired_bootstrap, per_user, percentile_intervals, resampled_means
 from oovrec.evaluation.ranks import ranks
 from oovrec.evaluation.results import git_commit, hardware, versions
-from oovrec.files import write_json
+from oovrec.files import read_json, write_json
 from oovrec.models.base import Recommender
 from oovrec.tokens.cold import Around, Described, by_interactions, by_words
 
@@ -93,11 +96,11 @@ def _training_times(whole: Dataset) -> np.ndarray:
     return whole.times[places < whole.histories("train").lengths[whole.full.rows]]
 
 
-def dealt(labels: np.ndarray, count: int, seed: int) -> list[Around]:
-    """A random cluster for each of ``count`` items, by one of its members."""
-    rng, clusters, usual = np.random.default_rng(seed), np.unique(labels), np.ones(len(labels))
-    members = [rng.choice(np.flatnonzero(labels == rng.choice(clusters))) for _ in range(count)]
-    return [Around("words", np.array([member]), np.ones(1), usual) for member in members]
+def dealt(labels: np.ndarray, around: list[Around], seed: int) -> list[Around]:
+    """A random cluster for each new item, by one of its members; how often the item was taken stays known."""
+    rng, clusters = np.random.default_rng(seed), np.unique(labels)
+    members = [rng.choice(np.flatnonzero(labels == rng.choice(clusters))) for _ in around]
+    return [replace(part, items=np.array([m]), weights=np.ones(1)) for part, m in zip(around, members, strict=True)]
 
 
 def ranked(model: Recommender, histories: Histories, targets: np.ndarray) -> dict[str, np.ndarray]:
@@ -177,32 +180,42 @@ class Trial:
         return {"test": figures(found, self.test[rows]), "held out": figures(found, np.ones(len(rows), bool))}
 
 
-def measured(trial: Trial, trained: Path | None) -> dict[str, Any]:
-    """All figures."""
-    cold: dict[str, Any] = {}
-    for name, around in trial.ways().items():
-        model = trial.named(around)
-        cold[name] = {"placed": sum(len(part.items) > 0 for part in around), **trial.of_cold(model)}
-        print(name, cold[name]["placed"], cold[name]["held out"], flush=True)
-        if name == "interactions":
-            served = model
-    tokens = trial.run.model.entities.tokens
-    assert tokens is not None
-    deals = [dealt(tokens.items.codes[:, 0], trial.count, seed) for seed in range(DEALS)]
-    cold["dealt at random"] = mean([trial.of_cold(trial.named(around)) for around in deals])
-    if trained is not None:
-        cold["trained with them"] = reference(trial, trained)
-    warm = np.flatnonzero(trial.test & ~trial.cold)
-    wanted, full, short = trial.targets[warm], trial.histories.take(warm), trial.short.take(warm)
-    before = ranked(trial.run.model, short, wanted)
-    rivals, after = ranked(served, short, wanted), ranked(served, full, wanted)
-    every = np.ones(len(warm), bool)
-    rows = {"before": before, "after, histories as before": rivals, "after": after}
-    return {
-        "cold": cold,
-        "warm": {name: figures(found, every) for name, found in rows.items()}
-        | {"after - before": {block: difference(after[block], before[block]) for block in before}},
+def measure(trial: Trial, trained: Path | None, found: dict[str, Any], keep: Callable[[], None]) -> None:
+    """Put into ``found`` what it lacks, and ``keep`` it after each part."""
+    ways, model = trial.ways(), trial.run.model
+    assert model.entities.tokens is not None
+    labels = model.entities.tokens.items.codes[:, 0]
+    todo: dict[str, Callable[[], Any]] = {
+        "cold: interactions": lambda: trial.of_cold(trial.named(ways["interactions"])),
+        "cold: interactions, cluster at random": lambda: mean(
+            [trial.of_cold(trial.named(dealt(labels, ways["interactions"], seed))) for seed in range(DEALS)]
+        ),
+        "cold: interactions, rank not known": lambda: trial.of_cold(trial.named(unranked(ways["interactions"]))),
+        **{f"cold: {name}": partial(lambda way: trial.of_cold(trial.named(way)), way) for name, way in ways.items()},
+        "warm": lambda: warm(trial, trial.named(ways["interactions"])),
     }
+    if trained is not None:
+        todo["cold: trained with them"] = lambda: reference(trial, trained)
+    for name, part in todo.items():
+        if name not in found:
+            found[name] = part()
+            print(name, found[name], flush=True)
+            keep()
+
+
+def unranked(around: list[Around]) -> list[Around]:
+    """The same, but the new items become the last of their clusters."""
+    return [replace(part, own=0) for part in around]
+
+
+def warm(trial: Trial, served: Recommender) -> dict[str, Any]:
+    """Test targets that are known items, before and after the addition."""
+    rows = np.flatnonzero(trial.test & ~trial.cold)
+    wanted, full, short = trial.targets[rows], trial.histories.take(rows), trial.short.take(rows)
+    before, after = ranked(trial.run.model, short, wanted), ranked(served, full, wanted)
+    ranks = {"before": before, "after, histories as before": ranked(served, short, wanted), "after": after}
+    shown = {name: figures(found, np.ones(len(rows), bool)) for name, found in ranks.items()}
+    return {**shown, "after - before": {block: difference(after[block], before[block]) for block in before}}
 
 
 def reference(trial: Trial, folder: Path) -> dict[str, Any]:
@@ -248,7 +261,9 @@ def main() -> None:
         "versions": versions(),
         "commit": git_commit(),
     }
-    write_json(arguments.out / f"{dataset.name}.json", {**about, **measured(trial, arguments.trained)})
+    path = arguments.out / f"{dataset.name}.json"
+    found = read_json(path)["figures"] if path.exists() else {}
+    measure(trial, arguments.trained, found, lambda: write_json(path, {**about, "figures": found}))
 
 
 if __name__ == "__main__":
