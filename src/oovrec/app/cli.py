@@ -11,7 +11,7 @@ import typer
 from oovrec import __version__
 from oovrec.app.bench_cli import bench_app
 from oovrec.app.exits import Commands
-from oovrec.app.items_command import items_app
+from oovrec.app.items_cli import items_app
 from oovrec.app.options import (
     DEFAULT_DATA,
     DEFAULT_RECIPE,

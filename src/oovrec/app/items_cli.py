@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from oovrec.app.options import AsJson, ItemColumn, Out, RunFolder, TimeColumn, UserColumn
+
 items_app = typer.Typer(help="Add new items to a trained run.", no_args_is_help=True)
 
 
@@ -17,8 +19,8 @@ def items() -> None:
 
 @items_app.command("add")
 def add(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    out: Annotated[Path, typer.Option("--out", help="The new run's folder; must be new or empty.")],
+    run: RunFolder,
+    out: Out,
     items: Annotated[
         Path | None,
         typer.Argument(metavar="ITEMS", help="A CSV or TSV table: item, title. Without it all unknown items of --log."),
@@ -26,12 +28,10 @@ def add(
     log: Annotated[
         Path | None, typer.Option(metavar="LOG", help="Histories in which the new items stand beside known ones.")
     ] = None,
-    user_column: Annotated[str | None, typer.Option(help="Column of the log's user ids.")] = None,
-    item_column: Annotated[str | None, typer.Option(help="Column of the log's item ids.")] = None,
-    time_column: Annotated[
-        str | None, typer.Option(help="Column of its times; '' takes the rows to be in order.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    json: AsJson = False,
 ) -> None:
     """Name new items for a trained model; nothing is trained again."""
     from dataclasses import asdict
