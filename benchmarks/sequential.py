@@ -36,7 +36,7 @@ from oovrec.models.sequential.sasrec import SASRec
 from oovrec.training.config import TrainingConfig
 from oovrec.training.optimizer import autocast
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent.absolute()
 EPOCHS = 4
 
 
@@ -63,8 +63,8 @@ def peer(name: str, dataset: Dataset, python: str, *options: str) -> dict[str, A
         full = dataset.full
         parts = (full.items[start:end] for start, end in zip(full.indptr[:-1], full.indptr[1:], strict=True))
         histories.write_text("\n".join(" ".join(map(str, part)) for part in parts) + "\n")
-        command = [python, str(HERE / "peers" / f"{name}_sasrec.py"), str(histories), str(out), *options]
-        subprocess.run(command, check=True)
+        command = [str(Path(python).absolute()), str(HERE / "peers" / f"{name}_sasrec.py"), str(histories), str(out)]
+        subprocess.run([*command, *options], check=True, cwd=folder)  # where they leave files of their own
         found: dict[str, Any] = json.loads(out.read_text())
         return found
 
