@@ -100,7 +100,7 @@ def evaluate(
             wanted = torch.from_numpy(targets[rows])
             raw[rows] = ranks(scored, wanted).cpu()
             masked[rows] = ranks(scored, wanted, batch).cpu()
-            tops[0, rows], tops[1, rows] = _top(scored, width), _top(_without_seen(scored, batch), width)
+            tops[:, rows] = _tops(scored, batch, width)
             bar.advance(len(batch))
     repeats = np.zeros(len(targets), bool)
     repeats[histories.rows[histories.items == targets[histories.rows]]] = True
@@ -171,13 +171,16 @@ def _scored(scores: Scores, histories: Histories, size: int, items: int) -> Iter
         yield rows, batch, scored
 
 
-def _top(scores: Tensor, width: int) -> np.ndarray:
-    """``[batch, width]`` the best items; -1 for scores of −inf, which no list shows."""
-    best = scores.topk(width, dim=1)
-    return torch.where(best.values == -torch.inf, -1, best.indices).cpu().numpy()
+def _tops(scores: Tensor, histories: Histories, width: int) -> np.ndarray:
+    """``[2, batch, width]`` the best items, and the best that a history lacks; -1 where there are no more or at −inf.
 
-
-def _without_seen(scores: Tensor, histories: Histories) -> Tensor:
-    masked = scores.clone()
-    masked[torch.from_numpy(histories.rows), torch.from_numpy(histories.items.astype(np.int64))] = -torch.inf
-    return masked
+    One search serves both: whatever a history has, among so many more the wanted ones are left.
+    """
+    seen = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    seen[torch.from_numpy(histories.rows), torch.from_numpy(histories.items.astype(np.int64))] = True
+    most = int(histories.lengths.max(initial=0))
+    best = scores.topk(min(width + most, scores.shape[1]), dim=1)
+    items = torch.where(best.values == -torch.inf, -1, best.indices)
+    known = seen.gather(1, best.indices)
+    lacked = torch.where(known, -1, items).gather(1, known.long().argsort(dim=1, stable=True))
+    return torch.stack([items[:, :width], lacked[:, :width]]).cpu().numpy()
