@@ -28,21 +28,16 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         OovrecError: the disk is full or the folder cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -52,25 +47,26 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         OovrecError: the disk is full or the folder cannot be written.
     """
+    with _writing(path):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Make the folder that ``path`` is to lie in; what cannot be written becomes a sentence."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        yield
     except OSError as error:
-        raise _cannot_write(path, error) from error
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _cannot_write(path: Path, error: OSError) -> OovrecError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = "free some space or choose another --out" if full else "choose a folder you can write to"
-    return OovrecError(f"cannot write ({error.strerror})", where=path, remedy=remedy)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space or choose another --out" if full else "choose a folder you can write to"
+        raise OovrecError(f"cannot write ({error.strerror})", where=path, remedy=remedy) from error
 
 
 def write_text(path: Path, text: str) -> None:

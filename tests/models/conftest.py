@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.models.base import Entities
+from oovrec.models.base import Entities, NeuralRecommender
 from oovrec.tokens.table import Tokens, TokenTable
+from oovrec.training.loop import Batch
 
 USERS, ITEMS, OBEDIENCE = 100, 40, 0.9
 
@@ -37,3 +41,27 @@ def entities(chains: Dataset) -> Entities:
     items = TokenTable.of(chains.items, [(f"<CI{n % 6}>", f"<I{1001 + n // 6}>") for n in range(ITEMS)])
     users = TokenTable.of(chains.users, [(f"<CU{n % 9}>", f"<U{1001 + n // 9}>") for n in range(USERS)])
     return Entities.of(chains, Tokens(items, users, "meta", "train", 0))
+
+
+@pytest.fixture
+def stopped_at() -> Callable[[NeuralRecommender, int], None]:
+    """Make a model's training be interrupted, as by Ctrl-C, while its ``count``-th batch is made."""
+
+    def stop(model: NeuralRecommender, count: int) -> None:
+        original, made = model.epoch, [0]
+
+        def interrupted(dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
+            def wrapped(batch: Batch) -> Batch:
+                def make() -> object:
+                    made[0] += 1
+                    if made[0] == count:
+                        signal.raise_signal(signal.SIGINT)
+                    return batch()
+
+                return make
+
+            return [wrapped(batch) for batch in original(dataset, batch_size, rng)]
+
+        model.epoch = interrupted
+
+    return stop

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from oovrec.data.histories import Histories
 from oovrec.errors import Interrupted, OovrecError
 from oovrec.models.base import Entities, NeuralRecommender, Recommender, configured, load, system, systems
 from oovrec.training.config import TrainingConfig
-from oovrec.training.loop import Batch
 
 # Small options by system; one that is not listed is tested with its defaults.
 SMALL: dict[str, dict[str, Any]] = {
@@ -115,26 +113,18 @@ def test_fit_begins_anew_and_depends_on_the_seed_alone(
 
 
 def test_fit_resumes_to_the_same_scores(
-    name: str, fitted: Recommender, some: Histories, chains: Dataset, entities: Entities, tmp_path: Path
+    name: str,
+    fitted: Recommender,
+    some: Histories,
+    chains: Dataset,
+    entities: Entities,
+    tmp_path: Path,
+    stopped_at: Callable[[NeuralRecommender, int], None],
 ) -> None:
     model = new(name, entities)
     if not isinstance(model, NeuralRecommender):
         pytest.skip("has no epochs")
-    original, made = model.epoch, [0]
-
-    def interrupted(dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
-        def wrapped(batch: Batch) -> Callable[[], dict[str, torch.Tensor]]:
-            def make() -> dict[str, torch.Tensor]:
-                made[0] += 1
-                if made[0] == 2:
-                    signal.raise_signal(signal.SIGINT)
-                return batch()
-
-            return make
-
-        return [wrapped(batch) for batch in original(dataset, batch_size, rng)]
-
-    model.epoch = interrupted  # type: ignore[method-assign]
+    stopped_at(model, 2)
     with pytest.raises(Interrupted):
         model.fit(chains, TRAINING, seed=3, folder=tmp_path)
     resumed = new(name, entities)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from oovrec.models.generative import lora
 from oovrec.models.generative.augmentation import GrownTable
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.training.config import TrainingConfig
-from oovrec.training.loop import Batch
 
 TRAINING = TrainingConfig(epochs=1, max_steps=5, batch_size=64, precision="fp32", validation_users=20)
 OPTIONS = {"llama": {"form": "prompt", "dropout": 0, "history": 8}, "t5": {"history": 8}}
@@ -197,23 +195,10 @@ def test_an_interrupted_training_resumes_to_the_same_scores(
     entities: Entities,
     options: dict[str, Any],
     tmp_path: Path,
+    stopped_at: Callable[[GenerativeRecommender, int], None],
 ) -> None:
     model = new(name, entities, options)
-    original, made = model.epoch, [0]
-
-    def interrupted(dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
-        def wrapped(batch: Batch) -> Callable[[], Any]:
-            def make() -> Any:
-                made[0] += 1
-                if made[0] == 3:
-                    signal.raise_signal(signal.SIGINT)
-                return batch()
-
-            return make
-
-        return [wrapped(batch) for batch in original(dataset, batch_size, rng)]
-
-    model.epoch = interrupted  # type: ignore[method-assign]
+    stopped_at(model, 3)
     with pytest.raises(Interrupted):
         model.fit(chains, TRAINING, seed=3, folder=tmp_path)
     held = load_file(tmp_path / "checkpoint" / "state.safetensors")

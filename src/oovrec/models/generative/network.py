@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -89,9 +90,9 @@ class ItemNetwork(nn.Module):
         inputs = self.embedding.whole()
         return inputs, inputs if self.tied else self.output.whole("output")
 
+    @abstractmethod
     def plain(self) -> PreTrainedModel:
         """A stock model with the same logits, on the processor; what augments the tables is part of them."""
-        raise NotImplementedError
 
     def answers(
         self, nodes: Tensor | None = None, ratings: Tensor | None = None, words: Tensor | None = None
