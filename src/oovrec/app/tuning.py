@@ -61,15 +61,11 @@ class Study:
         recipe: its name.
         base: what is tuned.
         data: on what.
-        epochs: of each trial.
-        seed: of the trials' trainings and of what is tried.
     """
 
     recipe: str
     base: Recipe
     data: Source
-    epochs: int
-    seed: int
 
     @classmethod
     def of(cls, recipe: str, data: Source, epochs: int | None, seed: int) -> Study:
@@ -84,7 +80,7 @@ class Study:
         if not base.search:
             what = "has no 'search'"
             raise OovrecError(what, where=recipe, remedy="list values to try: search: {model.dropout: [0.2, 0.5]}")
-        study = cls(Path(recipe).stem, base, data, base.training.epochs, seed)
+        study = cls(Path(recipe).stem, base, data)
         for key, value in study.own().items():
             if value not in base.search[key]:
                 what = f"the recipe's own value {value} of '{key}' is not among those to try"
@@ -106,8 +102,8 @@ class Study:
             "config_hash": self.base.hash,
             "dataset": self.data.name,
             "fingerprint": self.data.fingerprint,
-            "epochs": self.epochs,
-            "seed": self.seed,
+            "epochs": self.base.training.epochs,
+            "seed": self.base.seed,
             "search": {key: list(values) for key, values in self.base.search.items()},
         }
 
@@ -116,7 +112,7 @@ class Study:
         values = self.base.to_dict()
         for key, value in settings.items():
             apply_override(values, f"{key}={value}")
-        folder = RUNS / self.data.name / f"{self.recipe}-s{self.seed}" / str(number)
+        folder = RUNS / self.data.name / f"{self.recipe}-s{self.base.seed}" / str(number)
         return Run(folder, parse_recipe(values, self.recipe), self.data)
 
 
@@ -175,7 +171,7 @@ def propose(study: Study, done: Sequence[Trial]) -> dict[str, Any] | None:
     choices = {
         key: optuna.distributions.CategoricalDistribution(tuple(values)) for key, values in study.base.search.items()
     }
-    sampler = optuna.samplers.TPESampler(seed=1_000 * study.seed + len(done), n_startup_trials=4)
+    sampler = optuna.samplers.TPESampler(seed=1_000 * study.base.seed + len(done), n_startup_trials=4)
     search = optuna.create_study(direction="maximize", sampler=sampler)
     search.add_trials(
         [optuna.trial.create_trial(params=one.settings, distributions=choices, value=one.ndcg) for one in done]

@@ -206,6 +206,7 @@ class Clusters:
         self.last[self.of] = last
         every = sorted(set(self.number.tolist()), key=lambda number: _number(self.vocabulary[number]))
         self.numbers, self.highest = [n for n in every if n not in self.twins], self.vocabulary[every[-1]]
+        self.place = {number: place for place, number in enumerate(self.numbers)}
         self.taken: list[set[int]] = [set() for _ in self.paths]
         for cluster, number in zip(self.of.tolist(), self.number.tolist(), strict=True):
             self.taken[cluster].add(number)
@@ -230,8 +231,7 @@ class Clusters:
         """The number of the first member that is not more popular; None where all are."""
         members = np.flatnonzero(self.of[: len(around.usual)] == cluster)
         rank = int((around.usual[members] > around.own).sum())
-        numbers = [self.twins.get(number, number) for number in self.number[members].tolist()]
-        numbers.sort(key=self.numbers.index)
+        numbers = sorted((self.twins.get(n, n) for n in self.number[members].tolist()), key=self.place.__getitem__)
         return numbers[rank] if rank < len(numbers) else None
 
     def _twin(self, number: int, taken: set[int]) -> int:

@@ -297,10 +297,7 @@ class GenerativeRecommender(NeuralRecommender):
 
     def training_prompts(self, training: Training, samples: Samples) -> Packed:
         """The prompts of samples."""
-        histories = training.histories
-        begin = histories.indptr[samples.rows]
-        past = histories.cut(begin, samples.where - begin, samples.users)
-        return self.prompter.packed(past, samples.wordings, histories.items[samples.where])
+        return self.prompter.packed(samples.past(training), samples.wordings, training.histories.items[samples.where])
 
     def answer(self, training: Training, samples: Samples) -> tuple[np.ndarray, dict[str, Tensor]]:
         """What samples are answered by.

@@ -24,8 +24,7 @@ from oovrec.errors import OovrecError
 from oovrec.language.packed import Packed
 from oovrec.language.tokenizer import OWN, SOMETHING, own_tokenizer
 from oovrec.models.base import Entities
-from oovrec.models.generative.attention import grouped
-from oovrec.models.generative.llama import GROUP_COST, Llama, LlamaOptions, batch_of
+from oovrec.models.generative.llama import Llama, LlamaOptions, batch_of
 
 OWN_PIECES = 4096  # word pieces of the own vocabulary, learnt from the titles: most of their words are one piece
 
@@ -87,13 +86,10 @@ class Cove(Llama):
         past = self._begun(batch.cut(batch.indptr[:-1], batch.lengths - 1, batch.users))
         order = np.argsort(past.lengths, kind="stable")
         batch, past = batch.take(order), past.take(order)
-        codes = self.vocabulary.items[batch.items[batch.indptr[1:] - 1], :-1]
-        ends = np.repeat(np.cumsum(past.lengths), codes.shape[1])
-        inputs = Packed(np.insert(past.ids, ends, codes.ravel()), past.lengths + codes.shape[1])
-        groups = grouped(inputs, GROUP_COST.get(self.device.type, GROUP_COST["cuda"]), self.vocabulary.pad)
-        widths = np.repeat([ids.shape[1] for ids in groups], [len(ids) for ids in groups])
+        newest = self.vocabulary.items[batch.items[batch.indptr[1:] - 1], :-1]
+        groups, begins = self._continued(past, newest)
         sizes = self._blocks.lengths[batch.items]
         before = np.cumsum(sizes) - sizes
-        begin = np.cumsum(widths) - widths + len(self._opening) - before[batch.indptr[:-1]]
+        begin = begins + len(self._opening) - before[batch.indptr[:-1]]
         nodes = self._trie.nodes(torch.from_numpy(batch.items))
         return batch_of(groups, begin[batch.rows] + before - 1, {"nodes": nodes}, scale)

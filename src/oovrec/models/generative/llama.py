@@ -229,12 +229,20 @@ class Llama(GenerativeRecommender):
         codes, answer = self.answer(training, samples)
         count = np.count_nonzero(codes >= 0) if "words" in answer else len(codes)
         codes = np.maximum(codes[:, :-1], 0)  # behind a text's end anything: no other position sees it
-        ends = np.repeat(np.cumsum(ordered.lengths), codes.shape[1])
-        inputs = Packed(np.insert(ordered.ids, ends, codes.ravel()), ordered.lengths + codes.shape[1])
+        groups, begins = self._continued(ordered, codes)
+        return batch_of(groups, begins + ordered.lengths - 1, answer, float(count))
+
+    def _continued(self, prompts: Packed, codes: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Prompts, sorted by length, each with its ``codes`` ``[n, t]`` behind it, in groups of like length.
+
+        Returns:
+            The groups, and ``[n]`` where each sequence begins in them, flattened one after another.
+        """
+        ends = np.repeat(np.cumsum(prompts.lengths), codes.shape[1])
+        inputs = Packed(np.insert(prompts.ids, ends, codes.ravel()), prompts.lengths + codes.shape[1])
         groups = grouped(inputs, GROUP_COST.get(self.device.type, GROUP_COST["cuda"]), self.vocabulary.pad)
         widths = np.repeat([ids.shape[1] for ids in groups], [len(ids) for ids in groups])
-        first = np.cumsum(widths) - widths + ordered.lengths - 1
-        return batch_of(groups, first, answer, float(count))
+        return groups, np.cumsum(widths) - widths
 
 
 def batch_of(

@@ -102,6 +102,11 @@ class Samples:
         parts = {name: getattr(self, name)[chosen] for name in ("rows", "where", "users", "wordings")}
         return replace(self, **parts)
 
+    def past(self, training: Training) -> Histories:
+        """What of the training histories stands before each target, under the users that are named."""
+        begin = training.histories.indptr[self.rows]
+        return training.histories.cut(begin, self.where - begin, self.users)
+
 
 @dataclass(frozen=True)
 class Mixture:

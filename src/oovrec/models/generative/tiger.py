@@ -88,5 +88,4 @@ class Tiger(T5):
         return Packed(ids, 2 + np.diff(ends))
 
     def training_prompts(self, training: Training, samples: Samples) -> Packed:
-        begin = training.histories.indptr[samples.rows]
-        return self.prompts(training.histories.cut(begin, samples.where - begin, samples.users))
+        return self.prompts(samples.past(training))
