@@ -1,13 +1,14 @@
 """Training against the stock transformers loop, on the same samples: rows ``train-*`` of the speed table.
 
-    python benchmarks/training.py [--rows NAME ...] [--data DIR] [--tokenizer DIR] [--device cpu|cuda] [--repeats 3]
+    python benchmarks/training.py [--rows NAME ...] [--data DIR] [--tokenizer DIR] [--device cpu|cuda] [--batches N ...]
 
 ``train-t5-small`` and ``train-t5-small-bf16``: T5 of t5-small's shape with the genuine vocabulary and random item
-tokens, AdamW, dropout. Ours: packed batches, in the precision that training chooses. Stock: the same users, targets
-and wordings as text through the tokenizer, batches padded to their longest, cross-entropy over the whole vocabulary;
-in float32 and under bf16 autocast. ``train-all-positions``: the compact LLaMA learning every position of a history
-in one pass, against the same model learning one target a prompt; a rate of targets. Repeats alternate between the
-two sides; medians are kept.
+tokens, AdamW, dropout. Ours: packed batches, in the precision that training chooses, compiled where it compiles.
+Stock: the same users, targets and wordings as text through the tokenizer, batches padded to their longest,
+cross-entropy over the whole vocabulary; in float32 with the first of the ``--batches``, and under bf16 autocast with
+the one of them that suits it best, as ours has. ``train-all-positions``: the compact LLaMA learning every position of
+a history in one pass, against the same model learning one target a prompt; a rate of targets. Repeats alternate
+between the sides; medians are kept. With ``--profile`` torch's profiler also says where our time goes.
 """
 
 from __future__ import annotations
@@ -18,26 +19,31 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rows
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.load import load_dataset
+from oovrec.evaluation.results import hardware
 from oovrec.models.base import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama
 from oovrec.models.generative.samples import Samples, Training
 from oovrec.models.generative.t5 import T5
 from oovrec.tokens.build import build_tokens
+from oovrec.training.compiling import compiled
 from oovrec.training.config import TrainingConfig
+from oovrec.training.loop import moved
 from oovrec.training.optimizer import adamw, autocast
 
 ROWS = ("train-t5-small", "train-t5-small-bf16", "train-all-positions")
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s by card, as the maker states them
+WARM = {"cpu": 1, "cuda": 12}  # steps before any is timed: on a card every number of groups is compiled once
 SMALL_STEPS = 10  # steps of the compact model for one of T5's
 Step = Callable[[], int]
 
@@ -49,9 +55,10 @@ class Bench:
     dataset: Dataset
     tokenizer: str
     device: torch.device
-    batch: int
+    batches: list[int]
     steps: int
     repeats: int
+    profile: Path | None
 
     def __post_init__(self) -> None:
         self.training = Training.of(self.dataset)
@@ -70,28 +77,29 @@ class Bench:
             torch.cuda.synchronize()
 
     def medians(self, sides: dict[str, Step], steps: int) -> dict[str, float]:
-        """The median rate of each side, their repeats in turn, after a call each to warm up."""
+        """The median rate of each side, their repeats in turn, after some calls each to warm up."""
         for step in sides.values():
-            step()
+            self.rate(step, WARM[self.device.type])
         rates: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(self.repeats):
             for name, step in sides.items():
                 rates[name].append(self.rate(step, steps))
                 print(f"  {name:28} {rates[name][-1]:10.2f} a second", flush=True)
-        return {name: statistics.median(values) for name, values in rates.items()}
+        return {name: float(f"{statistics.median(values):.4g}") for name, values in rates.items()}
 
 
-def ours(bench: Bench, model: GenerativeRecommender, seed: int) -> Step:
-    """An optimiser step as :func:`oovrec.training.loop.train` makes it; counts targets."""
+def ours(bench: Bench, model: GenerativeRecommender, seed: int, size: int) -> Step:
+    """An optimiser step as :func:`oovrec.training.loop.train` makes it, on ``size`` targets; counts them."""
     config = TrainingConfig()
     module = model.module.to(bench.device).train()
     optimiser = adamw(module, config)
-    batches = forever(lambda n: model.epoch(bench.dataset, bench.batch, np.random.default_rng([seed, n])))
+    network = compiled(module, config, bench.device)
+    batches = forever(lambda n: model.epoch(bench.dataset, size, np.random.default_rng([seed, n])))
 
     def step() -> int:
         batch = {name: moved(value, bench.device) for name, value in next(batches)().items()}
         with autocast(config, bench.device):
-            loss = module(**batch)
+            loss = network(**batch)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -100,13 +108,13 @@ def ours(bench: Bench, model: GenerativeRecommender, seed: int) -> Step:
     return step
 
 
-def stock(bench: Bench, model: GenerativeRecommender, seed: int, *, bf16: bool) -> Step:
-    """The usual loop on the same batches as :func:`ours` of the same seed; counts targets."""
+def stock(bench: Bench, model: GenerativeRecommender, seed: int, size: int, *, bf16: bool) -> Step:
+    """The usual loop on the same batches as :func:`ours` of the same seed and size; counts targets."""
     torch.manual_seed(0)
     network: nn.Module = model.hf_model(model.backbone_config).to(bench.device).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
     tokenizer = model.vocabulary.tokenizer
-    batches = forever(lambda n: model.samples(bench.training, bench.batch, np.random.default_rng([seed, n])))
+    batches = forever(lambda n: model.samples(bench.training, size, np.random.default_rng([seed, n])))
 
     def step() -> int:
         prompts, answers = zip(*texts(model, bench.training, next(batches)), strict=True)
@@ -141,35 +149,58 @@ def forever(epoch: Callable[[int], list[Any]]) -> Iterator[Any]:
     return (batch for number in itertools.count() for batch in epoch(number))
 
 
-def moved(value: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
-    return value.to(device) if isinstance(value, Tensor) else [tensor.to(device) for tensor in value]
-
-
 def t5_rows(bench: Bench, wanted: list[str]) -> None:
     model = T5(T5.Config(shape="t5-small", vocabulary=bench.tokenizer), bench.entities)
-    sides = {"ours": ours(bench, model, 1)}
-    for name in wanted:
-        sides[name] = stock(bench, model, 1, bf16=name.endswith("bf16"))
+    sides = {f"ours {size}": ours(bench, model, 1, size) for size in bench.batches}
+    if "train-t5-small" in wanted:
+        sides[f"stock {bench.batches[0]}"] = stock(bench, model, 1, bench.batches[0], bf16=False)
+    if "train-t5-small-bf16" in wanted:
+        sides |= {f"stock bf16 {size}": stock(bench, model, 1, size, bf16=True) for size in bench.batches}
     speed = bench.medians(sides, bench.steps)
-    settings = about(bench) | {"shape": "t5-small", "stock": "padded batches, whole vocabulary"}
+    best = best_of(speed, "ours ")
+    settings = about(bench) | {"shape": "t5-small", "stock": "padded batches, whole vocabulary", "ours": best}
     if bench.device.type == "cuda":
-        settings["model FLOP utilisation"] = utilisation(bench, model, speed["ours"])
+        settings["model FLOP utilisation"] = utilisation(bench, model, speed[best])
+    if bench.profile:
+        write_profile(bench, sides[best])
     for name in wanted:
-        precision = "bf16 autocast" if name.endswith("bf16") else "float32"
-        put(name, "samples/s", speed["ours"], speed[name], settings | {"stock precision": precision})
+        other = best_of(speed, "stock bf16 " if name.endswith("bf16") else "stock ")
+        put(name, "samples/s", speed[best], speed[other], settings | {"stock side": other, "rates": speed})
+
+
+def best_of(speed: dict[str, float], prefix: str) -> str:
+    """The fastest of the sides called ``prefix`` and a batch size."""
+    return max((name for name in speed if name.removeprefix(prefix).isdigit()), key=lambda name: speed[name])
+
+
+def write_profile(bench: Bench, step: Step) -> None:
+    """Write which operations our steps spend the device's time on."""
+    assert bench.profile
+    on_card = bench.device.type == "cuda"
+    kinds = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if on_card else [])]
+    with torch.profiler.profile(activities=kinds) as profile:
+        bench.rate(step, bench.steps)
+    order = "self_cuda_time_total" if on_card else "self_cpu_time_total"
+    table = profile.key_averages().table(sort_by=order, row_limit=30, max_name_column_width=80)
+    bench.profile.write_text(f"{hardware()}, {bench.steps} steps\n{table}\n", encoding="utf-8")
 
 
 def positions_row(bench: Bench, name: str) -> None:
-    sides = {form: ours(bench, Llama(Llama.Config(form=form), bench.entities), 1) for form in ("history", "prompt")}
+    sides = {
+        f"{form} {size}": ours(bench, Llama(Llama.Config(form=form), bench.entities), 1, size)
+        for form in ("history", "prompt")
+        for size in bench.batches
+    }
     steps = SMALL_STEPS * bench.steps
     speed = bench.medians(sides, steps)
-    settings = about(bench) | {"shape": "compact", "steps": steps, "stock": "form=prompt"}
-    put(name, "targets/s", speed["history"], speed["prompt"], settings)
+    mine, theirs = (best_of(speed, f"{form} ") for form in ("history", "prompt"))
+    settings = about(bench) | {"shape": "compact", "steps": steps, "ours": mine, "stock": theirs, "rates": speed}
+    put(name, "targets/s", speed[mine], speed[theirs], settings)
 
 
 def about(bench: Bench) -> dict[str, Any]:
     precision = "bf16" if autocast(TrainingConfig(), bench.device)._enabled else "float32"
-    sizes = {"batch": bench.batch, "steps": bench.steps, "repeats": bench.repeats}
+    sizes = {"batches": bench.batches, "steps": bench.steps, "repeats": bench.repeats}
     threads = torch.get_num_threads()
     return {
         "data": bench.dataset.name,
@@ -187,7 +218,7 @@ def utilisation(bench: Bench, model: T5, speed: float) -> float | None:
         return None
     parts = (model.module.encoder, model.module.decoder)
     encoder, decoder = (sum(p.numel() for p in part.parameters()) for part in parts)
-    batches = model.samples(bench.training, bench.batch, np.random.default_rng(1))[:20]
+    batches = model.samples(bench.training, bench.batches[0], np.random.default_rng(1))[:20]
     lengths = np.concatenate([model.training_prompts(bench.training, batch).lengths for batch in batches])
     depth = model.vocabulary.items.shape[1]
     return round(speed * 6 * (encoder * float(lengths.mean()) + decoder * depth) / peak, 3)
@@ -204,13 +235,14 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data/beauty")
     parser.add_argument("--tokenizer", default="../shared/t5-tokenizer", help="folder or hub name of T5's vocabulary")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batches", type=int, nargs="+", default=[128], help="sizes to try; the first is stock's")
     parser.add_argument("--steps", type=int, default=2, help="optimiser steps a repeat")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--profile", type=Path, help="write here where our steps spend their time")
     options = parser.parse_args()
-    dataset = load_dataset(options.data)
-    device = torch.device(options.device)
-    bench = Bench(dataset, options.tokenizer, device, options.batch, options.steps, options.repeats)
+    dataset, device = load_dataset(options.data), torch.device(options.device)
+    shared = (options.batches, options.steps, options.repeats, options.profile)
+    bench = Bench(dataset, options.tokenizer, device, *shared)
     if wanted := [name for name in options.rows if name.startswith("train-t5")]:
         t5_rows(bench, wanted)
     if "train-all-positions" in options.rows:

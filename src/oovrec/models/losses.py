@@ -17,6 +17,7 @@ TINY = torch.finfo(
 Legal = Callable[[slice], Tensor]  # ``[chunk, items]`` bool: which items a chunk of positions chooses among
 
 
+@torch.compiler.disable  # a loop over chunks, whose count would be compiled into every graph
 def softmax_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, legal: Legal | None = None) -> Tensor:
     """Sum over ``n`` positions of the cross-entropy of a softmax over the whole catalogue, or what is legal of it.
 

@@ -190,7 +190,7 @@ class _Training:
         for number, batch in enumerate(batches, 1):
             key = [self.seed, self.progress.epoch, self.progress.batch, self.accelerator.process_index]
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-            tensors = {name: _moved(value, self.device) for name, value in batch().items()}
+            tensors = {name: moved(value, self.device) for name, value in batch().items()}
             with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.plain):
                 with autocast(self.config, self.device):
                     loss = self.model(**tensors)
@@ -278,7 +278,8 @@ class _Training:
         return f"epoch {state.epoch}/{self.config.epochs}  {loss}{best}"
 
 
-def _moved(value: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
+def moved(value: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
+    """A part of a batch on ``device``."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     return [tensor.to(device, non_blocking=True) for tensor in value]

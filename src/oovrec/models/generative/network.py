@@ -49,6 +49,8 @@ class Answers:
 class ItemNetwork(nn.Module):
     """A network that reads tokens and is to name items, and perhaps ratings, or to write.
 
+    ``torch.compile`` takes what is between the look-up and the loss: a trie is nothing to trace.
+
     Args:
         embedding: of its tokens, augmented; also its output rows where ``head`` is None.
         head: an output layer of its own, which is augmented likewise.
@@ -94,6 +96,7 @@ class ItemNetwork(nn.Module):
     def plain(self) -> PreTrainedModel:
         """A stock model with the same logits, on the processor; what augments the tables is part of them."""
 
+    @torch.compiler.disable
     def answers(
         self, nodes: Tensor | None = None, ratings: Tensor | None = None, words: Tensor | None = None
     ) -> Answers:
@@ -115,6 +118,7 @@ class ItemNetwork(nn.Module):
             return Answers(words)
         return Answers(trie.paths(nodes[:, -1], nodes.shape[1]), trie, nodes)
 
+    @torch.compiler.disable
     def look_up(self, ids: Tensor, answers: Answers) -> tuple[Tensor, list[Tensor]]:
         """Input embeddings ``[n, d]`` of ``ids`` ``[n]``, and the output rows that :meth:`answer_loss` needs.
 
@@ -129,6 +133,7 @@ class ItemNetwork(nn.Module):
         inputs, *rows = self.embedding(torch.cat([ids, *alphabets])).split([len(ids), *map(len, alphabets)])
         return inputs, [part * self.scale for part in rows]
 
+    @torch.compiler.disable
     def answer_loss(self, hidden: Tensor, answers: Answers, rows: list[Tensor]) -> Tensor:
         """Sum of the answers' negative log-probabilities.
 
