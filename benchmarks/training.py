@@ -3,12 +3,13 @@
     python benchmarks/training.py [--rows NAME ...] [--data DIR] [--tokenizer DIR] [--device cpu|cuda] [--batches N ...]
 
 ``train-t5-small`` and ``train-t5-small-bf16``: T5 of t5-small's shape with the genuine vocabulary and random item
-tokens, AdamW, dropout. Ours: packed batches, in the precision that training chooses, compiled where it compiles.
-Stock: the same users, targets and wordings as text through the tokenizer, batches padded to their longest,
-cross-entropy over the whole vocabulary; in float32 with the first of the ``--batches``, and under bf16 autocast with
-the one of them that suits it best, as ours has. ``train-all-positions``: the compact LLaMA learning every position of
-a history in one pass, against the same model learning one target a prompt; a rate of targets. Repeats alternate
-between the sides; medians are kept. With ``--profile`` torch's profiler also says where our time goes.
+tokens, AdamW, dropout. Ours: packed batches, in the precision that training chooses, compiled as there.
+Stock: the same users, targets and wordings, in random order, as text through the tokenizer, batches padded to their
+longest, cross-entropy over the whole vocabulary; in float32 with the first of the ``--batches``, and under bf16
+autocast with the one of them that suits it best, as ours has. ``train-all-positions``: the compact LLaMA learning
+every position of a history in one pass, against the same model learning one target a prompt; a rate of targets.
+Repeats alternate between the sides; medians are kept. With ``--profile`` torch's profiler also says where our time
+goes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 import rows
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.load import load_dataset
@@ -38,13 +39,13 @@ from oovrec.models.generative.t5 import T5
 from oovrec.tokens.build import build_tokens
 from oovrec.training.compiling import compiled
 from oovrec.training.config import TrainingConfig
-from oovrec.training.loop import moved
+from oovrec.training.loop import Batch, moved
 from oovrec.training.optimizer import adamw, autocast
 
 ROWS = ("train-t5-small", "train-t5-small-bf16", "train-all-positions")
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s by card, as the maker states them
 WARM = {"cpu": 1, "cuda": 12}  # steps before any is timed: on a card every number of groups is compiled once
-SMALL_STEPS = 10  # steps of the compact model for one of T5's
+SMALL_STEPS = 4  # steps of the compact model for one of T5's
 Step = Callable[[], int]
 
 
@@ -94,7 +95,8 @@ def ours(bench: Bench, model: GenerativeRecommender, seed: int, size: int) -> St
     module = model.module.to(bench.device).train()
     optimiser = adamw(module, config)
     network = compiled(module, config, bench.device)
-    batches = forever(lambda n: model.epoch(bench.dataset, size, np.random.default_rng([seed, n])))
+    epoch = model.epoch(bench.dataset, size, np.random.default_rng(seed))
+    batches = itertools.cycle(spread(epoch, bench.steps))
 
     def step() -> int:
         batch = {name: moved(value, bench.device) for name, value in next(batches)().items()}
@@ -109,12 +111,14 @@ def ours(bench: Bench, model: GenerativeRecommender, seed: int, size: int) -> St
 
 
 def stock(bench: Bench, model: GenerativeRecommender, seed: int, size: int, *, bf16: bool) -> Step:
-    """The usual loop on the same batches as :func:`ours` of the same seed and size; counts targets."""
+    """The usual loop on the samples of the same epoch as :func:`ours` of that seed; counts targets."""
     torch.manual_seed(0)
     network: nn.Module = model.hf_model(model.backbone_config).to(bench.device).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
     tokenizer = model.vocabulary.tokenizer
-    batches = forever(lambda n: model.samples(bench.training, size, np.random.default_rng([seed, n])))
+    rng = np.random.default_rng(seed)
+    (every,) = model.samples(bench.training, 10**9, rng)
+    batches = itertools.cycle(every.take(rng.permutation(len(every))).cut(size))  # the usual loop mixes lengths
 
     def step() -> int:
         prompts, answers = zip(*texts(model, bench.training, next(batches)), strict=True)
@@ -144,9 +148,17 @@ def texts(model: GenerativeRecommender, training: Training, samples: Samples) ->
         yield prompter.text(name, past, task=task, template=template), tokens.items.text(histories.items[where])
 
 
-def forever(epoch: Callable[[int], list[Any]]) -> Iterator[Any]:
-    """Batches of one epoch after another."""
-    return (batch for number in itertools.count() for batch in epoch(number))
+def spread(epoch: list[Batch], count: int) -> list[Batch]:
+    """``count`` batches of short and of long prompts, so that they stand for the whole epoch."""
+    sizes = [sum(ids.shape[1] * len(ids) for ids in parts(batch())) for batch in epoch]
+    places = (np.arange(count) + 0.5) * len(epoch) / count
+    return [epoch[place] for place in np.argsort(sizes, kind="stable")[places.astype(int)]]
+
+
+def parts(batch: Mapping[str, Any]) -> list[Tensor]:
+    """The groups of ids in a batch."""
+    groups: list[Tensor] = batch["prompts"] if "prompts" in batch else batch["groups"]
+    return groups
 
 
 def t5_rows(bench: Bench, wanted: list[str]) -> None:
@@ -236,7 +248,9 @@ def main() -> None:
     parser.add_argument("--tokenizer", default="../shared/t5-tokenizer", help="folder or hub name of T5's vocabulary")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batches", type=int, nargs="+", default=[128], help="sizes to try; the first is stock's")
-    parser.add_argument("--steps", type=int, default=2, help="optimiser steps a repeat")
+    parser.add_argument(
+        "--steps", type=int, default=8, help="optimiser steps a repeat, and batches that ours takes turns in"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--profile", type=Path, help="write here where our steps spend their time")
     options = parser.parse_args()

@@ -211,7 +211,7 @@ def test_a_little_training_learns_ratings_and_words(
     torch.manual_seed(0)
     model.begin(0)
     optimiser, rng = torch.optim.AdamW(model.module.parameters(), lr=3e-3), np.random.default_rng(0)
-    for make in [batch for _ in range(10) for batch in model.epoch(dataset, 32, rng)]:
+    for make in [batch for _ in range(16) for batch in model.epoch(dataset, 32, rng)]:
         model.module(**make()).backward()
         optimiser.step()
         optimiser.zero_grad()

@@ -19,6 +19,7 @@ from oovrec.progress import Bar
 
 Scores = Callable[[Histories], Tensor]  # histories -> [batch, items], higher is better
 COMPARED = ("ndcg@10", "hit@10")
+AT_ONCE = 1024 if torch.accelerator.is_available() else 256  # users whose items are scored together
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def evaluate(
     dataset: Dataset,
     split: Literal["validation", "test"] = "test",
     *,
-    batch_size: int = 256,
+    batch_size: int = AT_ONCE,
     seed: int = 0,
 ) -> Evaluation:
     """Rank the held-out item of every user among the whole catalogue, in one pass.
@@ -118,7 +119,7 @@ def evaluate(
     )
 
 
-def validation_score(scores: Scores, dataset: Dataset, *, users: int = 0, batch_size: int = 256) -> float:
+def validation_score(scores: Scores, dataset: Dataset, *, users: int = 0, batch_size: int = AT_ONCE) -> float:
     """Masked ndcg@10 on validation targets: the one figure by which models and epochs are chosen.
 
     Args:

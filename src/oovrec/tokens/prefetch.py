@@ -13,7 +13,7 @@ LINE = 64  # bytes of a cache line
 _FOR_WRITING, _KEEP, _DATA = 1, 3, 1  # LLVM's arguments: write access, all cache levels, the data cache
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def prefetch(_typing: Any, rows: Any, row: Any, column: Any) -> Any:
     """``prefetch(rows, row, column)`` begins to fetch the cache line that holds ``rows[row, column]``."""
 

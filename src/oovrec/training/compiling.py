@@ -15,9 +15,11 @@ from oovrec.training.config import TrainingConfig
 def compiled(model: nn.Module, config: TrainingConfig, device: torch.device) -> Callable[..., Any]:
     """``model`` to be called through ``torch.compile`` if ``config`` wants it on ``device``, else itself.
 
-    Compiling happens at the first call and may fail there, with one of :func:`failures`.
+    Compiling happens at the first call and may fail there, with one of :func:`failures`. A model with an attribute
+    ``slow_to_compile`` that is true is left alone unless told otherwise.
     """
-    wanted = device.type == "cuda" if config.compile == "auto" else config.compile
+    automatic = device.type == "cuda" and not getattr(model, "slow_to_compile", False)
+    wanted = automatic if config.compile == "auto" else config.compile
     if not wanted:
         return model
     try:

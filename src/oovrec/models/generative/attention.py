@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from oovrec.language.packed import Packed
-from oovrec.models.generative.arithmetic import Mask
+from oovrec.models.generative.arithmetic import Mask, compute_dtype
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,30 @@ def attend(
     Args:
         queries: ``[Q, heads · w]``, group after group.
         keys, values: ``[K, heads · w]`` likewise.
-        biases: of each group, to be added to its ``[batch, heads, queries, keys]`` scores.
+        biases: of each group, to be added to its ``[batch, heads, queries, keys]`` scores; of :func:`bias_type`.
         rate: dropout on the weights; 0 where the model is not learning.
 
     Returns:
         ``[Q, heads · w]``.
     """
-    if queries.device.type == "cpu" and torch.is_grad_enabled():
+    if _by_hand(queries):
         learnt: Tensor = _Attention.apply(queries, keys, values, groups, heads, rate, *biases)
         return learnt
     mixed = [
-        scaled_dot_product_attention(q, k, v, bias.to(q.dtype), dropout_p=rate, scale=1.0).transpose(1, 2).flatten(0, 1)
+        scaled_dot_product_attention(q, k, v, bias, dropout_p=rate, scale=1.0).transpose(1, 2).flatten(0, 1)
         for (q, k, v), bias in zip(_cut(groups, heads, queries, keys, values), biases, strict=True)
     ]
     return torch.cat(mixed).flatten(1)
+
+
+def bias_type(states: Tensor) -> torch.dtype:
+    """Of the biases with which ``states`` are to be attended to: made once, they serve every layer."""
+    return torch.float32 if _by_hand(states) else compute_dtype(states)
+
+
+def _by_hand(states: Tensor) -> bool:
+    """Whether attention to ``states`` is made of plain products, which learn faster on a processor."""
+    return states.device.type == "cpu" and torch.is_grad_enabled()
 
 
 def _cut(groups: list[Group], heads: int, *tensors: Tensor) -> list[list[Tensor]]:

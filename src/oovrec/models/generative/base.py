@@ -33,8 +33,8 @@ from oovrec.models.generative.lora import LoraOptions, adapt
 from oovrec.models.generative.network import IGNORED, ItemNetwork, Loss
 from oovrec.models.generative.samples import Mixture, Samples, Tasks, Training
 
-CHUNK = {"cpu": 16, "cuda": 256}  # histories decoded at once: on a processor their logits stay in its cache
-SEARCHED = {"cpu": 64, "cuda": 512}  # histories searched at once for their best items
+CHUNK = {"cpu": 16, "cuda": 1024}  # histories decoded at once: on a processor their logits stay in its cache
+SEARCHED = {"cpu": 64, "cuda": 2048}  # histories searched at once for their best items
 LORA_REMEDY = "give model.backbone, or leave model.lora out"
 
 
@@ -291,9 +291,9 @@ class GenerativeRecommender(NeuralRecommender):
         return self.prompts(Histories.of([items], [user])).ids
 
     def samples(self, training: Training, batch_size: int, rng: np.random.Generator) -> list[Samples]:
-        """One epoch's prompts, shuffled, in batches, each worded at random."""
+        """One epoch's prompts, each worded at random, in batches of like length."""
         mixture = Mixture(self.prompter, self.config.tasks, self.config.unknown_users)
-        return mixture.epoch(training, batch_size, rng)
+        return mixture.epoch(training, batch_size, rng, lambda some: self.training_prompts(training, some).lengths)
 
     def training_prompts(self, training: Training, samples: Samples) -> Packed:
         """The prompts of samples."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.language.prompts import Prompter
 from oovrec.language.wordings import RANKING, TASKS, Task
+from oovrec.training.windows import POOL
 
 WRITTEN: tuple[Task, ...] = ("explanation", "review")  # answered by words
 KINDS: tuple[tuple[Task, ...], ...] = (RANKING, *((task,) for task in TASKS if task not in RANKING))
@@ -102,10 +104,17 @@ class Samples:
         parts = {name: getattr(self, name)[chosen] for name in ("rows", "where", "users", "wordings")}
         return replace(self, **parts)
 
+    def cut(self, size: int) -> list[Samples]:
+        """All of them, ``size`` at a time."""
+        return [self.take(slice(at, at + size)) for at in range(0, len(self), size)]
+
     def past(self, training: Training) -> Histories:
         """What of the training histories stands before each target, under the users that are named."""
         begin = training.histories.indptr[self.rows]
         return training.histories.cut(begin, self.where - begin, self.users)
+
+
+Lengths = Callable[[Samples], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -122,16 +131,18 @@ class Mixture:
     tasks: Tasks
     unknown_users: float
 
-    def epoch(self, training: Training, batch_size: int, rng: np.random.Generator) -> list[Samples]:
-        """Shuffled prompts in batches; a batch has answers of one kind: items, ratings, headlines or reviews."""
+    def epoch(self, training: Training, batch_size: int, rng: np.random.Generator, lengths: Lengths) -> list[Samples]:
+        """Batches in random order, of prompts of like length with answers of one kind: items, ratings or texts.
+
+        Args:
+            lengths: of samples' prompts, ``[n]``.
+        """
         batches: list[Samples] = []
         for kind in KINDS:
             tasks = [task for task in kind if self.tasks.share(task)]
-            if tasks:
-                every = self._kind(tasks, training, rng)
-                batches += [every.take(slice(at, at + batch_size)) for at in range(0, len(every), batch_size)]
-        if set(self.tasks.mixed()) <= set(RANKING):
-            return batches  # shuffled already
+            every = self._kind(tasks, training, rng) if tasks else None
+            for pool in [] if every is None else every.cut(POOL * batch_size):
+                batches += pool.take(np.argsort(lengths(pool), kind="stable")).cut(batch_size)
         return [batches[number] for number in rng.permutation(len(batches))]
 
     def _kind(self, tasks: list[Task], training: Training, rng: np.random.Generator) -> Samples:

@@ -48,6 +48,8 @@ class T5Network(ItemNetwork):
         loss, ratings: as in :class:`ItemNetwork`.
     """
 
+    slow_to_compile = True
+
     def __init__(
         self,
         network: PreTrainedModel,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5Attention, T5DenseGatedActDense, T5LayerFF, T5LayerNorm, T5Stack
 
 from oovrec.models.generative.arithmetic import compute_dtype, dropout, rms_norm
-from oovrec.models.generative.attention import Group, attend
+from oovrec.models.generative.attention import Group, attend, bias_type
 from oovrec.models.generative.lora import effective
 
 MASKED = torch.finfo(torch.float32).min
@@ -27,7 +27,7 @@ class Memory:
     Attributes:
         states: ``[tokens, d]``.
         groups: of the prompts.
-        fill: for each group ``[batch, 1, 1, length]``, what hides the filling.
+        fill: for each group ``[batch, 1, 1, length]``, what hides the filling; of :func:`bias_type`.
     """
 
     states: Tensor
@@ -43,15 +43,15 @@ def encode(stack: T5Stack, states: Tensor, shapes: list[torch.Size], lengths: Te
         shapes: of each group ``(batch, length)``, its sequences filled up on the right.
         lengths: ``[sequences]`` true lengths.
     """
-    groups = [Group(batch, length, length) for batch, length in shapes]
-    place = torch.arange(max(group.keys for group in groups), device=states.device)
-    parts = lengths.split([group.batch for group in groups])
-    fill = [
-        torch.where(place[: g.keys] < part[:, None], 0.0, MASKED)[:, None, None]
-        for g, part in zip(groups, parts, strict=True)
-    ]
-    bias = position_bias(stack.block[0].layer[0].SelfAttention, place[None] - place[:, None])
-    biases = [bias[..., : g.keys, : g.keys] + hidden for g, hidden in zip(groups, fill, strict=True)]
+    groups, kind = [Group(batch, length, length) for batch, length in shapes], bias_type(states)
+    place = torch.arange(_aligned(max(group.keys for group in groups)), device=states.device)
+    bias = position_bias(stack.block[0].layer[0].SelfAttention, place[None] - place[:, None]).to(kind)
+    biases, fill = [], []
+    for g, part in zip(groups, lengths.split([group.batch for group in groups]), strict=True):
+        room = _aligned(g.keys)
+        hidden = torch.where(place[:room] < part[:, None], 0.0, MASKED)[:, None, None].to(kind)
+        biases.append((bias[..., : g.keys, :room] + hidden)[..., : g.keys])
+        fill.append(hidden[..., : g.keys])
     states = _drop(stack, states)
     for block in stack.block:
         own, feed = block.layer
@@ -72,16 +72,22 @@ def decode(stack: T5Stack, states: Tensor, memory: Memory) -> Tensor:
     count, depth, width = states.shape
     step = torch.arange(depth, device=states.device)
     seen = torch.where(step[:, None] >= step, 0.0, MASKED)
-    bias = [position_bias(stack.block[0].layer[0].SelfAttention, step[None] - step[:, None]) + seen]
+    bias = position_bias(stack.block[0].layer[0].SelfAttention, step[None] - step[:, None]) + seen
+    biases, group = [bias.to(bias_type(states))], [Group(count, depth, depth)]
+    attend_to = folded_cross_attention if states.device.type == "cpu" else cross_attention
     states = _drop(stack, states.flatten(0, 1))
     for block in stack.block:
         own, cross, feed = block.layer
-        mixed = self_attention(own.SelfAttention, norm(own.layer_norm, states), [Group(count, depth, depth)], bias)
-        states = _add(own, states, mixed)
+        states = _add(own, states, self_attention(own.SelfAttention, norm(own.layer_norm, states), group, biases))
         normed = norm(cross.layer_norm, states)
-        states = _add(cross, states, folded_cross_attention(cross.EncDecAttention, normed, depth, memory))
+        states = _add(cross, states, attend_to(cross.EncDecAttention, normed, depth, memory))
         states = _add(feed, states, feed_forward(feed, states))
     return _drop(stack, norm(stack.final_layer_norm, states)).view(count, depth, width)
+
+
+def _aligned(length: int) -> int:
+    """Room for ``length`` keys and more in a row of biases: a fused kernel copies rows that begin at other places."""
+    return (length // 8 + 1) * 8
 
 
 def position_bias(attention: T5Attention, distance: Tensor) -> Tensor:
@@ -97,11 +103,19 @@ def self_attention(attention: T5Attention, states: Tensor, groups: list[Group], 
     return attention.o(attend(queries, keys, values, groups, biases, attention.n_heads, _rate(attention)))
 
 
-def folded_cross_attention(attention: T5Attention, states: Tensor, depth: int, memory: Memory) -> Tensor:
-    """``[sequences · depth, d]`` to the same, attending to the memory without making keys and values of it.
+def cross_attention(attention: T5Attention, states: Tensor, depth: int, memory: Memory) -> Tensor:
+    """``[sequences · depth, d]`` to the same, attending to the memory."""
+    groups = [replace(group, queries=depth) for group in memory.groups]
+    keys, values = attention.k(memory.states), attention.v(memory.states)
+    mixed = attend(attention.q(states), keys, values, groups, memory.fill, attention.n_heads, _rate(attention))
+    return attention.o(mixed)
 
-    (W_q x)ᵀ W_k m = (W_kᵀ W_q x)ᵀ m: with few queries a prompt, it is cheaper to take the key map over to
-    the queries, and the value map to the result, than to send every token of the memory through both.
+
+def folded_cross_attention(attention: T5Attention, states: Tensor, depth: int, memory: Memory) -> Tensor:
+    """As :func:`cross_attention`, without making keys and values of the memory.
+
+    (W_q x)ᵀ W_k m = (W_kᵀ W_q x)ᵀ m: with few queries a prompt, a processor is faster taking the key map over to
+    the queries, and the value map to the result, than sending every token of the memory through both.
     """
     heads = attention.n_heads
     asked = attention.q(states).unflatten(1, (heads, -1))
