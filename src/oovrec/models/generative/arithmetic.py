@@ -25,6 +25,11 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
+def by_hand(x: Tensor) -> bool:
+    """Whether the parts made here serve: on a processor, unless ``torch.compile`` makes its own of the plain ones."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 class Mask:
     """Which numbers dropout keeps, as bits to be and-ed with them: all ones, or none.
 
@@ -54,7 +59,7 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """Inverted dropout (Srivastava et al., 2014), as ``F.dropout``."""
     if not training or rate == 0:
         return x
-    if x.device.type != "cpu":
+    if not by_hand(x):
         return F.dropout(x, rate)
     dropped: Tensor = _Dropout.apply(x, rate)
     return dropped
@@ -76,7 +81,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
     The result is in the type of the products that follow.
     """
-    if x.device.type != "cpu":
+    if not by_hand(x):
         return F.rms_norm(x, weight.shape, weight, eps).to(compute_dtype(x))
     normed: Tensor = _RMSNorm.apply(x, weight, eps)
     return normed

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from oovrec.language.packed import Packed
-from oovrec.models.generative.arithmetic import Mask, compute_dtype
+from oovrec.models.generative.arithmetic import Mask, by_hand, compute_dtype
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def bias_type(states: Tensor) -> torch.dtype:
 
 def _by_hand(states: Tensor) -> bool:
     """Whether attention to ``states`` is made of plain products, which learn faster on a processor."""
-    return states.device.type == "cpu" and torch.is_grad_enabled()
+    return by_hand(states) and torch.is_grad_enabled()
 
 
 def _cut(groups: list[Group], heads: int, *tensors: Tensor) -> list[list[Tensor]]:
