@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 
 LISTED = 24  # names that an error lists at most
+# What an error says where memory is short; the last is cuDNN's attention, which does not name the reason.
+MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate", "mha_graph.execute")
 
 
 class OovrecError(Exception):
@@ -28,6 +30,11 @@ class OovrecError(Exception):
 
 class Interrupted(Exception):
     """Raised by long work that was stopped by the user and left in a resumable state."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` is want of memory, the processor's or an accelerator's."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in MEMORY)
 
 
 def unknown(kind: str, name: str, choices: Iterable[str], *, where: object = None) -> OovrecError:

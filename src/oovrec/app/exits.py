@@ -8,10 +8,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from oovrec.errors import Interrupted, OovrecError
+from oovrec.errors import Interrupted, OovrecError, out_of_memory
 
 BAD_INPUT, INTERRUPTED = 2, 130
-MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate")
 
 
 class Commands(TyperGroup):
@@ -36,8 +35,7 @@ def _resources(error: BaseException) -> str | None:
     """A sentence for want of memory or disk; None for anything else, which is a defect and keeps its traceback."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; free some space or choose another --out."
-    text = str(error).lower()
-    if isinstance(error, MemoryError) or any(sign in text for sign in MEMORY):
+    if out_of_memory(error):
         return "out of memory; lower training.batch_size or model.history with --set, or raise --k-core."
     return None
 

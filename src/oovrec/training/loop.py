@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from oovrec.errors import Interrupted, OovrecError
+from oovrec.errors import Interrupted, OovrecError, out_of_memory
 from oovrec.progress import Bar
 from oovrec.training.checkpoint import Checkpoint, EpochLog, Progress, Weights, put, weights
 from oovrec.training.compiling import compiled, failures, say_not_compiled
@@ -291,8 +291,7 @@ def _memory(batch_size: int) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        signs = ("out of memory", "can't allocate memory", "not enough memory")
-        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in signs):
+        if not out_of_memory(error):
             raise
         raise OovrecError(
             "out of memory", where="training", remedy=f"lower training.batch_size (it is {batch_size})"
