@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oovrec.evaluation.resampling import RESAMPLES, resampled_means
+
 CUTOFFS = (5, 10)
 TOP = 10  # the length of the lists that coverage looks at
 LEVEL = 0.95  # of every confidence interval
 NORMAL = 1.959963984540054  # the standard normal's quantile at (1 + LEVEL) / 2
-RESAMPLES = 2000
-CHUNK = 4_000_000  # resampled counts held at a time: 32 MB
 
 Interval = tuple[float, float]
 
@@ -41,25 +41,6 @@ def per_user(ranks: np.ndarray) -> dict[str, np.ndarray]:
     for k in CUTOFFS:
         values[f"hit@{k}"], values[f"ndcg@{k}"] = hit(ranks, k), ndcg(ranks, k)
     return {**values, "mrr": reciprocal_rank(ranks)}
-
-
-def resampled_means(values: np.ndarray, *, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """Means of bootstrap resamples of the rows of ``values``.
-
-    Rows that are equal are drawn together: how often each distinct row comes up in a resample of n
-    rows is multinomial, which is the same bootstrap in far fewer draws.
-
-    Args:
-        values: ``[n, metrics]``.
-
-    Returns:
-        ``[resamples, metrics]``.
-    """
-    distinct, counts = np.unique(values, axis=0, return_counts=True)
-    n, rng = len(values), np.random.default_rng(seed)
-    step = max(1, CHUNK // len(distinct))
-    sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
-    return np.concatenate([rng.multinomial(n, counts / n, size) @ distinct / n for size in sizes])
 
 
 def percentile_intervals(means: np.ndarray) -> list[Interval]:

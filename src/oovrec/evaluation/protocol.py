@@ -15,6 +15,7 @@ from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.evaluation import metrics
 from oovrec.evaluation.ranks import ranks
+from oovrec.evaluation.resampling import resampled_means
 from oovrec.progress import Bar
 
 Scores = Callable[[Histories], Tensor]  # histories -> [batch, items], higher is better
@@ -68,7 +69,7 @@ class Evaluation:
 def _block(rank: np.ndarray, top: np.ndarray, items: int, seed: int) -> dict[str, Any]:
     values = metrics.per_user(rank)
     table = np.stack(list(values.values()), axis=1)
-    intervals = dict(zip(values, metrics.percentile_intervals(metrics.resampled_means(table, seed=seed)), strict=True))
+    intervals = dict(zip(values, metrics.percentile_intervals(resampled_means(table, seed=seed)), strict=True))
     means = {name: float(column.mean()) for name, column in values.items()}
     means["coverage@10"], intervals["coverage@10"] = metrics.coverage(top, items)
     return {**means, "ci": {name: list(interval) for name, interval in intervals.items()}, "users": len(rank)}
@@ -164,12 +165,16 @@ def _split(dataset: Dataset, split: Literal["validation", "test"]) -> tuple[Hist
 
 
 @torch.no_grad()
-def _scored(scores: Scores, histories: Histories, size: int, items: int) -> Iterator[tuple[slice, Histories, Tensor]]:
-    for rows, batch in histories.batches(size):
+def _scored(
+    scores: Scores, histories: Histories, size: int, items: int
+) -> Iterator[tuple[np.ndarray, Histories, Tensor]]:
+    """Rows, histories and scores of ``size`` users at a time, whose histories are of like length."""
+    order = np.argsort(histories.lengths, kind="stable")
+    for places, batch in histories.take(order).batches(size):
         scored = scores(batch)
         if scored.shape != (len(batch), items):
             raise ValueError(f"scores of shape {tuple(scored.shape)} for {len(batch)} histories and {items} items")
-        yield rows, batch, scored
+        yield order[places], batch, scored
 
 
 def _tops(scores: Tensor, histories: Histories, width: int) -> np.ndarray:

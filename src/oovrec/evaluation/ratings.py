@@ -10,6 +10,7 @@ import numpy as np
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.evaluation import metrics
+from oovrec.evaluation.resampling import resampled_means
 
 Rate = Callable[[Histories, np.ndarray], np.ndarray]  # histories, items [n] -> ratings [n]
 DAMPING = {"item": 10.0, "user": 15.0}  # ratings of the mean that a bias begins with
@@ -58,7 +59,7 @@ def biases(training: Histories, ratings: np.ndarray, items: int) -> tuple[float,
 def errors_block(errors: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
     """``rmse`` and ``mae`` of errors ``[users]``, ``ci`` their 95% intervals by resampling users, and ``users``."""
     table = np.stack([errors**2, np.abs(errors)], axis=1)
-    squared, absolute = metrics.percentile_intervals(metrics.resampled_means(table, seed=seed))
+    squared, absolute = metrics.percentile_intervals(resampled_means(table, seed=seed))
     interval = {"rmse": [float(np.sqrt(end)) for end in squared], "mae": list(absolute)}
     rmse, mae = float(np.sqrt(table[:, 0].mean())), float(table[:, 1].mean())
     return {"rmse": rmse, "mae": mae, "ci": interval, "users": len(errors)}

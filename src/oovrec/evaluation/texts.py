@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from oovrec.evaluation import metrics
+from oovrec.evaluation.resampling import resampled_means
 
 ORDERS = (1, 2, 3, 4)
 
@@ -23,7 +24,7 @@ def texts_block(written: Sequence[str], references: Sequence[str], *, seed: int 
     pairs = list(zip(written, references, strict=True))
     counts = np.array([bleu_counts(*pair) for pair in pairs], np.float64)
     scores = np.array([rouge(*pair) for pair in pairs])
-    resampled = metrics.resampled_means(np.hstack([counts, scores]), seed=seed)
+    resampled = resampled_means(np.hstack([counts, scores]), seed=seed)
     drawn = np.column_stack([bleu(resampled[:, :-3]), resampled[:, -3:]])
     names = ("bleu4", "rouge1", "rouge2", "rougeL")
     values = [float(bleu(counts.sum(axis=0)[None])[0]), *map(float, scores.mean(axis=0))]
