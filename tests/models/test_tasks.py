@@ -96,6 +96,18 @@ def test_tasks_are_mixed_in_proportion(model: GenerativeRecommender, dataset: Da
     assert len({batch.task for batch in batches[: len(batches) // 2]}) > 2  # kinds of batches take turns
 
 
+def test_prompts_of_like_length_share_a_batch(model: GenerativeRecommender, dataset: Dataset) -> None:
+    """Sorted by length the batches of a kind do not overlap; their order is random."""
+    training = Training.of(dataset)
+    batches = [part for part in model.samples(training, 10, np.random.default_rng(0)) if part.task == "sequential"]
+    lengths = [model.training_prompts(training, batch).lengths for batch in batches]
+    ranges = [(part.min(), part.max()) for part in lengths]
+    assert len(set(ranges)) > 5
+    assert ranges != sorted(ranges)
+    edges = np.array(sorted(ranges)).ravel()
+    assert (np.diff(edges) >= 0).all()
+
+
 def test_weights_are_relative_to_the_sequential_task(entities: Entities, dataset: Dataset) -> None:
     training, sizes = Training.of(dataset), []
     for scale in (1.0, 4.0):

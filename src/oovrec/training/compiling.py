@@ -18,7 +18,8 @@ def compiled(model: nn.Module, config: TrainingConfig, device: torch.device) -> 
     Compiling happens at the first call and may fail there, with one of :func:`failures`. A model with an attribute
     ``slow_to_compile`` that is true is left alone unless told otherwise.
     """
-    automatic = device.type == "cuda" and not getattr(model, "slow_to_compile", False)
+    own = getattr(model, "module", model)  # of a model that is spread over several processes
+    automatic = device.type == "cuda" and not getattr(own, "slow_to_compile", False)
     wanted = automatic if config.compile == "auto" else config.compile
     if not wanted:
         return model

@@ -139,10 +139,9 @@ class Mixture:
         """
         batches: list[Samples] = []
         for kind in KINDS:
-            tasks = [task for task in kind if self.tasks.share(task)]
-            every = self._kind(tasks, training, rng) if tasks else None
-            for pool in [] if every is None else every.cut(POOL * batch_size):
-                batches += pool.take(np.argsort(lengths(pool), kind="stable")).cut(batch_size)
+            if tasks := [task for task in kind if self.tasks.share(task)]:
+                for pool in self._kind(tasks, training, rng).cut(POOL * batch_size):
+                    batches += pool.take(np.argsort(lengths(pool), kind="stable")).cut(batch_size)
         return [batches[number] for number in rng.permutation(len(batches))]
 
     def _kind(self, tasks: list[Task], training: Training, rng: np.random.Generator) -> Samples:
