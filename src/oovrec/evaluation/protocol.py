@@ -59,20 +59,28 @@ class Evaluation:
         Each maps metrics to means, ``ci`` to their 95% intervals and ``users`` to how many were counted.
         """
         lists = {"raw": (self.raw, self.top_raw), "masked": (self.masked, self.top_masked)}
-        blocks = {name: _block(*both, self.items, self.seed) for name, both in lists.items()}
+        blocks = _blocks(lists, self.items, self.seed)
         if self.later_day is not None and self.later_day.any():
-            for name, (rank, top) in lists.items():
-                blocks[f"later_day_{name}"] = _block(rank[self.later_day], top[self.later_day], self.items, self.seed)
+            later = {
+                f"later_day_{name}": (rank[self.later_day], top[self.later_day]) for name, (rank, top) in lists.items()
+            }
+            blocks |= _blocks(later, self.items, self.seed)
         return blocks
 
 
-def _block(rank: np.ndarray, top: np.ndarray, items: int, seed: int) -> dict[str, Any]:
-    values = metrics.per_user(rank)
-    table = np.stack(list(values.values()), axis=1)
-    intervals = dict(zip(values, metrics.percentile_intervals(resampled_means(table, seed=seed)), strict=True))
-    means = {name: float(column.mean()) for name, column in values.items()}
-    means["coverage@10"], intervals["coverage@10"] = metrics.coverage(top, items)
-    return {**means, "ci": {name: list(interval) for name, interval in intervals.items()}, "users": len(rank)}
+def _blocks(lists: dict[str, tuple[np.ndarray, np.ndarray]], items: int, seed: int) -> dict[str, dict[str, Any]]:
+    """The blocks of ranks and lists of the same users, who are resampled for all of them together."""
+    values = {name: metrics.per_user(rank) for name, (rank, _) in lists.items()}
+    table = np.stack([column for block in values.values() for column in block.values()], axis=1)
+    intervals = iter(metrics.percentile_intervals(resampled_means(table, seed=seed)))
+    blocks: dict[str, dict[str, Any]] = {}
+    for name, (rank, top) in lists.items():
+        found = {metric: list(next(intervals)) for metric in values[name]}
+        share, interval = metrics.coverage(top, items)
+        found["coverage@10"] = list(interval)
+        means = {metric: float(column.mean()) for metric, column in values[name].items()}
+        blocks[name] = {**means, "coverage@10": share, "ci": found, "users": len(rank)}
+    return blocks
 
 
 def evaluate(
