@@ -44,7 +44,8 @@ def largest(name: str, items: int, depth: int, loss: str) -> int:
     kind = system(name)
     options = {"form": "prompt"} if name == "llama" else {}
     model = kind(kind.Config(shape="debug", loss=loss, **options), Entities.of(data, tokens))
-    batch = model.epoch(data, 64, np.random.default_rng(0))[0]()  # type: ignore[attr-defined]
+    batches = [make() for make in model.epoch(data, 64, np.random.default_rng(0))]  # type: ignore[attr-defined]
+    batch = max(batches, key=lambda batch: len(batch["nodes"]))
     alphabets = {len(level.tokens) for level in model.trie.levels}  # type: ignore[attr-defined]
     with Sizes() as sizes:
         model.module(**batch).backward()  # type: ignore[attr-defined]
