@@ -11,7 +11,7 @@ from oovrec.decoding.trie import Trie
 
 # Prefixes in one step, all prompts together: what fills the device; a search expands fewer, to expand few in vain.
 WHOLE = {"cpu": 512, "cuda": 32768}
-SEARCH = {"cpu": 256, "cuda": 16384}
+SEARCH = {"cpu": 2048, "cuda": 16384}
 LEAVE = 1 / 8  # prompts leave the batch when this share of it is finished
 
 

@@ -34,7 +34,7 @@ from oovrec.models.generative.network import IGNORED, ItemNetwork, Loss
 from oovrec.models.generative.samples import Mixture, Samples, Tasks, Training
 
 CHUNK = {"cpu": 16, "cuda": 1024}  # histories decoded at once: on a processor their logits stay in its cache
-SEARCHED = {"cpu": 64, "cuda": 2048}  # histories searched at once for their best items
+SEARCHED = {"cpu": 128, "cuda": 2048}  # histories searched at once for their best items
 LORA_REMEDY = "give model.backbone, or leave model.lora out"
 
 
