@@ -9,7 +9,7 @@ from oovrec.decoding import keys
 from oovrec.decoding.stepper import Stepper, child_scores
 from oovrec.decoding.trie import Trie
 
-# Prefixes in one step, all prompts together: what fills the device; a search expands fewer, to expand few in vain.
+# Prefixes in one step, all prompts together: of the whole catalogue, and of a search, whose prompts are more.
 WHOLE = {"cpu": 512, "cuda": 32768}
 SEARCH = {"cpu": 2048, "cuda": 16384}
 LEAVE = 1 / 8  # prompts leave the batch when this share of it is finished
