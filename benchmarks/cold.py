@@ -31,8 +31,9 @@ from oovrec.app.source import Source
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.data.load import load_dataset
-from oovrec.evaluation.metrics import paired_bootstrap, per_user, percentile_intervals, resampled_means
+from oovrec.evaluation.metrics import paired_bootstrap, per_user, percentile_intervals
 from oovrec.evaluation.ranks import ranks
+from oovrec.evaluation.resampling import resampled_means
 from oovrec.evaluation.results import git_commit, hardware, versions
 from oovrec.files import read_json, write_json
 from oovrec.models.base import Recommender

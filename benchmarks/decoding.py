@@ -5,9 +5,9 @@
 ``top10-exact-vs-beam`` (of a run ``top10-exact-vs-beam-llama`` or ``-t5``): users a second. Ours: the exact best ten
 of the whole catalogue, under bf16 where the hardware has it, item probabilities in float32. Stock: transformers'
 ``generate``, a beam of ten under ``prefix_allowed_tokens_fn``, in the precision and the batches that suit it best.
-Same weights, same users; the model is a fitted run's, or trained a little so that it
-has preferences (the flatter they are, the more must be expanded). On the same users, in float32, the stock's ten are
-scored by our exact scores: at no rank may they be better than ours.
+Same weights, same users; the model is a fitted run's, or trained a little so that it has preferences (the flatter they
+are, the more must be expanded). On the same users, in float32, the stock's ten are scored by our exact scores: at no
+rank may they be better than ours.
 
 ``step-vs-catalogue``: milliseconds a step of a beam of ten on random ids of four codes of 256, the trie mapped from
 its file. ``ours`` is at 10^6 items, ``stock`` at 10^4, ``ratio`` the former over the latter: 1 is flat.
@@ -55,18 +55,12 @@ def seconds(run: Callable[[], object], repeats: int) -> float:
     run()
     times = []
     for _ in range(repeats):
-        wait()
+        rows.wait()
         start = time.perf_counter()
         run()
-        wait()
+        rows.wait()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
-
-
-def wait() -> None:
-    """Until an accelerator has done what it was given."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def bf16(device: torch.device) -> torch.autocast:

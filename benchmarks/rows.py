@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from oovrec.evaluation.results import git_commit, hardware, versions
 from oovrec.files import read_json, write_json
 
@@ -24,6 +26,12 @@ def row(name: str, unit: str, ours: float, stock: float, settings: dict[str, Any
     figures = {"ours": _short(ours), "stock": _short(stock), "ratio": _short(ratio)}
     about = {"settings": settings, "hardware": hardware(), "versions": versions(), "commit": git_commit()}
     return {"name": name, "unit": unit, **figures, **about}
+
+
+def wait() -> None:
+    """Until an accelerator has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def _short(value: float) -> float:

@@ -67,15 +67,11 @@ class Bench:
 
     def rate(self, step: Step, steps: int) -> float:
         """What ``step`` counts, a second, over ``steps`` calls."""
-        self._wait()
+        rows.wait()
         begun = time.perf_counter()
         done = sum(step() for _ in range(steps))
-        self._wait()
+        rows.wait()
         return done / (time.perf_counter() - begun)
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
 
     def medians(self, sides: dict[str, Step], steps: int) -> dict[str, float]:
         """The median rate of each side, their repeats in turn, after some calls each to warm up."""

@@ -15,8 +15,8 @@ from oovrec.evaluation.metrics import (
     paired_bootstrap,
     per_user,
     percentile_intervals,
-    resampled_means,
 )
+from oovrec.evaluation.resampling import resampled_means
 
 USERS, ITEMS = 40, 30
 
