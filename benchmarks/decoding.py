@@ -44,8 +44,8 @@ from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.llama import Llama
 from oovrec.models.generative.t5 import T5, T5Network, T5Stepper
 from oovrec.tokens.build import build_tokens
-from oovrec.training.loop import moved
 from oovrec.training.optimizer import native_bf16
+from oovrec.training.recording import moved
 
 BEAMS = 10
 

@@ -39,7 +39,7 @@ def _forgotten() -> Iterator[None]:
 def test_the_compiled_model_learns_the_same_from_batches_of_any_shape(
     name: str, options: dict[str, object], chains: Dataset, entities: Entities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(t5.GROUP_COST, "cpu", t5.GROUP_COST["cuda"])  # a batch is one group, as on a card
+    monkeypatch.delitem(t5.GROUP_COST, "cpu")  # a batch is one group, as on a card
     torch.manual_seed(0)
     model = system(name)(configured(name, options), entities)
     assert isinstance(model, NeuralRecommender)

@@ -118,6 +118,6 @@ def test_auto_compiles_on_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiled(module, TrainingConfig(), torch.device("cpu")) is module
     assert compiled(module, TrainingConfig(), torch.device("cuda")) == ("compiled", module)
     assert compiled(module, TrainingConfig(compile=False), torch.device("cuda")) is module
-    module.slow_to_compile = True
+    module.replayable = True
     assert compiled(module, TrainingConfig(), torch.device("cuda")) is module
     assert compiled(module, TrainingConfig(compile=True), torch.device("cuda")) == ("compiled", module)

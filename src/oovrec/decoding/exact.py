@@ -11,7 +11,7 @@ from oovrec.decoding.trie import Trie
 
 # Prefixes in one step, all prompts together: of the whole catalogue, and of a search, whose prompts are more.
 WHOLE = {"cpu": 512, "cuda": 32768}
-SEARCH = {"cpu": 2048, "cuda": 16384}
+SEARCH = {"cpu": 2048, "cuda": 65536}
 LEAVE = 1 / 8  # prompts leave the batch when this share of it is finished
 
 

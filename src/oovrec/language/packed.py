@@ -27,9 +27,10 @@ class Packed:
         starts = np.cumsum(self.lengths) - self.lengths
         return Packed(spliced(self.ids, starts[rows], self.lengths[rows]), self.lengths[rows])
 
-    def padded(self, pad: int) -> np.ndarray:
-        """``[n, longest]``, filled up with ``pad`` on the right."""
-        table = np.full((len(self), self.lengths.max()), pad, np.int64)
+    def padded(self, pad: int, multiple: int = 1) -> np.ndarray:
+        """``[n, longest]``, filled up with ``pad`` on the right; the width is a multiple of ``multiple``."""
+        width = -(-int(self.lengths.max()) // multiple) * multiple
+        table = np.full((len(self), width), pad, np.int64)
         table[np.arange(table.shape[1]) < self.lengths[:, None]] = self.ids
         return table
 

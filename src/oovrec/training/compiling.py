@@ -15,11 +15,11 @@ from oovrec.training.config import TrainingConfig
 def compiled(model: nn.Module, config: TrainingConfig, device: torch.device) -> Callable[..., Any]:
     """``model`` to be called through ``torch.compile`` if ``config`` wants it on ``device``, else itself.
 
-    Compiling happens at the first call and may fail there, with one of :func:`failures`. A model with an attribute
-    ``slow_to_compile`` that is true is left alone unless told otherwise.
+    Compiling happens at the first call and may fail there, with one of :func:`failures`. A model whose steps are
+    recorded instead (``replayable``, see :mod:`oovrec.training.recording`) is left alone unless told otherwise.
     """
     own = getattr(model, "module", model)  # of a model that is spread over several processes
-    automatic = device.type == "cuda" and not getattr(own, "slow_to_compile", False)
+    automatic = device.type == "cuda" and not getattr(own, "replayable", False)
     wanted = automatic if config.compile == "auto" else config.compile
     if not wanted:
         return model

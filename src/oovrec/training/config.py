@@ -26,8 +26,8 @@ class TrainingConfig(Options):
         validate_every: epochs from one validation to the next.
         validation_users: validate on a fixed sample of this many users; 0 takes all.
         precision: ``auto`` is bf16 where the hardware multiplies it natively, else fp32.
-        compile: by ``torch.compile``; ``auto`` does so on CUDA, but for T5, where it takes minutes. What cannot be
-            compiled is trained without.
+        compile: by ``torch.compile``; ``auto`` does so on CUDA, but for models that read worded prompts: their steps
+            are recorded and replayed there, in seconds. What cannot be compiled is trained without.
     """
 
     epochs: int = Field(30, ge=1)

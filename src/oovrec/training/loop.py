@@ -22,8 +22,9 @@ from oovrec.training.compiling import compiled, failures, say_not_compiled
 from oovrec.training.config import TrainingConfig
 from oovrec.training.interrupts import Interrupts
 from oovrec.training.optimizer import adamw, autocast, learning_rate
+from oovrec.training.recording import CudaGraphs, Gradients, Replayed, Tensors, moved
 
-Batch = Callable[[], Mapping[str, Tensor | list[Tensor]]]
+Batch = Callable[[], Tensors]
 Epoch = Callable[[np.random.Generator], Sequence[Batch]]
 
 CHECKPOINT_SECONDS = 60.0  # between two states inside an epoch
@@ -96,6 +97,9 @@ class _Training:
         self.optimizer = adamw(self.module, config)
         self.plain = accelerator.prepare(self.module)
         self.model = compiled(self.plain, config, self.device)
+        self.gradients: Gradients = self._gradients
+        if self._replayable():
+            self.gradients = Replayed(self._gradients, self.module, self.device, CudaGraphs())
         self.progress = Progress()
         self.best: Weights | None = None
         self.interrupts = Interrupts()
@@ -190,12 +194,9 @@ class _Training:
         for number, batch in enumerate(batches, 1):
             key = [self.seed, self.progress.epoch, self.progress.batch, self.accelerator.process_index]
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-            tensors = {name: moved(value, self.device) for name, value in batch().items()}
+            tensors = batch()
             with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.plain):
-                with autocast(self.config, self.device):
-                    loss = self.model(**tensors)
-                self.accelerator.backward(loss / self.config.accumulate)
-            self.unread.append(loss.detach())
+                self.unread.append(self.gradients(tensors))
             self.progress.batch += 1
             self.progress.samples += len(next(iter(tensors.values()))) * self.accelerator.num_processes
         if self.config.clip_norm:
@@ -205,6 +206,18 @@ class _Training:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.progress.updates += 1
+
+    def _gradients(self, batch: Tensors) -> Tensor:
+        """Add the gradients of a batch to what the parameters have; returns its loss."""
+        with autocast(self.config, self.device):
+            loss = self.model(**{name: moved(value, self.device) for name, value in batch.items()})
+        self.accelerator.backward(loss / self.config.accumulate)
+        return loss.detach()
+
+    def _replayable(self) -> bool:
+        """Whether steps may be recorded: an update is one batch of one process, and nothing compiles it."""
+        alone = self.accelerator.num_processes == self.config.accumulate == 1 and self.model is self.plain
+        return alone and self.device.type == "cuda" and getattr(self.module, "replayable", False)
 
     def _read_losses(self) -> None:
         for loss in torch.stack(self.unread).tolist():
@@ -276,13 +289,6 @@ class _Training:
         loss = f"loss {state.loss / max(state.batch, 1):.3f}"
         best = "" if state.best is None else f"  best ndcg@10 {state.best:.4f}"
         return f"epoch {state.epoch}/{self.config.epochs}  {loss}{best}"
-
-
-def moved(value: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
-    """A part of a batch on ``device``."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    return [tensor.to(device, non_blocking=True) for tensor in value]
 
 
 @contextmanager

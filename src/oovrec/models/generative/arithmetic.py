@@ -36,15 +36,17 @@ class Mask:
     Args:
         shape: of the numbers.
         rate: share that is dropped.
+        device: of the numbers.
 
     Attributes:
         bits: int16 of ``shape``.
         scale: what the kept numbers are multiplied by.
     """
 
-    def __init__(self, shape: torch.Size, rate: float) -> None:
+    def __init__(self, shape: torch.Size, rate: float, device: torch.device) -> None:
         size, cut = shape.numel(), round(rate * LEVELS)
-        words = torch.empty(size // 4 + 1, dtype=torch.int64).random_(-(1 << 63), None).view(torch.int16)[:size]
+        words = torch.empty(size // 4 + 1, dtype=torch.int64, device=device).random_(-(1 << 63), None)
+        words = words.view(torch.int16)[:size]
         self.bits = torch.ge(words, cut - LEVELS // 2, out=words).neg_().view(shape)
         self.scale = LEVELS / (LEVELS - cut)
 
@@ -68,7 +70,7 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
-        ctx.mask = Mask(x.shape, rate)
+        ctx.mask = Mask(x.shape, rate, x.device)
         return ctx.mask.apply_(x.clone(memory_format=torch.contiguous_format))
 
     @staticmethod

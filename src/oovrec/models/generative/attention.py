@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from oovrec.language.packed import Packed
-from oovrec.models.generative.arithmetic import Mask, by_hand, compute_dtype
+from oovrec.models.generative.arithmetic import Mask, compute_dtype
+
+EVEN = 8  # widths on accelerators; their matrix products and fused kernels like it as well
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,13 @@ def group_sizes(lengths: np.ndarray, cost: float) -> list[int]:
     return np.diff(number[ends[::-1]]).tolist()
 
 
-def grouped(sequences: Packed, cost: float, pad: int) -> list[np.ndarray]:
-    """Sequences, sorted by length, as the ``[b, length]`` groups of :func:`group_sizes`."""
+def grouped(sequences: Packed, cost: float | None, pad: int) -> list[np.ndarray]:
+    """Sequences, sorted by length, as the ``[b, length]`` groups of :func:`group_sizes`; without a cost, as one.
+
+    That one is as wide as a multiple of :data:`EVEN`: batches then have few shapes, and each can be recorded.
+    """
+    if cost is None:
+        return [sequences.padded(pad, EVEN)]
     sizes = group_sizes(sequences.lengths, cost)
     rows = np.split(np.arange(len(sequences)), np.cumsum(sizes)[:-1])
     return [sequences.take(some).padded(pad) for some in rows]
@@ -90,8 +97,8 @@ def bias_type(states: Tensor) -> torch.dtype:
 
 
 def _by_hand(states: Tensor) -> bool:
-    """Whether attention to ``states`` is made of plain products, which learn faster on a processor."""
-    return by_hand(states) and torch.is_grad_enabled()
+    """Whether attention to ``states`` is made of plain products, which learn faster than any kernel with a bias."""
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def _cut(groups: list[Group], heads: int, *tensors: Tensor) -> list[list[Tensor]]:
@@ -128,7 +135,7 @@ class _Attention(torch.autograd.Function):
         for (q, k, v), bias, (out,) in zip(views, biases, _cut(groups, heads, result), strict=True):
             weight = torch.softmax((q @ k.mT).float() + bias, -1)
             weights.append(weight)
-            ctx.masks.append(Mask(weight.shape, rate) if rate else None)
+            ctx.masks.append(Mask(weight.shape, rate, weight.device) if rate else None)
             out.copy_(_masked(weight, ctx.masks[-1], v.dtype) @ v)
         ctx.save_for_backward(queries, keys, values, *weights)
         ctx.biases = [

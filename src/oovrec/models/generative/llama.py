@@ -32,7 +32,7 @@ from oovrec.models.generative.samples import Samples, Training
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
-GROUP_COST = {"cpu": 128, "cuda": 4096}  # of a pass through the body, in tokens; estimated on CUDA
+GROUP_COST = {"cpu": 128}  # of a pass through the body, in tokens; accelerators take one group
 
 
 class LlamaOptions(GenerativeConfig):
@@ -70,6 +70,7 @@ class LlamaNetwork(ItemNetwork):
         trie: the catalogue.
         loss, ratings: as in :class:`ItemNetwork`.
         dropout: on the input embeddings.
+        replayable: whether batches come in few shapes, so that steps may be recorded.
     """
 
     def __init__(
@@ -80,10 +81,12 @@ class LlamaNetwork(ItemNetwork):
         loss: Loss,
         dropout: float,
         ratings: Trie | None = None,
+        *,
+        replayable: bool = False,
     ) -> None:
         head = None if network.config.tie_word_embeddings else network.lm_head
         super().__init__(embedding, head, trie, loss, ratings=ratings)
-        self.body, self.dropout = network.model, dropout
+        self.body, self.dropout, self.replayable = network.model, dropout, replayable
         self.body.embed_tokens = nn.Identity()
 
     def run(self, inputs_embeds: Tensor, **options: object) -> Tensor:
@@ -189,7 +192,8 @@ class Llama(GenerativeRecommender):
         return self.config.form == "prompt"
 
     def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> LlamaNetwork:
-        return LlamaNetwork(network, embedding, self._trie, self.config.loss, self.config.dropout, self.ratings)
+        parts = (network, embedding, self._trie, self.config.loss, self.config.dropout, self.ratings)
+        return LlamaNetwork(*parts, replayable=self.worded)
 
     def stepper(self, prompts: Packed) -> LlamaStepper:
         ids, lengths = torch.from_numpy(prompts.padded(self.vocabulary.pad)), torch.from_numpy(prompts.lengths)
@@ -240,7 +244,7 @@ class Llama(GenerativeRecommender):
         """
         ends = np.repeat(np.cumsum(prompts.lengths), codes.shape[1])
         inputs = Packed(np.insert(prompts.ids, ends, codes.ravel()), prompts.lengths + codes.shape[1])
-        groups = grouped(inputs, GROUP_COST.get(self.device.type, GROUP_COST["cuda"]), self.vocabulary.pad)
+        groups = grouped(inputs, GROUP_COST.get(self.device.type), self.vocabulary.pad)
         widths = np.repeat([ids.shape[1] for ids in groups], [len(ids) for ids in groups])
         return groups, np.cumsum(widths) - widths
 
