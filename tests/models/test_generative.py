@@ -34,14 +34,14 @@ def entities() -> Entities:
     return Entities(items.ids, users.ids, None, Tokens(items, users, "meta", "train", 0))
 
 
-@pytest.fixture(params=["llama-history", "llama-prompt", "t5"])
+@pytest.fixture(params=["llama-history", "llama-user", "llama-prompt", "t5"])
 def model(request: pytest.FixtureRequest, entities: Entities) -> GenerativeRecommender:
     torch.manual_seed(0)
     if request.param == "t5":
         made: GenerativeRecommender = T5(T5.Config(shape="debug", alpha=0.7), entities)
     else:
-        form = request.param.removeprefix("llama-")
-        made = Llama(LlamaOptions(shape="debug", form=form, alpha=0.7), entities)
+        options = {"llama-prompt": {"form": "prompt"}, "llama-user": {"user": True, "unknown_users": 0}}
+        made = Llama(LlamaOptions(shape="debug", alpha=0.7, **options.get(request.param, {})), entities)
     for parameter in made.module.parameters():  # far from initialisation, so that every term counts
         torch.nn.init.normal_(parameter, std=0.3)
     made.module.eval()
@@ -153,11 +153,29 @@ def test_training_loss_is_the_mean_of_the_scores_it_trains(model: GenerativeReco
     if isinstance(model, Llama) and model.config.form == "history":
         training = dataset().histories("train")
         expected = 0.0
-        for history in training:
+        for history, user in zip(training, training.users, strict=True):
             for position, item in enumerate(history):
-                expected -= float(model.scores(Histories.of([history[:position]]))[0, item])
+                expected -= float(model.scores(Histories.of([history[:position]], users=[user]))[0, item])
         mean = len(training.items) / len(batches)
         assert sum(map(float, losses)) * mean == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_history_form_names_users_where_wanted(entities: Entities) -> None:
+    """Told token by token: ``<s>``, who it is, the items; in training some are nobody in particular."""
+    model = Llama(LlamaOptions(shape="debug", user=True, unknown_users=0.5), entities)
+    assert entities.tokens is not None
+    assert entities.tokens.users is not None
+    expected = [
+        ["<s>", *(entities.tokens.users.words(user) if user >= 0 else ["<user>"])]
+        + [token for item in items for token in entities.tokens.items.words(item)]
+        for items, user in zip(histories(), [0, 3, -1, 2], strict=True)
+    ]
+    prompts = model.prompts(histories())
+    parts = np.split(prompts.ids, np.cumsum(prompts.lengths)[:-1])
+    assert [model.vocabulary.tokenizer.convert_ids_to_tokens(ids) for ids in parts] == expected
+    batches = [batch() for batch in model.epoch(dataset(), 4, np.random.default_rng(3))]
+    rows = torch.cat([ids[:, 1] for batch in batches for ids in batch["groups"]])
+    assert 0 < (rows == model.vocabulary.someone).sum() < len(rows)
 
 
 def test_a_saved_checkpoint_serves_as_backbone(entities: Entities, tmp_path: object) -> None:

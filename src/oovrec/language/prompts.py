@@ -107,6 +107,12 @@ class Prompter:
         table[:, 1::2] = np.take_along_axis(spans, fields[..., None], axis=1)
         return Packed(spliced(pool, table[..., 0], table[..., 1]), table[..., 1].sum(axis=1))
 
+    def named(self, users: np.ndarray) -> Packed:
+        """How users ``[n]`` (-1: unknown) are written."""
+        known = users if self.vocabulary.users is not None else np.full(len(users), -1)
+        starts, lengths = self._users[1 + known].T
+        return Packed(spliced(self._pool, starts, lengths), lengths)
+
     def ids(
         self,
         user: int,

@@ -39,6 +39,7 @@ class CoveOptions(LlamaOptions):
     """
 
     form: Literal["history"] = "history"
+    user: Literal[False] = False
     templates: Literal["en"] = "en"
     history: int = Field(20, ge=1)
     title: int = Field(64, ge=0)

@@ -1,25 +1,27 @@
 """META ID (L): a LLaMA that reads and writes items as out-of-vocabulary tokens (Huang et al., ICML 2025).
 
-Two forms. ``history``: the input is ``<s>`` and the history's tokens, nothing else; every position of a
-history is learnt in one pass, as in a sequential recommender. ``prompt``: the paper's form, a worded
+Two forms. ``history``: the input is ``<s>``, the user's tokens if wanted, and the history's, nothing else; every
+position of a history is learnt in one pass, as in a sequential recommender. ``prompt``: the paper's form, a worded
 prompt and one target; the way to use a pretrained checkpoint. Differences from the paper: the loss at a
 token is over the tokens legal there; the whole catalogue is scored exactly instead of by a beam.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.decoding.trie import Trie
+from oovrec.errors import OovrecError
 from oovrec.language.packed import Packed
 from oovrec.language.wordings import Group, Task
 from oovrec.models.generative.arithmetic import dropout
@@ -40,14 +42,22 @@ class LlamaOptions(GenerativeConfig):
 
     Attributes:
         form: ``history`` or ``prompt``, see the module's text.
+        user: whether the form ``history`` names the user before the items; a prompt in words does anyway.
         history: as in :class:`GenerativeConfig`.
         dropout: on the input embeddings, in training.
     """
 
     form: Literal["history", "prompt"] = "history"
+    user: bool = False
     history: int = Field(100, ge=1)
     alpha: float = Field(1.0, ge=0)
     dropout: float = Field(0.3, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _names_users_once(self) -> Self:
+        if self.user and self.form == "prompt":
+            raise OovrecError("is for form=history", where="model.user", remedy="leave it out: prompts name the user")
+        return self
 
 
 def shape(width: int, layers: int, heads: int, inner: int, **other: object) -> dict[str, object]:
@@ -203,25 +213,38 @@ class Llama(GenerativeRecommender):
         return super().prompts(histories, task, group) if self.worded else self._begun(histories)
 
     def _begun(self, histories: Histories) -> Packed:
-        """``<s>`` and the newest items' tokens."""
+        """What opens a history, and the newest items' tokens."""
         shown, (_, depth) = histories.last(self.config.history), self.vocabulary.items.shape
-        tokens = self.vocabulary.items[shown.items].ravel()
-        ids = np.insert(tokens, shown.indptr[:-1] * depth, self.vocabulary.start)
-        return Packed(ids, 1 + shown.lengths * depth)
+        tokens, opening = self.vocabulary.items[shown.items].ravel(), self._opened(shown.users)
+        ids = np.insert(tokens, np.repeat(shown.indptr[:-1] * depth, opening.lengths), opening.ids)
+        return Packed(ids, opening.lengths + shown.lengths * depth)
+
+    def _opened(self, users: np.ndarray) -> Packed:
+        """``<s>``, and the user's tokens where they are read."""
+        start = self.vocabulary.start
+        if not self.config.user:
+            return Packed(np.full(len(users), start), np.ones(len(users), np.int64))
+        named = self.prompter.named(users)
+        return Packed(np.insert(named.ids, np.cumsum(named.lengths) - named.lengths, start), 1 + named.lengths)
 
     def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
         if self.worded:
             training = Training.of(dataset)
             return [partial(self._prompted, training, part) for part in self.samples(training, batch_size, rng)]
-        plan = windows(dataset.histories("train"), self.config.history, batch_size, rng)
+        histories = dataset.histories("train")
+        if self.config.user:
+            unknown = rng.random(len(histories)) < self.config.unknown_users
+            histories = replace(histories, users=np.where(unknown, -1, histories.users))
+        plan = windows(histories, self.config.history, batch_size, rng)
         return [partial(self._windows, batch, plan.mean_targets) for batch in plan.batches]
 
     def _windows(self, batch: Histories, scale: float) -> dict[str, Tensor | list[Tensor]]:
-        """``<s>`` and each window's tokens, without the longest's last: each token predicts the next."""
+        """Each window and what opens it, without the longest's last token: each token predicts the next."""
         ids = self._begun(batch).padded(self.vocabulary.pad)[:, :-1]
         depth = self.vocabulary.items.shape[1]
         column = np.arange(len(batch.items)) - np.repeat(batch.indptr[:-1], batch.lengths)
-        first = batch.rows * ids.shape[1] + column * depth
+        before = self._opened(batch.users).lengths - 1
+        first = batch.rows * ids.shape[1] + before[batch.rows] + column * depth
         nodes = self._trie.nodes(torch.from_numpy(batch.items))
         return batch_of([ids], first, {"nodes": nodes}, scale)
 
