@@ -139,17 +139,22 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, ``-dirty`` where it was changed; None outside one."""
+    """The commit of the checkout that this code runs from; None outside one.
+
+    ``-dirty`` is added where its files were changed, those under ``results/`` apart, which runs themselves write.
+    """
     here = Path(__file__).parent
     commands = [
         ["git", "ls-files", "--error-unmatch", Path(__file__).name],  # another project's checkout does not list us
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        ["git", "rev-parse", "HEAD"],
+        ["git", "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)results"],
     ]
     try:
         runs = [subprocess.run(command, cwd=here, capture_output=True, text=True, check=True) for command in commands]
     except (OSError, subprocess.CalledProcessError):
         return None
-    return runs[-1].stdout.strip()
+    commit, changes = (run.stdout.strip() for run in runs[1:])
+    return f"{commit}-dirty" if changes else commit
 
 
 def environment(seed: int, data_sha256: str) -> dict[str, Any]:
