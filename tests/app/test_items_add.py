@@ -14,6 +14,7 @@ from typer.testing import Result
 from oovrec.app.additions import with_items
 from oovrec.app.runs import load_run
 from oovrec.data.histories import Histories
+from oovrec.data.load import load_dataset
 from oovrec.errors import OovrecError
 from oovrec.evaluation.results import read_result
 from oovrec.files import read_tensors
@@ -155,7 +156,7 @@ def test_the_new_run_reads_and_recommends_them(oovrec, added: tuple[Path, Result
 
 
 def test_its_results_say_that_items_were_added(
-    oovrec, added: tuple[Path, Result], finished: Path, tmp_path: Path
+    oovrec, added: tuple[Path, Result], finished: Path, log: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(added[0], tmp_path / "copy"))
     shown = oovrec("evaluate", folder).stdout
@@ -164,7 +165,11 @@ def test_its_results_say_that_items_were_added(
     assert (kept.added, original.added) == ({"interactions": 2}, {})
     assert "added" not in json.loads((finished / "metrics.json").read_text())
     assert "META ID (Llama) + 2 new items" in (folder / "report.html").read_text()
-    assert kept.blocks["raw"]["hit@10"] <= original.blocks["raw"]["hit@10"]  # the same targets, more rivals
+    model, data = load(folder), load_dataset(log)
+    assert model.entities.items == [*data.items, "n1", "n2"]
+    scores, targets = model.scores(data.histories("test")).numpy(), data.targets("test")
+    before = (scores > np.take_along_axis(scores, targets[:, None], axis=1)).sum(axis=1)
+    assert kept.blocks["raw"]["hit@10"] == pytest.approx((before < 10).mean())  # the same targets, more rivals
 
 
 def test_items_can_be_added_again_and_the_first_run_stays(oovrec, added: tuple[Path, Result], tmp_path: Path) -> None:

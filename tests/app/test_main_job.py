@@ -47,7 +47,7 @@ def test_the_run_folder_is_whole(finished: Path) -> None:
 def test_config_and_environment_say_what_was_run(finished: Path, log: Path) -> None:
     config = yaml.safe_load((finished / "config.yaml").read_text())
     assert (config["system"], config["seed"], config["training"]["epochs"]) == ("llama", 3, 2)
-    assert config["tokens"] == {"method": "meta", "from": "train"}
+    assert config["tokens"] == {"method": "meta", "from": "train", "numbers": "own"}
     assert Path(config["data"]["source"]) == log
     environment = json.loads((finished / "environment.json").read_text())
     assert environment["seed"] == 3
@@ -163,7 +163,7 @@ def test_tokens_that_saw_held_out_items_are_labelled_everywhere(oovrec, log: Pat
 
 def test_python_does_what_the_commands_do(oovrec, finished: Path, log: Path, tmp_path: Path) -> None:
     dataset = package.load_dataset(log)
-    tokens = package.build_tokens(dataset, "meta", seed=3)
+    tokens = package.build_tokens(dataset, "meta", seed=3, options={"numbers": "own"})
     assert (tokens.items.codes == Tokens.load(finished / "tokens").items.codes).all()
     run = package.train("popularity", log, tmp_path / "run")
     evaluation = package.evaluate(run)

@@ -38,7 +38,7 @@ def test_overrides_are_typed_and_the_last_one_wins() -> None:
     recipe = read_recipe("metaid-llama", changes)
     assert recipe.training.learning_rate == 5e-4
     assert recipe.model["backbone"] is None
-    assert recipe.tokens.options == {"clusters": 7}
+    assert recipe.tokens.options == {"numbers": "own", "clusters": 7}
     assert recipe.seed == 2
 
 

@@ -228,9 +228,12 @@ def test_whatever_the_names_new_ones_are_unique_and_old_ones_stay(names, owns: l
     assert found.vocabulary[len(old.vocabulary) :] == list(twins)
     assert set(twins) == {name[-1] for name in every} - numbers
     assert set(twins.values()) <= numbers
-    if not any(owns):
-        for cluster in clusters:  # the free numbers, the lowest first
-            added = sorted(name[-1] for name in every[len(words) :] if name[:-1] == cluster)
+    for cluster in () if any(owns) else clusters:
+        added = sorted(name[-1] for name in every[len(words) :] if name[:-1] == cluster)
+        if len(numbers) == len(words):  # each is an item's own: copies of the cluster's last
+            highest = max(name[-1] for name in words if name[:-1] == cluster)
+            assert all(twins[number] == highest for number in added)
+        else:  # the free numbers, the lowest first
             free = sorted(numbers - {name[-1] for name in words if name[:-1] == cluster})
             assert added[: len(free)] == free[: len(added)]
 

@@ -198,6 +198,9 @@ def test_numbers_follow_popularity_and_ties_no_order() -> None:
     names = two_level_names("I", labels, popularity, np.random.default_rng(0))
     expected = ["<CI1><I1002>", "<CI0><I1002>", "<CI1><I1001>", "<CI0><I1001>", "<CI1><I1003>"]
     assert ["".join(name) for name in names] == expected
+    own = two_level_names("I", labels, popularity, np.random.default_rng(0), "own")
+    expected = ["<CI1><I1004>", "<CI0><I1002>", "<CI1><I1003>", "<CI0><I1001>", "<CI1><I1005>"]
+    assert ["".join(name) for name in own] == expected
     tied = two_level_names("U", np.zeros(1000, int), np.ones(1000), np.random.default_rng(0))
     numbers = np.array([int(name[1][2:-1]) for name in tied])
     assert sorted(numbers) == list(range(1001, 2001))

@@ -187,7 +187,7 @@ class Clusters:
     Numbers rank the members of a cluster, the most popular first. A new item of which it is known how often it was
     taken stands where its rank is; as that number is another's already, it gets a new one, its twin, which the model
     is to begin to read and write as it does the other. Any other new item gets the first number that is free, and
-    where none is, a twin of the last.
+    where none is, a twin of the last. Where every number is an item's own, none is free.
 
     Clusters without a centroid in a table that has some hold items nothing was known of; nobody joins them.
     """
@@ -210,6 +210,7 @@ class Clusters:
         self.taken: list[set[int]] = [set() for _ in self.paths]
         for cluster, number in zip(self.of.tolist(), self.number.tolist(), strict=True):
             self.taken[cluster].add(number)
+        self.shared = len(every) < len(table)
         if table.centroids is None:
             self.open = np.arange(len(self.paths))
         else:
@@ -219,13 +220,20 @@ class Clusters:
         """``[depth]`` the name of one more item with these surroundings, which is taken from now on."""
         cluster = self._nearest(around)
         taken = self.taken[cluster]
-        ranked = self._rank(cluster, around) if around.own else None
-        free = ranked if ranked is not None else next((n for n in self.numbers if n not in taken), self.numbers[-1])
-        number = free if free not in taken else self._twin(free, taken)
+        number = self._rank(cluster, around) if around.own else None
+        if number is None:
+            number = self._free(taken)
+        if number in taken:
+            number = self._twin(number, taken)
         taken.add(number)
         name = self.paths[cluster].copy()
         name[self.last[cluster]] = number
         return name
+
+    def _free(self, taken: set[int]) -> int:
+        """The first number that a cluster has not taken, else the last it has."""
+        known = [number for number in self.numbers if not self.shared and number in taken]
+        return known[-1] if known else next((n for n in self.numbers if n not in taken), self.numbers[-1])
 
     def _rank(self, cluster: int, around: Around) -> int | None:
         """The number of the first member that is not more popular; None where all are."""

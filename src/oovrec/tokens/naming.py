@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 FIRST_NUMBER = 1001
+Numbers = Literal["shared", "own"]  # begun anew in each cluster, or counted on, so that no two entities share a token
 
 
 def cluster_token(kind: str, cluster: int) -> str:
@@ -20,9 +23,11 @@ def one_level_names(kind: str, order: np.ndarray) -> list[tuple[str]]:
 
 
 def two_level_names(
-    kind: str, labels: np.ndarray, popularity: np.ndarray, rng: np.random.Generator
+    kind: str, labels: np.ndarray, popularity: np.ndarray, rng: np.random.Generator, numbers: Numbers = "shared"
 ) -> list[tuple[str, str]]:
     """Names ``<CI79><I1001>``, ``<CI79><I1002>`` … of the members of each cluster, the most popular first.
+
+    ``shared`` numbers begin anew in the next cluster, ``own`` ones go on.
 
     Equally popular members are numbered in a random order, never that of ids or files: an order of
     ids would tell the model which of two items ranks first within a day (they ascend there by id).
@@ -33,7 +38,10 @@ def two_level_names(
         popularity: ``[n]`` interactions.
     """
     order = np.lexsort((rng.permutation(len(labels)), -popularity, labels))
-    sizes = np.bincount(labels)
-    numbers = np.empty(len(labels), np.int64)
-    numbers[order] = FIRST_NUMBER + np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return [(cluster_token(kind, c), f"<{kind}{n}>") for c, n in zip(labels.tolist(), numbers.tolist(), strict=True)]
+    place = np.empty(len(labels), np.int64)
+    place[order] = np.arange(len(labels))
+    if numbers == "shared":
+        sizes = np.bincount(labels)
+        place -= (np.cumsum(sizes) - sizes)[labels]
+    pairs = zip(labels.tolist(), (FIRST_NUMBER + place).tolist(), strict=True)
+    return [(cluster_token(kind, cluster), f"<{kind}{number}>") for cluster, number in pairs]

@@ -14,7 +14,7 @@ from pydantic import Field
 from oovrec.errors import OovrecError
 from oovrec.tokens.build import Built, Material
 from oovrec.tokens.clusters import cosine_kmeans
-from oovrec.tokens.naming import cluster_token, two_level_names
+from oovrec.tokens.naming import Numbers, cluster_token, two_level_names
 from oovrec.tokens.skipgram import SkipGramConfig, embed
 from oovrec.tokens.table import TokenTable
 from oovrec.tokens.walks import Graph, Relation, newest, successions
@@ -34,12 +34,16 @@ class Config(SkipGramConfig):
         newest: how many of a user's last interactions are a relation of their own, of the weight of all of them.
             With 0 for this, ``successions`` and ``words`` walks go along all interactions alike and along nothing
             else, as in the paper.
+        numbers: ``shared``, as in the paper: the third of every cluster has the same second token, which so says no
+            more than a rank. ``own``: an entity's second token is its own and learnt from its interactions alone; the
+            vocabulary has a token an entity more.
     """
 
     clusters: int | None = Field(None, ge=1)
     successions: float = Field(2.0, ge=0)
     words: float = Field(1.0, ge=0)
     newest: int = Field(3, ge=0)
+    numbers: Numbers = "shared"
 
 
 def build(material: Material, config: Config, seed: int) -> Built:
@@ -58,8 +62,8 @@ def build(material: Material, config: Config, seed: int) -> Built:
     walk_seed, user_seed, item_seed = np.random.SeedSequence(seed).generate_state(3).tolist()
     vectors = embed(graph, config, walk_seed)
     of_users, of_items = slice(len(users)), slice(len(users), len(users) + len(items))
-    item_table = _table("I", items, vectors[of_items], material.popularity, config.clusters, item_seed)
-    user_table = _table("U", users, vectors[of_users], histories.lengths, config.clusters, user_seed)
+    item_table = _table("I", items, vectors[of_items], material.popularity, config, item_seed)
+    user_table = _table("U", users, vectors[of_users], histories.lengths, config, user_seed)
     unseen = {"items": int((material.popularity == 0).sum()), "users": int((histories.lengths == 0).sum())}
     return Built(item_table, user_table, {"without_interactions": unseen})
 
@@ -75,15 +79,15 @@ def relations(material: Material, config: Config) -> list[Relation]:
 
 
 def _table(
-    kind: str, ids: Sequence[str], vectors: np.ndarray, popularity: np.ndarray, clusters: int | None, seed: int
+    kind: str, ids: Sequence[str], vectors: np.ndarray, popularity: np.ndarray, config: Config, seed: int
 ) -> TokenTable:
     """Cluster those of ``ids`` that have a vector, then name them all."""
     seen, rng = np.flatnonzero(vectors.any(axis=1)), np.random.default_rng(seed)
-    count = clusters or min(round(len(ids) ** 0.5), len(seen))
+    count = config.clusters or min(round(len(ids) ** 0.5), len(seen))
     if count > len(seen):
         what = f"{count} is more than the {len(seen)} {'items' if kind == 'I' else 'users'} with interactions"
         raise OovrecError(what, where="tokens.meta.clusters", remedy="lower it")
     labels = np.full(len(ids), count)
     labels[seen], centroids = cosine_kmeans(vectors[seen], count, int(rng.integers(2**63)))
-    names = two_level_names(kind, labels, popularity, rng)
+    names = two_level_names(kind, labels, popularity, rng, config.numbers)
     return TokenTable.of(ids, names, {cluster_token(kind, cluster): row for cluster, row in enumerate(centroids)})
