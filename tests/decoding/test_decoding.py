@@ -13,7 +13,7 @@ from torch import Tensor
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.decoding import exact
+from oovrec.decoding import exact, stepper
 from oovrec.decoding.beam import beam_search
 from oovrec.decoding.exact import exact_scores, exact_top_k
 from oovrec.decoding.trie import Trie
@@ -162,6 +162,24 @@ def test_top_k_names_the_items_that_brute_force_finds(codes: np.ndarray, seed: i
     best = np.take_along_axis(truth, stable_top_k(truth, 5), axis=1)
     np.testing.assert_allclose(np.take_along_axis(truth, items.numpy(), axis=1), best, atol=1e-4)
     np.testing.assert_allclose(values.numpy(), best, atol=1e-4)
+
+
+@pytest.mark.parametrize("turn", [-1.0, float("inf")])
+@settings(max_examples=40, deadline=None)
+@given(codes=catalogues(), seed=st.integers(0, 1000))
+def test_parents_may_be_asked_one_by_one(codes: np.ndarray, seed: int, turn: float) -> None:
+    """As is done where each item has a token of its own; all at once otherwise."""
+    model, trie = TableStepper(6, seed), Trie.of(codes)
+    truth, excluded = brute_force(model, codes), excluded_items(seed, len(codes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(stepper.TURN, "cpu", turn)
+        np.testing.assert_allclose(exact_scores(model, trie), truth, atol=1e-4)
+        items, values = exact_top_k(model, trie, 5, excluded)
+    for row, seen in zip(truth, excluded, strict=True):
+        row[seen[seen >= 0]] = -np.inf
+    best = np.take_along_axis(truth, stable_top_k(truth, 5), axis=1)
+    np.testing.assert_allclose(values, best, atol=1e-4)
+    np.testing.assert_allclose(np.take_along_axis(truth, items.numpy(), axis=1), best, atol=1e-4)
 
 
 @settings(max_examples=40, deadline=None)

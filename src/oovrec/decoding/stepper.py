@@ -9,6 +9,8 @@ from torch import Tensor
 
 from oovrec.decoding.trie import Level
 
+TURN = {"cpu": 5e5, "cuda": 4e8}  # multiplications that a turn of a loop over parents costs the time of
+
 
 class Stepper(Protocol):
     """A language model that has read a batch of prompts and can be asked what follows.
@@ -49,7 +51,37 @@ def child_scores(stepper: Stepper, hidden: Tensor, level: Level, parents: Tensor
         among the children of one parent: never above 0; -inf where there is none.
     """
     child = level.children(parents)
-    logits = stepper.logits(hidden, level.tokens)
-    logits = logits.gather(2, level.symbols(child).expand(*logits.shape[:2], -1)).masked_fill_(child < 0, -torch.inf)
+    if _apart(hidden, level, parents):
+        logits = _logits_by_parent(stepper, hidden, level, parents)
+    else:
+        logits = stepper.logits(hidden, level.tokens)
+        logits = logits.gather(2, level.symbols(child).expand(*logits.shape[:2], -1))
+    logits.masked_fill_(child < 0, -torch.inf)
     total = logits.logsumexp(dim=2, keepdim=True).masked_fill_(parents[..., None] < 0, 0)
     return child, (logits - total).clamp_(max=0)  # rounding must not lift a child above its parent
+
+
+def _apart(hidden: Tensor, level: Level, parents: Tensor) -> bool:
+    """Whether it is cheaper to ask for each parent's children by themselves than for all tokens of their level.
+
+    It is where each item has a token of its own, so that a level has far more tokens than any parent has children.
+    """
+    most = min(parents.numel(), len(level.first_child) - 1)
+    spared = hidden.numel() * (len(level.tokens) - level.widest)
+    return spared > TURN.get(hidden.device.type, TURN["cuda"]) * most
+
+
+def _logits_by_parent(stepper: Stepper, hidden: Tensor, level: Level, parents: Tensor) -> Tensor:
+    """``[B, W, widest]`` float32 logits of the children; any where there is none."""
+    flat, states = parents.expand(hidden.shape[:2]).flatten(), hidden.flatten(0, 1)
+    logits = states.new_zeros(len(flat), level.widest, dtype=torch.float32)
+    ordered, order = flat.sort(stable=True)
+    nodes, counts = ordered.unique_consecutive(return_counts=True)
+    begins = level.first_child.index_select(0, nodes.clamp(min=0))
+    sizes = level.first_child.index_select(0, nodes.clamp(min=0) + 1) - begins
+    places = zip(*(part.tolist() for part in (nodes, begins, sizes)), order.split(counts.tolist()), strict=True)
+    for node, begin, size, rows in places:
+        if node >= 0:
+            tokens = level.tokens[level.symbol[begin : begin + size].long()]
+            logits[rows, :size] = stepper.logits(states[rows], tokens)
+    return logits.view(*hidden.shape[:2], -1)
