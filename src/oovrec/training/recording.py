@@ -69,6 +69,7 @@ class Replayed:
         self.seen: Counter[Any] = Counter()
         self.recorded: dict[Any, Recording] = {}
         self.shared: dict[nn.Parameter, Tensor] = {}  # all recordings leave a parameter's gradient in one place
+        self.failed = False
 
     def __call__(self, batch: Tensors) -> Tensor:
         shapes = tuple((name, *(part.shape for part in _listed(value))) for name, value in batch.items())
@@ -97,8 +98,10 @@ class Replayed:
                 parameter.grad = place
             loss, replay = self.record(step)
         except RuntimeError as error:  # torch.OutOfMemoryError is one
-            reason = " ".join(str(error).split())[:160]
-            say(f"steps of one shape go on without being recorded as a CUDA graph, which failed here ({reason})")
+            if not self.failed:
+                reason = " ".join(str(error).split())[:160]
+                say(f"some steps go on without being recorded as a CUDA graph, which failed here ({reason})")
+            self.failed = True
             return None
         finally:
             for parameter, gradient in made.items():
