@@ -105,9 +105,7 @@ def test_it_learns_resumes_and_names_real_items_only(
 @torch.no_grad()
 def names_real_items_only(model: GenerativeRecommender, histories: Histories) -> None:
     """All probability is on the catalogue; whole ids sampled token by token, hot, through the processor are items."""
-    every = model.answered(
-        model.prompts(histories), model.trie
-    )  # what is scored where a recipe asks for the best alone, too
+    every = model.answered(model.prompts(histories), model.trie)  # also where a recipe scores the best alone
     np.testing.assert_allclose(every.double().exp().sum(1).numpy(), 1, atol=1e-4)
     best = model.recommend(histories, 10)
     for items, history in zip(best.items, histories, strict=True):
