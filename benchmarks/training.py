@@ -41,7 +41,7 @@ from oovrec.training.compiling import compiled
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch
 from oovrec.training.optimizer import adamw, autocast
-from oovrec.training.recording import SIGHTINGS, CudaGraphs, Gradients, Replayed, Tensors, moved
+from oovrec.training.recording import SIGHTINGS, Tensors, moved, replayed
 
 ROWS = ("train-t5-small", "train-t5-small-bf16", "train-all-positions")
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s by card, as the maker states them
@@ -102,8 +102,7 @@ def ours(bench: Bench, model: GenerativeRecommender, seed: int, size: int) -> St
         loss.backward()
         return loss.detach()
 
-    replayed = bench.device.type == "cuda" and network is module
-    gradients: Gradients = Replayed(eager, module, bench.device, CudaGraphs()) if replayed else eager
+    gradients = replayed(eager, module, bench.device) if network is module else eager
 
     def step() -> int:
         batch = next(batches)()

@@ -231,9 +231,10 @@ class Clusters:
         return name
 
     def _free(self, taken: set[int]) -> int:
-        """The first number that a cluster has not taken, else the last it has."""
-        known = [number for number in self.numbers if not self.shared and number in taken]
-        return known[-1] if known else next((n for n in self.numbers if n not in taken), self.numbers[-1])
+        """The first number that a cluster has not taken; where none is free, its last."""
+        if self.shared:
+            return next((number for number in self.numbers if number not in taken), self.numbers[-1])
+        return max(taken & self.place.keys(), key=self.place.__getitem__)
 
     def _rank(self, cluster: int, around: Around) -> int | None:
         """The number of the first member that is not more popular; None where all are."""

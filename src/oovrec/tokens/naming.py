@@ -27,8 +27,6 @@ def two_level_names(
 ) -> list[tuple[str, str]]:
     """Names ``<CI79><I1001>``, ``<CI79><I1002>`` … of the members of each cluster, the most popular first.
 
-    ``shared`` numbers begin anew in the next cluster, ``own`` ones go on.
-
     Equally popular members are numbered in a random order, never that of ids or files: an order of
     ids would tell the model which of two items ranks first within a day (they ascend there by id).
 
@@ -36,6 +34,7 @@ def two_level_names(
         kind: ``I`` for items, ``U`` for users.
         labels: ``[n]`` clusters.
         popularity: ``[n]`` interactions.
+        numbers: ``shared`` ones begin anew in the next cluster, ``own`` ones go on.
     """
     order = np.lexsort((rng.permutation(len(labels)), -popularity, labels))
     place = np.empty(len(labels), np.int64)

@@ -22,7 +22,7 @@ from oovrec.training.compiling import compiled, failures, say_not_compiled
 from oovrec.training.config import TrainingConfig
 from oovrec.training.interrupts import Interrupts
 from oovrec.training.optimizer import adamw, autocast, learning_rate
-from oovrec.training.recording import CudaGraphs, Gradients, Replayed, Tensors, moved
+from oovrec.training.recording import Gradients, Tensors, moved, replayed
 
 Batch = Callable[[], Tensors]
 Epoch = Callable[[np.random.Generator], Sequence[Batch]]
@@ -98,8 +98,8 @@ class _Training:
         self.plain = accelerator.prepare(self.module)
         self.model = compiled(self.plain, config, self.device)
         self.gradients: Gradients = self._gradients
-        if self._replayable():
-            self.gradients = Replayed(self._gradients, self.module, self.device, CudaGraphs())
+        if accelerator.num_processes == config.accumulate == 1 and self.model is self.plain:  # a step is a batch
+            self.gradients = replayed(self._gradients, self.module, self.device)
         self.progress = Progress()
         self.best: Weights | None = None
         self.interrupts = Interrupts()
@@ -213,11 +213,6 @@ class _Training:
             loss = self.model(**{name: moved(value, self.device) for name, value in batch.items()})
         self.accelerator.backward(loss / self.config.accumulate)
         return loss.detach()
-
-    def _replayable(self) -> bool:
-        """Whether steps may be recorded: an update is one batch of one process, and nothing compiles it."""
-        alone = self.accelerator.num_processes == self.config.accumulate == 1 and self.model is self.plain
-        return alone and self.device.type == "cuda" and getattr(self.module, "replayable", False)
 
     def _read_losses(self) -> None:
         for loss in torch.stack(self.unread).tolist():

@@ -109,6 +109,13 @@ class Replayed:
         return Recording(inputs, loss, places, replay)
 
 
+def replayed(gradients: Gradients, module: nn.Module, device: torch.device) -> Gradients:
+    """``gradients``, recorded and replayed where the device can and the module may be."""
+    if device.type != "cuda" or not getattr(module, "replayable", False):
+        return gradients
+    return Replayed(gradients, module, device, CudaGraphs())
+
+
 class CudaGraphs:
     """Records CUDA graphs, which share their memory: only one of them runs at a time."""
 

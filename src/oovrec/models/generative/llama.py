@@ -240,11 +240,11 @@ class Llama(GenerativeRecommender):
 
     def _windows(self, batch: Histories, scale: float) -> dict[str, Tensor | list[Tensor]]:
         """Each window and what opens it, without the longest's last token: each token predicts the next."""
-        ids = self._begun(batch).padded(self.vocabulary.pad)[:, :-1]
-        depth = self.vocabulary.items.shape[1]
+        begun, depth = self._begun(batch), self.vocabulary.items.shape[1]
+        ids = begun.padded(self.vocabulary.pad)[:, :-1]
         column = np.arange(len(batch.items)) - np.repeat(batch.indptr[:-1], batch.lengths)
-        before = self._opened(batch.users).lengths - 1
-        first = batch.rows * ids.shape[1] + before[batch.rows] + column * depth
+        opened = begun.lengths - batch.lengths * depth
+        first = batch.rows * ids.shape[1] + opened[batch.rows] - 1 + column * depth
         nodes = self._trie.nodes(torch.from_numpy(batch.items))
         return batch_of([ids], first, {"nodes": nodes}, scale)
 

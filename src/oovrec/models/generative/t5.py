@@ -189,7 +189,7 @@ def _heads(states: Tensor, attention: T5Attention) -> Tensor:
 def _attend(attention: T5Attention, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
     """T5's attention: no scaling of the scores, an additive bias.
 
-    By plain products: with few queries fused kernels take five times as long, on processors and cards.
+    By plain products: with few queries a processor's fused kernel takes five times as long, and a card's is no faster.
     """
     weights = torch.softmax((_heads(attention.q(queries), attention) @ keys.mT).float() + bias, dim=-1)
     return attention.o((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
