@@ -70,3 +70,14 @@ def test_there_are_no_words_to_set() -> None:
         configured("tiger", {"templates": "fr"})
     with pytest.raises(OovrecError, match=r"model\.tasks: TIGER learns the sequential task alone; leave it out\."):
         configured("tiger", {"tasks": {"direct": 0.2}})
+
+
+@pytest.mark.parametrize(("rate", "alike"), [(0.0, True), (0.5, False), (None, False)])
+def test_dropout_is_the_option_or_the_stock_rate(model: Tiger, chains: Dataset, rate: float | None, alike: bool) -> None:
+    """Where nothing is dropped, two readings of a batch in training give the same loss."""
+    config = Tiger.Config(shape="debug", history=3, users=7, dropout=rate)
+    drops = Tiger(config, model.entities)
+    (batch,) = drops.epoch(chains, 10_000, np.random.default_rng(0))
+    drops.module.train()
+    losses = [drops.module(**batch()).item() for _ in range(2)]
+    assert (losses[0] == losses[1]) == alike

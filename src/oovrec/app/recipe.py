@@ -27,6 +27,7 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("model", "augmentation", "linear"),
     ("model", "augments", "both"),
     ("model", "lora", None),
+    ("model", "dropout", None),
     ("training", "max_steps", 0),
 )
 

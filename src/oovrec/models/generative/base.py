@@ -178,12 +178,15 @@ class GenerativeRecommender(NeuralRecommender):
             if self.config.shape not in self.shapes:
                 raise unknown("shape", self.config.shape, self.shapes, where="model.shape")
             ends = {"pad_token_id": self.vocabulary.pad, "eos_token_id": self.vocabulary.tokenizer.eos_token_id}
-            shape = self.hf_config(vocab_size=len(self.vocabulary), **ends, **self.shapes[self.config.shape])
+            sizes = self.shapes[self.config.shape]
+            shape = self.hf_config(vocab_size=len(self.vocabulary), **ends, **sizes, **self.changes)
         return self.hf_model(shape)
 
     def _pretrained(self, folder: Path) -> PreTrainedModel:
         try:
-            network = self.hf_model.from_pretrained(str(folder), use_safetensors=True, dtype=torch.float32)
+            network = self.hf_model.from_pretrained(
+                str(folder), use_safetensors=True, dtype=torch.float32, **self.changes
+            )
         except (OSError, ValueError) as error:
             remedy = "give a folder with config.json and model.safetensors, or a hub name while online"
             raise OovrecError("no checkpoint can be loaded from here", where=folder, remedy=remedy) from error
@@ -191,6 +194,11 @@ class GenerativeRecommender(NeuralRecommender):
         network.config.tie_word_embeddings = tables[0].weight is tables[1].weight  # else resizing would tie them
         network.resize_token_embeddings(len(self.vocabulary))
         return network
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """What the options change of the stock configuration, beside the shape."""
+        return {}
 
     @property
     def worded(self) -> bool:

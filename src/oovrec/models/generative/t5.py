@@ -13,6 +13,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
@@ -30,6 +31,16 @@ from oovrec.models.generative.t5_layers import MASKED, decode, encode, feed_forw
 from oovrec.training.loop import Batch
 
 GROUP_COST = {"cpu": 4}  # of a group's attention, in tokens of all else; accelerators take one group
+
+
+class T5Options(GenerativeConfig):
+    """Options of T5.
+
+    Attributes:
+        dropout: everywhere that T5 has it, in training; None takes the backbone's own, .1 in a shape.
+    """
+
+    dropout: float | None = Field(None, ge=0, lt=1)
 
 
 def shape(width: int, layers: int, heads: int, inner: int, head_width: int | None = None) -> dict[str, object]:
@@ -199,7 +210,8 @@ class T5(GenerativeRecommender):
     """META ID on T5; also any other token scheme, and any T5-shaped checkpoint."""
 
     name = "t5"
-    Config = GenerativeConfig
+    Config = T5Options
+    config: T5Options
     module: T5Network
     hf_config = T5Config
     hf_model = T5ForConditionalGeneration
@@ -209,6 +221,10 @@ class T5(GenerativeRecommender):
         "compact": shape(128, 2, 4, 512),
         "t5-small": shape(512, 6, 8, 2048),
     }
+
+    @property
+    def changes(self) -> dict[str, object]:
+        return {} if self.config.dropout is None else {"dropout_rate": self.config.dropout}
 
     def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> T5Network:
         return T5Network(network, embedding, self._trie, self.config.loss, self.ratings)

@@ -23,12 +23,11 @@ from oovrec.language.packed import Packed
 from oovrec.language.wordings import Group, Task
 from oovrec.models.base import Entities
 from oovrec.models.generative.augmentation import Augmentation
-from oovrec.models.generative.base import GenerativeConfig
 from oovrec.models.generative.samples import Samples, Tasks, Training
-from oovrec.models.generative.t5 import T5, shape
+from oovrec.models.generative.t5 import T5, T5Options, shape
 
 
-class TigerOptions(GenerativeConfig):
+class TigerOptions(T5Options):
     """Options of TIGER; those of prompts in words are fixed.
 
     Attributes:
