@@ -73,7 +73,9 @@ def test_there_are_no_words_to_set() -> None:
 
 
 @pytest.mark.parametrize(("rate", "alike"), [(0.0, True), (0.5, False), (None, False)])
-def test_dropout_is_the_option_or_the_stock_rate(model: Tiger, chains: Dataset, rate: float | None, alike: bool) -> None:
+def test_dropout_is_the_option_or_the_stock_rate(
+    model: Tiger, chains: Dataset, rate: float | None, alike: bool
+) -> None:
     """Where nothing is dropped, two readings of a batch in training give the same loss."""
     config = Tiger.Config(shape="debug", history=3, users=7, dropout=rate)
     drops = Tiger(config, model.entities)
