@@ -2,7 +2,8 @@
 
 A recipe's ``search`` lists the values that may be tried for some of its keys. The first trial is the recipe as it is;
 the others are drawn by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011; Optuna's), each from a
-generator of (seed, trial), so that a search that was interrupted goes on as if it had not been.
+generator of (seed, trial), so that a search that was interrupted goes on as if it had not been. The best settings are
+kept as a recipe beside the log.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -27,7 +29,7 @@ from oovrec.app.source import Source
 from oovrec.data.dataset import Dataset
 from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.results import git_commit, hardware, versions
-from oovrec.files import read_json, write_json
+from oovrec.files import read_json, write_json, write_text
 from oovrec.progress import say
 
 RUNS = Path("runs") / "tuning"
@@ -107,13 +109,17 @@ class Study:
             "search": {key: list(values) for key, values in self.base.search.items()},
         }
 
-    def run(self, number: int, settings: dict[str, Any]) -> Run:
-        """The run of one trial."""
+    def with_settings(self, settings: dict[str, Any]) -> Recipe:
+        """The recipe with values of the searched keys."""
         values = self.base.to_dict()
         for key, value in settings.items():
             apply_override(values, f"{key}={value}")
+        return parse_recipe(values, self.recipe)
+
+    def run(self, number: int, settings: dict[str, Any]) -> Run:
+        """The run of one trial."""
         folder = RUNS / self.data.name / f"{self.recipe}-s{self.base.seed}" / str(number)
-        return Run(folder, parse_recipe(values, self.recipe), self.data)
+        return Run(folder, self.with_settings(settings), self.data)
 
 
 def tune(
@@ -121,7 +127,8 @@ def tune(
 ) -> None:
     """Search settings for each recipe on each dataset; every one gets the same number of trials.
 
-    Writes ``<out>/<dataset>/<recipe>.json`` after each trial; what is there already is gone on with.
+    Writes ``<out>/<dataset>/<recipe>.json``, the log, after each trial, and ``<recipe>-tuned.yaml``, the best settings,
+    after the last; what is there already is gone on with.
 
     Args:
         trials: of each, the recipe as it is included.
@@ -151,6 +158,7 @@ def search(study: Study, dataset: Dataset, trials: int, file: Path) -> list[Tria
         )
         latest, winner = done[-1], best(done)
         say(escape(f"{study.recipe} {latest.settings}: {latest.ndcg:.4f}; best {winner.ndcg:.4f} {winner.settings}"))
+    _keep(study, best(done), file.with_name(f"{study.recipe}-tuned.yaml"))
     return done
 
 
@@ -192,6 +200,13 @@ def _optuna() -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     return optuna
+
+
+def _keep(study: Study, winner: Trial, file: Path) -> None:
+    """The winner's settings as a recipe, which ``train`` and ``bench results`` take by its path."""
+    values = {key: value for key, value in study.with_settings(winner.settings).to_dict().items() if key != "search"}
+    head = f"# {study.recipe} on {study.data.name}, the best of its search by validation ndcg@10 ({winner.ndcg:.4f}).\n"
+    write_text(file, head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def _carried_out(study: Study, number: int, settings: dict[str, Any], dataset: Dataset) -> Trial:
