@@ -51,8 +51,8 @@ class TableStepper:
         rows = zip(self.prompts, paths, strict=True)
         return torch.stack([torch.stack([self.row(b, tuple(path.tolist())) for path in own]) for b, own in rows])
 
-    def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        return hidden[..., tokens]
+    def rows(self, tokens: Tensor) -> Tensor:
+        return torch.eye(self.vocabulary)[tokens]
 
     def take(self, rows: Tensor) -> Self:
         taken = type(self)(self.vocabulary, self.seed, self.scale, whole=self.whole)

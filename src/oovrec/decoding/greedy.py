@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oovrec.decoding.stepper import Stepper
+from oovrec.decoding.stepper import Stepper, logits
 
 
 def greedy(stepper: Stepper, tokens: Tensor, end: int, longest: int) -> list[list[int]]:
@@ -19,15 +19,15 @@ def greedy(stepper: Stepper, tokens: Tensor, end: int, longest: int) -> list[lis
     Returns:
         Of each prompt the ids.
     """
-    hidden = stepper.root()
+    hidden, rows = stepper.root(), stepper.rows(tokens)
     path = torch.empty(len(hidden), 1, 0, dtype=torch.int64, device=hidden.device)
     done = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
     for _ in range(longest):
-        best = tokens[stepper.logits(hidden, tokens).argmax(dim=1)]
+        best = tokens[logits(hidden, rows).argmax(dim=1)]
         path = torch.cat([path, best[:, None, None]], dim=2)
         done |= best == end
         if done.all():
             break
         hidden = stepper.extend(path)[:, 0]
-    rows = path[:, 0].tolist()
-    return [row[: row.index(end)] if end in row else row for row in rows]
+    written = path[:, 0].tolist()
+    return [ids[: ids.index(end)] if end in ids else ids for ids in written]

@@ -31,11 +31,17 @@ class Stepper(Protocol):
             ``[B, W, d]``.
         """
 
-    def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """``[..., n]`` float32 logits of the ``n`` token ids ``tokens`` for hidden states ``[..., d]``."""
+    def rows(self, tokens: Tensor) -> Tensor:
+        """``[n, d]`` output rows of token ids ``[n]``: a state's products with them are the tokens' logits."""
 
     def take(self, rows: Tensor) -> Self:
         """The same for the prompts ``rows`` ``[b]`` alone; the whole may not be used any more."""
+
+
+def logits(hidden: Tensor, rows: Tensor) -> Tensor:
+    """``[..., n]`` float32 logits of output rows ``[n, d]``, under autocast too: coarser ones would tie."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return hidden.float() @ rows.float().T
 
 
 def child_scores(stepper: Stepper, hidden: Tensor, level: Level, parents: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,13 +58,13 @@ def child_scores(stepper: Stepper, hidden: Tensor, level: Level, parents: Tensor
     """
     child = level.children(parents)
     if _apart(hidden, level, parents):
-        logits = _logits_by_parent(stepper, hidden, level, parents)
+        found = _logits_by_parent(stepper, hidden, level, parents)
     else:
-        logits = stepper.logits(hidden, level.tokens)
-        logits = logits.gather(2, level.symbols(child).expand(*logits.shape[:2], -1))
-    logits.masked_fill_(child < 0, -torch.inf)
-    total = logits.logsumexp(dim=2, keepdim=True).masked_fill_(parents[..., None] < 0, 0)
-    return child, (logits - total).clamp_(max=0)  # rounding must not lift a child above its parent
+        every = logits(hidden, stepper.rows(level.tokens))
+        found = every.gather(2, level.symbols(child).expand(*every.shape[:2], -1))
+    found.masked_fill_(child < 0, -torch.inf)
+    total = found.logsumexp(dim=2, keepdim=True).masked_fill_(parents[..., None] < 0, 0)
+    return child, (found - total).clamp_(max=0)  # rounding must not lift a child above its parent
 
 
 def _apart(hidden: Tensor, level: Level, parents: Tensor) -> bool:
@@ -72,16 +78,21 @@ def _apart(hidden: Tensor, level: Level, parents: Tensor) -> bool:
 
 
 def _logits_by_parent(stepper: Stepper, hidden: Tensor, level: Level, parents: Tensor) -> Tensor:
-    """``[B, W, widest]`` float32 logits of the children; any where there is none."""
-    flat, states = parents.expand(hidden.shape[:2]).flatten(), hidden.flatten(0, 1)
-    logits = states.new_zeros(len(flat), level.widest, dtype=torch.float32)
-    ordered, order = flat.sort(stable=True)
-    nodes, counts = ordered.unique_consecutive(return_counts=True)
-    begins = level.first_child.index_select(0, nodes.clamp(min=0))
-    sizes = level.first_child.index_select(0, nodes.clamp(min=0) + 1) - begins
-    places = zip(*(part.tolist() for part in (nodes, begins, sizes)), order.split(counts.tolist()), strict=True)
-    for node, begin, size, rows in places:
-        if node >= 0:
-            tokens = level.tokens[level.symbol[begin : begin + size].long()]
-            logits[rows, :size] = stepper.logits(states[rows], tokens)
-    return logits.view(*hidden.shape[:2], -1)
+    """``[B, W, widest]`` float32 logits of the children; any where there is none.
+
+    States of one parent are put side by side, so that each parent's children are one product.
+    """
+    ordered, order = parents.expand(hidden.shape[:2]).flatten().sort()
+    states = hidden.flatten(0, 1)[order].float()
+    found = states.new_zeros(len(order), level.widest)
+    nodes, counts = ordered[ordered >= 0].unique_consecutive(return_counts=True)
+    begins, ends = level.first_child[nodes].long(), level.first_child[nodes + 1].long()
+    sizes = ends - begins
+    children = torch.arange(int(sizes.sum()), device=nodes.device)
+    children += (ends - sizes.cumsum(dim=0)).repeat_interleave(sizes)
+    rows = stepper.rows(level.tokens[level.symbol[children].long()]).float().split(sizes.tolist())
+    at = len(order) - int(counts.sum())  # behind those of no parent
+    for count, part in zip(counts.tolist(), rows, strict=True):
+        found[at : at + count, : len(part)] = logits(states[at : at + count], part)
+        at += count
+    return torch.empty_like(found).index_copy_(0, order, found).view(*hidden.shape[:2], -1)

@@ -29,7 +29,7 @@ from oovrec.models.generative.attention import grouped
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender
 from oovrec.models.generative.lora import merged
-from oovrec.models.generative.network import ItemNetwork, Loss, full_precision, stock
+from oovrec.models.generative.network import ItemNetwork, Loss, stock
 from oovrec.models.generative.samples import Samples, Training
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
@@ -176,8 +176,8 @@ class LlamaStepper:
         self.lengths, self.prompt, self.last = self.lengths[rows], self.prompt[rows], self.last[rows]
         return self
 
-    def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        return full_precision(hidden, self.network.rows(tokens))
+    def rows(self, tokens: Tensor) -> Tensor:
+        return self.network.rows(tokens)
 
 
 class Llama(GenerativeRecommender):

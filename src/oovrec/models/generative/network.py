@@ -181,9 +181,3 @@ def stock(
         made.config.tie_word_embeddings = False
     made.load_state_dict(weights)
     return made.eval()
-
-
-def full_precision(hidden: Tensor, rows: Tensor) -> Tensor:
-    """``[..., n]`` float32 logits of output rows ``[n, d]``, under autocast too: coarser ones would tie."""
-    with torch.autocast(hidden.device.type, enabled=False):
-        return hidden.float() @ rows.float().T

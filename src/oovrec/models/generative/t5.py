@@ -25,7 +25,7 @@ from oovrec.models.generative.attention import grouped
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender
 from oovrec.models.generative.lora import merged
-from oovrec.models.generative.network import ItemNetwork, Loss, full_precision, stock
+from oovrec.models.generative.network import ItemNetwork, Loss, stock
 from oovrec.models.generative.samples import Samples, Training
 from oovrec.models.generative.t5_layers import MASKED, decode, encode, feed_forward, norm, position_bias
 from oovrec.training.loop import Batch
@@ -188,8 +188,8 @@ class T5Stepper:
             states = states + feed_forward(feed, states)
         return decoder.final_layer_norm(states), known  # in float32
 
-    def logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        return full_precision(hidden, self.network.rows(tokens))
+    def rows(self, tokens: Tensor) -> Tensor:
+        return self.network.rows(tokens)
 
 
 def _heads(states: Tensor, attention: T5Attention) -> Tensor:
