@@ -178,6 +178,13 @@ def test_the_history_form_names_users_where_wanted(entities: Entities) -> None:
     assert 0 < (rows == model.vocabulary.someone).sum() < len(rows)
 
 
+def test_where_no_prompt_names_a_user_the_vocabulary_has_no_tokens_for_them(model: GenerativeRecommender) -> None:
+    known = set(model.vocabulary.tokenizer.get_vocab())
+    named = model.prompt(np.array([1]), 0).tolist() != model.prompt(np.array([1]), -1).tolist()
+    assert ({"<CU0>", "<CU1>"} <= known) == named
+    assert not named or "<U1003>" in known
+
+
 def test_a_saved_checkpoint_serves_as_backbone(entities: Entities, tmp_path: object) -> None:
     """The real loading code of ``model.backbone``, on a small checkpoint: its weights arrive."""
     for system, options in ((Llama, {"form": "prompt"}), (T5, {})):
@@ -209,7 +216,7 @@ def test_an_untied_t5_checkpoint_keeps_its_output_layer(entities: Entities, tmp_
     logits = plain(input_ids=ids, decoder_input_ids=torch.zeros(1, 1, dtype=torch.long)).logits[0, 0]
     clusters = torch.unique(torch.from_numpy(model.vocabulary.items[:, 0]))
     stepper = model.read(Histories.of([[1, 2]], users=[0]))
-    torch.testing.assert_close(stepper.logits(stepper.root(), clusters)[0], logits[clusters], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close((stepper.root() @ stepper.rows(clusters).T)[0], logits[clusters], atol=1e-4, rtol=1e-4)
     model.save(tmp_path / "run")
     loaded = load(tmp_path / "run")
     assert torch.equal(loaded.scores(histories()), model.scores(histories()))

@@ -123,18 +123,13 @@ def _write_words(model: GenerativeRecommender, folder: Path) -> None:
     write_json(about, {**read_json(about), **inputs})
     entities.save_items(folder)
     write_catalogue(folder / FILE, words.tokenizer, entities.items, words.items)
-    if words.users is not None and _names_users(model):
+    if words.users is not None:
         write_catalogue(folder / "user_tokens.tsv", words.tokenizer, entities.users, words.users)
 
 
-def _example(model: GenerativeRecommender, user: int = -1) -> np.ndarray:
+def _example(model: GenerativeRecommender) -> np.ndarray:
     """The prompt of a short history."""
-    return model.prompt(np.arange(min(SHOWN, len(model.entities.items))), user)
-
-
-def _names_users(model: GenerativeRecommender) -> bool:
-    """Whether a known user's own tokens stand in prompts."""
-    return bool(np.isin(model.vocabulary.user_tokens(0), _example(model, 0)).all())
+    return model.prompt(np.arange(min(SHOWN, len(model.entities.items))), -1)
 
 
 def _call(model: GenerativeRecommender) -> str:
@@ -160,7 +155,7 @@ def _card(run: Run, model: GenerativeRecommender, plain: PreTrainedModel) -> str
         method=tokens.method,
         tokens_from=tokens.built_from,
         leak=LEAK if tokens.built_from == "all" else "",
-        users=USERS if words.users is not None and _names_users(model) else "",
+        users=USERS if words.users is not None else "",
         history=model.config.history,
         filled=FILLED if words.end in model.prompts(alone).ids else "",
         auto="AutoModelForCausalLM" if model.causal else "AutoModelForSeq2SeqLM",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
@@ -135,7 +136,8 @@ class GenerativeRecommender(NeuralRecommender):
         self._check_tasks()
         self.templates = read_templates(config.templates, {*RANKING, *config.tasks.mixed()})
         self.base = self._base(saved)
-        self.vocabulary: Vocabulary = extend(self._tokenizer(saved), entities.tokens, config.spelling)
+        tokens = entities.tokens if self.reads_users else replace(entities.tokens, users=None)
+        self.vocabulary: Vocabulary = extend(self._tokenizer(saved), tokens, config.spelling)
         rating_words = [f"{value:g}" for value in entities.scale or ()]
         self.prompter = Prompter(self.vocabulary, self.templates, config.history, rating_words)
         network = self._network(saved)
@@ -203,6 +205,11 @@ class GenerativeRecommender(NeuralRecommender):
     @property
     def worded(self) -> bool:
         """Whether it reads prompts in words, and so can learn any task."""
+        return True
+
+    @property
+    def reads_users(self) -> bool:
+        """Whether prompts name users; where they do not, the vocabulary has no tokens for them."""
         return True
 
     @abstractmethod

@@ -201,6 +201,10 @@ class Llama(GenerativeRecommender):
     def worded(self) -> bool:
         return self.config.form == "prompt"
 
+    @property
+    def reads_users(self) -> bool:
+        return self.worded or self.config.user
+
     def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> LlamaNetwork:
         parts = (network, embedding, self._trie, self.config.loss, self.config.dropout, self.ratings)
         return LlamaNetwork(*parts, replayable=self.worded)

@@ -67,6 +67,10 @@ class Tiger(T5):
     def worded(self) -> bool:
         return False
 
+    @property
+    def reads_users(self) -> bool:
+        return False  # by tokens of its own instead
+
     def _user_words(self) -> list[str]:
         return [f"<H{number}>" for number in range(self.config.users)]
 
