@@ -29,7 +29,8 @@ from oovrec.files import read_json, write_json
 from oovrec.tokens import walks
 from oovrec.tokens.build import Material
 from oovrec.tokens.clusters import cosine_kmeans
-from oovrec.tokens.evidence import text_vectors, unit
+from oovrec.tokens.evidence import text_vectors
+from oovrec.tokens.geometry import unit
 from oovrec.tokens.hashing import GOLDEN, below, mix
 from oovrec.tokens.quality import cluster_lift, log_lift, repeated_clusters
 from oovrec.tokens.schemes.meta import Config, relations

@@ -53,10 +53,14 @@ def built(sparse: Dataset) -> dict[str, Tokens]:
     return {source: build_tokens(sparse, "meta", source, 5, PLAIN) for source in ("train", "all")}
 
 
-@pytest.mark.parametrize("seed", [6, 7, 8])
-def test_meta_tokens_are_clean_from_training_and_leaky_from_all(sparse: Dataset, auditor: Auditor, seed: int) -> None:
+@pytest.mark.parametrize(("method", "seed"), [("meta", 6), ("meta", 7), ("meta", 8), ("metavec", 6), ("metavec", 7)])
+def test_tokens_of_walks_are_clean_from_training_and_leaky_from_all(
+    sparse: Dataset, auditor: Auditor, method: str, seed: int
+) -> None:
+    """In shared tokens, or in the vectors that tokens of their own carry."""
+    options = {key: value for key, value in PLAIN.items() if method == "meta" or key != "clusters"}
     for source, verdict in (("train", "clean"), ("all", "leaky")):
-        tokens = build_tokens(sparse, "meta", source, seed, PLAIN)
+        tokens = build_tokens(sparse, method, source, seed, options)
         found = auditor.audit(tokens.items, tokens.users)
         assert found.verdict == verdict
         assert set(found.splits.values()) == {verdict}

@@ -23,6 +23,7 @@ from oovrec.tokens.words import wording
 FAST = {"epochs": 1, "walks": 2}
 OPTIONS: dict[str, dict[str, Any]] = {
     "meta": FAST,
+    "metavec": FAST,
     "semantic": {"codes": 8, "quantiser": "kmeans"},
 }  # of schemes whose defaults are for more items
 
@@ -123,6 +124,20 @@ def test_random_numbers_are_spelled_as_p5_spells_them(planted: Dataset) -> None:
     assert names == {f"<I{number}>" for number in range(1001, 1081)}
     assert spelled("item", ["<I1020>"]) == "item_1020"
     assert spelled("item", ["<CI3>", "<I1001>"]) == "item_3_1001"
+
+
+def test_a_token_of_its_own_carries_the_direction_of_its_entity(described: Dataset, communities: np.ndarray) -> None:
+    """The nearest by vector are of the same community; who no walk reaches has no vector."""
+    alone = dataclasses.replace(described, items=[*described.items, "new"], titles=[*described.titles, ""])
+    tokens = build_tokens(alone, "metavec")
+    assert tokens.users is not None
+    for table, of in ((tokens.users, communities[:120]), (tokens.items, communities[120:])):
+        assert (table.depth, len(table.vocabulary)) == (1, len(table))
+        vectors = table.centroids[table.codes[:, 0]]
+        np.testing.assert_allclose(np.linalg.norm(vectors[: len(of)], axis=1), 1, atol=1e-6)
+        near = vectors[: len(of)] @ vectors[: len(of)].T - 2 * np.eye(len(of))
+        assert (of[near.argmax(axis=1)] == of).mean() > 0.9
+    assert not vectors[-1].any()
 
 
 def test_default_clusters_are_the_square_root(planted: Dataset) -> None:

@@ -57,6 +57,19 @@ def cosine_kmeans(
     return labels, _unit(np.where(lengths > 1e-6, means, first))
 
 
+def grouped(vectors: np.ndarray, seed: int, clusters: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`cosine_kmeans` of ``vectors`` ``[n, d]``; those that are zero form one further group, the last.
+
+    Args:
+        clusters: by default the square root of n, if so many are not zero.
+    """
+    seen = np.flatnonzero(vectors.any(axis=1))
+    count = clusters or min(round(len(vectors) ** 0.5), len(seen))
+    labels = np.full(len(vectors), count)
+    labels[seen], centroids = cosine_kmeans(vectors[seen], count, seed)
+    return labels, centroids
+
+
 def _sizes(points: int, clusters: int) -> list[int]:
     """How many points each sample has; the last is all of them."""
     sizes = [points]

@@ -21,6 +21,7 @@ from scipy.sparse.linalg import svds
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
+from oovrec.tokens.geometry import unit
 
 Target = Literal["probe", "validation", "test"]
 TARGETS: tuple[Target, ...] = ("probe", "validation", "test")
@@ -40,11 +41,6 @@ def before_probes(dataset: Dataset) -> Histories:
     training = dataset.histories("train")
     kept = np.where(training.lengths > 1, training.lengths - 1, training.lengths)
     return training.cut(training.indptr[:-1], kept, training.users)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """The rows of ``vectors``, brought to length 1 where they are not zero, as float32."""
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
 def text_vectors(dataset: Dataset) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""Scores of embeddings from the META ID paper: memorisation of who took what, and diversity."""
+"""Embeddings: at unit length, and scored as in the META ID paper, by memorisation of who took what and diversity."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from oovrec.data.dataset import Dataset
 
 PAIRS = 10_000  # sampled for diversity
 SAMPLE = 4_000  # entities whose pairs are compared for memorisation, at most
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """The rows of ``vectors``, brought to length 1 where they are not zero, as float32."""
+    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
 def ratings_matrix(dataset: Dataset) -> csr_array:

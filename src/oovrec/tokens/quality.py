@@ -9,6 +9,7 @@ import numpy as np
 
 from oovrec.data.dataset import Dataset, Split
 from oovrec.data.histories import Histories
+from oovrec.tokens.clusters import grouped
 from oovrec.tokens.geometry import diversity, memorisation, ratings_matrix
 from oovrec.tokens.table import Tokens, TokenTable
 
@@ -22,9 +23,9 @@ class Quality:
 
     Attributes:
         lift: by split, the mean log-lift of (user cluster, item cluster); see :func:`cluster_lift`.
-            None for tokens without users, or without clusters.
+            None for tokens without users, or where nothing is alike.
         repeats: by held-out split, the share of targets whose cluster is already in the history; none of either
-            for tokens without clusters (no two items share their first token).
+            where nothing is alike.
         repeats_by_chance: the same if the targets were dealt to the users at random.
         memorisation: of items and users, where tokens have centroids; 1 at best.
         diversity: of items and users, where tokens have centroids; higher is more diverse.
@@ -48,7 +49,7 @@ class Quality:
 def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
     """Score tokens against ``dataset``; ``seed`` draws the samples of the pairwise scores.
 
-    The first token of an id is its cluster. Memorisation compares with the training part only.
+    Clusters are those of :func:`clusters_of`. Memorisation compares with the training part only.
 
     Raises:
         OovrecError: a user or item of the dataset has no tokens.
@@ -56,7 +57,7 @@ def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
     items = tokens.items.reindexed(dataset.items)
     users = None if tokens.users is None else tokens.users.reindexed(dataset.users)
     clusters = clusters_of(items)
-    splits = SPLITS if len(dataset.evaluated_users()) and clustered(items) else ()
+    splits = SPLITS if len(dataset.evaluated_users()) and alike(items) else ()
     repeats = {split: repeated_clusters(clusters, dataset.histories(split), dataset.targets(split)) for split in splits}
     sides = {side: table for side, table in (("items", items), ("users", users)) if table is not None}
     vectors = {side: embeddings_of(table) for side, table in sides.items() if table.centroids is not None}
@@ -64,7 +65,7 @@ def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
     rows = {"items": ratings.T, "users": ratings}
     return Quality(
         lift=cluster_lift(clusters_of(users), clusters, dataset)
-        if users is not None and clustered(users) and clustered(items)
+        if users is not None and alike(users) and alike(items)
         else None,
         repeats={split: found for split, (found, _) in repeats.items()},
         repeats_by_chance={split: chance for split, (_, chance) in repeats.items()},
@@ -76,13 +77,20 @@ def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
 
 
 def clusters_of(table: TokenTable) -> np.ndarray:
-    """``[n]`` the first token of each id, numbered from 0."""
+    """``[n]`` the first token of each id, numbered from 0; where no two share it, groups of like vectors, if any."""
+    if not clustered(table) and table.centroids is not None:
+        return grouped(embeddings_of(table), 0)[0]
     return np.unique(table.codes[:, 0], return_inverse=True)[1].reshape(-1)
 
 
 def clustered(table: TokenTable) -> bool:
     """Whether any two entities share their first token."""
     return len(table.levels[0]) < len(table)
+
+
+def alike(table: TokenTable) -> bool:
+    """Whether tokens say which entities are alike: by tokens that they share, or by vectors."""
+    return clustered(table) or table.centroids is not None
 
 
 def perplexity(table: TokenTable) -> list[float]:

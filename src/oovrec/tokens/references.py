@@ -13,7 +13,9 @@ import numpy as np
 from oovrec.data.dataset import Dataset
 from oovrec.tokens.build import first_met
 from oovrec.tokens.clusters import cosine_kmeans
-from oovrec.tokens.evidence import before_probes, text_vectors, unit
+from oovrec.tokens.evidence import before_probes, text_vectors
+from oovrec.tokens.geometry import unit
+from oovrec.tokens.quality import clustered, clusters_of
 from oovrec.tokens.skipgram import SkipGramConfig, embed
 from oovrec.tokens.table import TokenTable
 from oovrec.tokens.walks import Graph
@@ -31,7 +33,8 @@ class Shape:
 
     Attributes:
         levels: ``[n]`` group of each entity by its first token, its first two, …; levels that put all together,
-            or hardly any two, are left out. None left where every entity has a token of its own.
+            or hardly any two, are left out. Where every entity has a token of its own, groups of like vectors; none
+            left if tokens have none.
         places: ``[n]`` place of each entity when the tuples are sorted, numbers as numbers.
     """
 
@@ -48,6 +51,8 @@ class Shape:
             known = bool(levels) and count == int(levels[-1].max()) + 1
             if 1 < count <= len(table) // LARGEST and not known:
                 levels.append(groups)
+        if not clustered(table) and table.centroids is not None:
+            levels.append(clusters_of(table))
         return cls(levels, places(table))
 
     @property
