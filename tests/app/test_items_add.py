@@ -105,6 +105,28 @@ def test_a_twin_is_as_probable_as_the_number_it_copies(model: GenerativeRecommen
     assert torch.equal(load(tmp_path / "larger").scores(PAST), scores)
 
 
+def test_an_item_that_stands_alone_begins_as_the_mean_of_those_near_it(tmp_path: Path) -> None:
+    """Read and written: its embedding, map of the vector included, is theirs by the shares of what is near."""
+    rng = np.random.default_rng(0)
+    names = [(f"<I{1001 + n}>",) for n in range(ITEMS)]
+    items = TokenTable.of([f"i{n}" for n in range(ITEMS)], names, {name: rng.normal(size=6) for (name,) in names})
+    entities = Entities(items.ids, ["u"], None, Tokens(items, None, "metavec", "train", 0))
+    model = Llama(LlamaOptions(shape="debug"), entities)
+    for parameter in model.module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save(tmp_path / "run")
+    around = Around("interactions", np.array([2, 7]), np.array([3.0, 2.0]), np.where(np.arange(ITEMS) == 7, 4.0, 1.0))
+    found, placed = with_items(model, tmp_path / "run", Described(["new"]), [around])
+    rows = found.module.rows(torch.from_numpy(found.vocabulary.items[:, 0]))
+    torch.testing.assert_close(rows[ITEMS], 0.75 * rows[2] + 0.25 * rows[7])  # 3 / √1 to 2 / √4
+    old, new = model.scores(PAST), found.scores(PAST)
+    torch.testing.assert_close(old, new[:, :ITEMS].log_softmax(dim=1), atol=1e-5, rtol=0)
+    assert (placed[0].tokens, placed[0].beside) == ("<I1014>", "i2")
+    found.save(tmp_path / "larger")
+    with_new = Histories.of([[ITEMS, 2]])
+    assert torch.equal(load(tmp_path / "larger").scores(with_new), found.scores(with_new))
+
+
 @pytest.fixture(scope="module")
 def newer(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The log of the main job and what users of the first taste took since: two new films and a film of theirs."""

@@ -21,11 +21,13 @@ from oovrec.tokens.cold import (
     Around,
     Clusters,
     Described,
+    blended,
     by_interactions,
     by_words,
     evidence,
     excess,
     extended,
+    stand_alone,
     surroundings,
 )
 from oovrec.tokens.table import TokenTable
@@ -77,6 +79,25 @@ def test_a_new_item_joins_items_of_its_community(halves, method: str, kind: str,
     for item in range(len(known.items), len(whole.items)):
         members = [row for row in range(len(known.items)) if table.words(row)[:-1] == table.words(item)[:-1]]
         assert Counter(community[members]).most_common(1)[0][0] == community[item]
+
+
+def test_an_item_that_stands_alone_lies_among_those_near_it(halves) -> None:
+    known, whole, community = halves
+    tokens = build_tokens(known, "metavec")
+    around = by_interactions(whole.histories("train"), len(known.items), NEW)
+    table, shares = blended(tokens.items, whole.items[-NEW:], around)
+    assert stand_alone(table)
+    assert table.ids == whole.items
+    assert table.vocabulary[: len(known.items)] == tokens.items.vocabulary
+    assert len(set(table.vocabulary)) == len(whole.items)
+    vectors = table.centroids[table.codes[:, 0]]
+    for item, part in zip(range(len(known.items), len(whole.items)), around, strict=True):
+        weights = {index: w / math.sqrt(part.usual[index]) for index, w in zip(part.items, part.weights, strict=True)}
+        mean = sum(w * vectors[index] for index, w in weights.items()) / sum(weights.values())
+        np.testing.assert_allclose(vectors[item], mean, atol=1e-6)
+        assert sum(shares[table.text(item)].values()) == pytest.approx(1)
+        nearest = (vectors[: len(known.items)] @ vectors[item]).argsort()[-9:]
+        assert Counter(community[nearest]).most_common(1)[0][0] == community[item]
 
 
 def test_interactions_are_asked_before_words_and_words_where_there_are_none(halves) -> None:

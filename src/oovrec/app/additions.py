@@ -15,7 +15,7 @@ from oovrec.files import atomic_folder
 from oovrec.models.base import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.growth import grown
-from oovrec.tokens.cold import Around, Described, Evidence, evidence, extended, surroundings
+from oovrec.tokens.cold import Around, Described, Evidence, blended, evidence, extended, stand_alone, surroundings
 from oovrec.tokens.table import Tokens
 
 
@@ -27,7 +27,7 @@ class Placed:
         id, title: the item's.
         tokens: its name.
         by: what told where it belongs.
-        beside: the first known item of its cluster.
+        beside: the first known item of its cluster; of an item that stands alone the nearest.
     """
 
     id: str
@@ -92,12 +92,17 @@ def with_items(
     assert known.tokens is not None
     if model.config.spelling == "pieces":  # a twin has no row of its own that could be a copy
         around = [replace(part, own=0) for part in around]
-    details = known.tokens.details
-    table, twins = extended(known.tokens.items, new.ids, around, known.tokens.seed, details.get("twins"))
+    details, named = known.tokens.details, known.tokens.items
+    twins: dict[str, str] = {}
+    if stand_alone(named):
+        table, shares = blended(named, new.ids, around)
+    else:
+        table, twins = extended(named, new.ids, around, known.tokens.seed, details.get("twins"))
+        shares = {twin: {number: 1.0} for twin, number in twins.items()}
     told = Counter(part.by for part in around) + Counter(details.get("added", {}))
     tokens = replace(known.tokens, items=table, details={**details, "added": dict(told), "twins": twins})
-    larger = grown(model, _larger(known, new, tokens), folder)
-    return larger, [_placed(larger.entities, len(known.items) + row, part.by) for row, part in enumerate(around)]
+    larger = grown(model, _larger(known, new, tokens), folder, shares)
+    return larger, [_placed(larger.entities, len(known.items) + row, part) for row, part in enumerate(around)]
 
 
 def _larger(known: Entities, new: Described, tokens: Tokens) -> Entities:
@@ -110,9 +115,14 @@ def _larger(known: Entities, new: Described, tokens: Tokens) -> Entities:
     return replace(known, items=items, titles=titles, attributes=attributes, tokens=tokens)
 
 
-def _placed(entities: Entities, item: int, by: Evidence) -> Placed:
+def _placed(entities: Entities, item: int, around: Around) -> Placed:
     assert entities.tokens is not None
     table, titles = entities.tokens.items, entities.titles or [""] * len(entities.items)
     path = len(table.words(item)) - 1
-    first = int((table.codes[:, :path] == table.codes[item, :path]).all(axis=1).argmax())
-    return Placed(entities.items[item], titles[item], table.text(item), by, titles[first] or entities.items[first])
+    if path:
+        first = int((table.codes[:, :path] == table.codes[item, :path]).all(axis=1).argmax())
+    else:
+        first = int(around.items[around.weights.argmax()])
+    return Placed(
+        entities.items[item], titles[item], table.text(item), around.by, titles[first] or entities.items[first]
+    )

@@ -4,6 +4,8 @@ A new item joins the cluster that stands out in its surroundings and takes there
 the model knows from larger clusters. What surrounds it is told by the interactions seen so far (the known items before
 and after it in histories) or by words (the known items whose titles and attributes share some with it). Clusters are
 descended token by token, the coarsest first, so that this serves META ID's two tokens, CID's tree and semantic codes.
+Where every item has one token of its own that carries a vector, a new item gets one more, which begins as the mean of
+what surrounds it.
 """
 
 from __future__ import annotations
@@ -179,6 +181,35 @@ def extended(
     larger = TokenTable([*table.ids, *ids], np.concatenate([table.codes, rows]), clusters.vocabulary, centroids)
     words = clusters.vocabulary
     return larger, {words[twin]: words[number] for twin, number in clusters.twins.items()}
+
+
+def stand_alone(table: TokenTable) -> bool:
+    """Whether each item has one token of its own, which carries a vector."""
+    return table.depth == 1 and table.centroids is not None
+
+
+def blended(
+    table: TokenTable, ids: Sequence[str], around: Sequence[Around]
+) -> tuple[TokenTable, dict[str, dict[str, float]]]:
+    """``table``, in which each item stands alone, and a token more for each of ``ids``, with its surroundings' mean.
+
+    Returns:
+        The larger table; and for each new token the shares, summing to 1, of the known tokens that it is made of.
+    """
+    assert table.centroids is not None
+    first = max(map(_number, table.vocabulary)) + 1
+    words = [DIGITS.sub(str(first + place), table.vocabulary[0]) for place in range(len(ids))]
+    codes = np.arange(len(table.vocabulary), len(table.vocabulary) + len(ids), dtype=np.int32)[:, None]
+    shares, vectors = {}, []
+    for word, part in zip(words, around, strict=True):
+        weights = part.weights / np.sqrt(part.usual[part.items])  # else those that are near everything would prevail
+        weights /= weights.sum()
+        of = table.codes[part.items, 0]
+        shares[word] = {table.vocabulary[code]: float(w) for code, w in zip(of.tolist(), weights, strict=True)}
+        vectors.append(weights @ table.centroids[of])
+    centroids = np.concatenate([table.centroids, np.array(vectors, table.centroids.dtype)])
+    joined = np.concatenate([table.codes, codes])
+    return TokenTable([*table.ids, *ids], joined, [*table.vocabulary, *words], centroids), shares
 
 
 class Clusters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,24 +11,26 @@ from oovrec.models.base import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 
 
-def grown(model: GenerativeRecommender, entities: Entities, folder: Path) -> GenerativeRecommender:
+def grown(
+    model: GenerativeRecommender, entities: Entities, folder: Path, shares: Mapping[str, Mapping[str, float]]
+) -> GenerativeRecommender:
     """``model`` for ``entities``, which are its own and further items after them.
 
-    All weights are the model's. A token that it does not know begins as the copy of its twin: that of
-    ``tokens.details["twins"]``, which :func:`oovrec.tokens.cold.extended` gives.
+    All weights are the model's. A token that it does not know begins as a mean of some that it knows.
 
     Args:
         folder: of the model's run.
+        shares: for each further token the known ones and their weights in that mean.
     """
     assert entities.tokens is not None
     assert model.entities.tokens is not None
     larger, state = type(model).restore(model.config, entities, folder), model.state()
+    number = model.vocabulary.tokenizer.convert_tokens_to_ids
     further = entities.tokens.items.vocabulary[len(model.entities.tokens.items.vocabulary) :]
-    twins = [entities.tokens.details["twins"][word] for word in further]
-    rows = np.array(model.vocabulary.tokenizer.convert_tokens_to_ids(twins), int)
+    parts = [(number(list(shares[word])), np.array(list(shares[word].values()), np.float32)) for word in further]
     sizes = {name: len(array) for name, array in larger.state().items() if array.ndim}
     for name, array in state.items():
         if array.ndim and sizes[name] > len(array):  # a row a token
-            state[name] = np.concatenate([array, array[rows]])
+            state[name] = np.concatenate([array, [weights @ array[rows] for rows, weights in parts]])
     larger.load_state(state)
     return larger

@@ -18,6 +18,8 @@ from oovrec.tokens.metapath import WalkConfig, unseen, vectors
 from oovrec.tokens.naming import one_level_names
 from oovrec.tokens.table import TokenTable
 
+NEAR = ("interactions", "words")  # what tells where a new item belongs, the better first (tokens.cold)
+
 
 class Config(WalkConfig):
     """Options of ``metavec``: those of the walks."""
