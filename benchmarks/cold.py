@@ -4,8 +4,8 @@
 
 All interactions of 5% of the items are removed and the recipe is trained on the rest. The items are then added by
 the interactions of the training part (by all, and by the first few of each), by words of titles and attributes, by
-titles alone, and, for comparison, by interactions but in clusters dealt at random (the mean of ``DEALS``), and but as
-the last of their clusters. Held-out targets are those of the whole data; ``warm`` ones are also ranked by the model
+titles alone, and, for comparison, by interactions but in clusters dealt at random (the mean of ``DEALS``; where items
+stand alone, beside one dealt at random), and but as the last of their clusters. Held-out targets are those of the whole data; ``warm`` ones are also ranked by the model
 before the addition, which reads histories without the new items. ``--trained`` is a run of the same recipe on all of
 the data: what training with the items would give. What ``--out`` holds already is not measured again.
 """
@@ -37,7 +37,7 @@ from oovrec.evaluation.resampling import resampled_means
 from oovrec.evaluation.results import git_commit, hardware, versions
 from oovrec.files import read_json, write_json
 from oovrec.models.base import Recommender
-from oovrec.tokens.cold import Around, Described, by_interactions, by_words
+from oovrec.tokens.cold import Around, Described, by_interactions, by_words, stand_alone
 
 SPLITS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 METRICS = ("hit@10", "ndcg@10")
@@ -191,10 +191,12 @@ def measure(trial: Trial, trained: Path | None, found: dict[str, Any], keep: Cal
         "cold: interactions, cluster at random": lambda: mean(
             [trial.of_cold(trial.named(dealt(labels, ways["interactions"], seed))) for seed in range(DEALS)]
         ),
-        "cold: interactions, rank not known": lambda: trial.of_cold(trial.named(unranked(ways["interactions"]))),
         **{f"cold: {name}": partial(lambda way: trial.of_cold(trial.named(way)), way) for name, way in ways.items()},
         "warm": lambda: warm(trial, trial.named(ways["interactions"])),
     }
+    if not stand_alone(model.entities.tokens.items):
+        named = partial(trial.named, unranked(ways["interactions"]))
+        todo["cold: interactions, rank not known"] = lambda: trial.of_cold(named())
     if trained is not None:
         todo["cold: trained with them"] = lambda: reference(trial, trained)
     for name, part in todo.items():
@@ -262,7 +264,7 @@ def main() -> None:
         "versions": versions(),
         "commit": git_commit(),
     }
-    path = arguments.out / f"{dataset.name}.json"
+    path = arguments.out / f"{dataset.name}-{arguments.recipe}.json"
     found = read_json(path)["figures"] if path.exists() else {}
     measure(trial, arguments.trained, found, lambda: write_json(path, {**about, "figures": found}))
 
