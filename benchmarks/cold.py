@@ -2,12 +2,13 @@
 
     python benchmarks/cold.py [--data ml-100k] [--share 0.05] [--seed 0] [--trained RUN] [--out results/cold]
 
-All interactions of 5% of the items are removed and the recipe is trained on the rest. The items are then added by
-the interactions of the training part (by all, and by the first few of each), by words of titles and attributes, by
-titles alone, and, for comparison, by interactions but in clusters dealt at random (the mean of ``DEALS``; where items
-stand alone, beside one dealt at random), and but as the last of their clusters. Held-out targets are those of the whole data; ``warm`` ones are also ranked by the model
-before the addition, which reads histories without the new items. ``--trained`` is a run of the same recipe on all of
-the data: what training with the items would give. What ``--out`` holds already is not measured again.
+All interactions of 5% of the items are removed and the recipe is trained on the rest. The items are then added by the
+interactions of the training part (by all, and by the first few of each), by words of titles and attributes, by titles
+alone, and, for comparison, by interactions but in clusters dealt at random (the mean of ``DEALS``; where items stand
+alone, beside one dealt at random), and but as the last of their clusters. Held-out targets are those of the whole
+data; ``warm`` ones are also ranked by the model before the addition, which reads histories without the new items.
+``--trained`` is a run of the same recipe on all of the data: what training with the items would give. What ``--out``
+holds already is not measured again.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.evaluation.ranks import ranks
+from oovrec.evaluation.ranks import both_ranks, ranks
 
 ITEMS = 7
 LEVELS = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, np.inf])  # few, so that ties are the rule
@@ -36,6 +36,10 @@ def test_equals_counting_one_by_one(rows: list[tuple[list[float], int, list[int]
     seen = Histories.of([row[2] for row in rows])
     assert ranks(scores, targets).tolist() == [by_hand(*row[:2], set()) for row in rows]
     assert ranks(scores, targets, seen).tolist() == [by_hand(*row[:2], set(row[2])) for row in rows]
+    assert [found.tolist() for found in both_ranks(scores, targets, seen)] == [
+        ranks(scores, targets).tolist(),
+        ranks(scores, targets, seen).tolist(),
+    ]
 
 
 def test_a_constant_score_is_the_worst_not_the_best() -> None:

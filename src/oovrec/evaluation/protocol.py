@@ -14,7 +14,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.evaluation import metrics
-from oovrec.evaluation.ranks import ranks
+from oovrec.evaluation.ranks import both_ranks, ranks
 from oovrec.evaluation.resampling import resampled_means
 from oovrec.progress import Bar
 
@@ -107,9 +107,8 @@ def evaluate(
     tops = np.empty((2, len(targets), width), np.int64)
     with Bar(f"evaluating on {split}", len(targets), "users") as bar:
         for rows, batch, scored in _scored(scores, histories, batch_size, len(dataset.items)):
-            wanted = torch.from_numpy(targets[rows])
-            raw[rows] = ranks(scored, wanted).cpu()
-            masked[rows] = ranks(scored, wanted, batch).cpu()
+            found = both_ranks(scored, torch.from_numpy(targets[rows]), batch)
+            raw[rows], masked[rows] = (part.cpu() for part in found)
             tops[:, rows] = _tops(scored, batch, width)
             bar.advance(len(batch))
     repeats = np.zeros(len(targets), bool)

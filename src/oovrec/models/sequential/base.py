@@ -93,7 +93,8 @@ class SequentialRecommender(NeuralRecommender):
     def scores(self, histories: Histories) -> Tensor:
         """``[batch, items]`` inner products; all 0 after an empty history."""
         self.module.eval()
-        return torch.cat([self._scores(batch) for _, batch in histories.batches(CHUNK)])
+        parts = [self._scores(batch) for _, batch in histories.batches(CHUNK)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _scores(self, histories: Histories) -> Tensor:
         recent = histories.last(self.config.length)
