@@ -71,6 +71,18 @@ def test_json_and_files_hold_the_documented_keys(oovrec, log: Path, files: tuple
     assert "is there already and is not empty; choose another --out." in refused.stderr
 
 
+def test_a_token_folder_is_audited_with_its_vectors_and_users(oovrec, log: Path, tmp_path: Path) -> None:
+    oovrec("tokens", "build", log, "--method", "metavec", "--out", tmp_path / "tokens", "--set", "epochs=1")
+    of_folder, of_file = (
+        json.loads(oovrec("tokens", "audit", log, "--items", path, "--json").stdout)
+        for path in (tmp_path / "tokens", tmp_path / "tokens" / "item_tokens.tsv")
+    )
+    assert (set(of_folder["findings"]), set(of_file["findings"])) == ({"items", "users"}, {"order"})
+    assert of_folder["groups"]["items"][0] > 1
+    assert of_folder["groups"]["users"][0] > 1
+    assert "vectors" in of_file["notes"][0]
+
+
 def test_the_table_shows_what_json_does(oovrec, log: Path, files: tuple[Path, Path]) -> None:
     words = ["tokens", "audit", log, "--items", files[0]]
     found, shown = json.loads(oovrec(*words, "--json").stdout), oovrec(*words).stdout

@@ -15,7 +15,7 @@ from oovrec.errors import OovrecError
 from oovrec.files import write_json
 from oovrec.tokens.audit import Audit, audit
 from oovrec.tokens.findings import Finding
-from oovrec.tokens.table import TokenTable, read_table
+from oovrec.tokens.table import Tokens, TokenTable, read_table
 
 if TYPE_CHECKING:  # so that a command which draws nothing does not wait for matplotlib
     from matplotlib.axes import Axes
@@ -35,10 +35,14 @@ MEANING = {
 def run(dataset: Dataset, items: Path, users: Path | None = None, out: Path | None = None, seed: int = 0) -> Audit:
     """Audit token files; with ``out``, write ``audit.json`` and ``audit.png`` there.
 
+    Args:
+        items: a file, or a folder of ``tokens build``, whose vectors and user tokens are then audited too.
+        users: a file; None takes those of the folder, if it is one.
+
     Raises:
         OovrecError: a file is missing or malformed, or lacks an item or user of the dataset.
     """
-    found = audit(dataset, _read(items, dataset.items), None if users is None else _read(users, dataset.users), seed)
+    found = audit(dataset, *_given(dataset, items, users), seed)
     if out is not None:
         from oovrec.app.figures import write_png
 
@@ -47,9 +51,18 @@ def run(dataset: Dataset, items: Path, users: Path | None = None, out: Path | No
     return found
 
 
-def _read(path: Path, ids: Sequence[str]) -> TokenTable:
+def _given(dataset: Dataset, items: Path, users: Path | None) -> tuple[TokenTable, TokenTable | None]:
+    """The tables of items and users, each in the dataset's order."""
+    built = Tokens.load(items) if items.is_dir() else None
+    of_items = _checked(built.items if built else read_table(items), dataset.items, items)
+    if users is not None:
+        return of_items, _checked(read_table(users), dataset.users, users)
+    return of_items, _checked(built.users, dataset.users, items) if built and built.users else None
+
+
+def _checked(table: TokenTable, ids: Sequence[str], path: Path) -> TokenTable:
     try:
-        return read_table(path).reindexed(ids)
+        return table.reindexed(ids)
     except OovrecError as error:
         raise OovrecError(error.what, where=error.where or path, remedy=error.remedy) from error
 

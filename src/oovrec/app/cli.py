@@ -272,7 +272,9 @@ def tokens_score(
 @tokens_app.command("audit")
 def tokens_audit(
     data: DataArgument,
-    items: Annotated[Path, typer.Option(metavar="FILE", help="Item tokens: a line an id, as 'tokens build' writes.")],
+    items: Annotated[
+        Path, typer.Option(metavar="FILE", help="Item tokens: a line an id, or a whole folder of 'tokens build'.")
+    ],
     users: Annotated[Path | None, typer.Option(metavar="FILE", help="User tokens, if there are any.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write audit.json and audit.png to this new folder.")] = None,
     user_column: UserColumn = None,

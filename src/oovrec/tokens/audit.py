@@ -182,7 +182,8 @@ class Auditor:
     def _notes(self, given: Pair) -> list[str]:
         notes = []
         if not given.items.levels:
-            notes.append("every item has a token of its own: only the order of the tokens can hold anything")
+            what = "every item has a token of its own: only the order of the tokens can hold anything"
+            notes.append(f"{what}, or vectors that come with them")
         met = np.bincount(self.dataset.histories("train").items, minlength=len(self.dataset.items)) > 0
         if not met.all():
             notes.append(f"{int((~met).sum())} items occur in held-out parts only; their own tokens are hardly tested")
