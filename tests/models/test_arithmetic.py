@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from oovrec.models.generative.arithmetic import dropout, rms_norm
+from oovrec.models.arithmetic import dropout, rms_norm
 from oovrec.models.generative.attention import Group, attend, group_sizes
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 CHUNK = {"cpu": 1 << 21, "cuda": 1 << 26}  # logits at once: on a processor they stay in its cache
+KEPT = {"cpu": 1 << 24, "cuda": 1 << 26}  # probabilities that one product makes the rows' gradient of
 TINY = torch.finfo(
     torch.float32
 ).tiny  # a smaller probability is counted as this one, in the loss but not in the gradient
@@ -46,21 +47,25 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         learning = any(ctx.needs_input_grad)
         grad_hidden = torch.empty_like(states) if learning else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if learning else None
-        size = max(1, CHUNK.get(kind, CHUNK["cuda"]) // len(weight))
-        logits, probabilities = states.new_empty(2, min(size, len(states)), len(weight))
+        size, kept = (max(1, room.get(kind, room["cuda"]) // len(weight)) for room in (CHUNK, KEPT))
+        kept = max(size, kept // size * size) if learning else size
+        logits = states.new_empty(min(size, len(states)), len(weight))
+        probabilities = states.new_empty(min(kept, len(states)), len(weight))
         loss = hidden.new_zeros((), dtype=torch.float32)
         with torch.autocast(kind, enabled=False):
             for start in range(0, len(states), size):
                 part, wanted = states[start : start + size], targets[start : start + size, None]
-                z, p = logits[: len(part)], probabilities[: len(part)]
+                z, p = logits[: len(part)], probabilities[start % kept : start % kept + len(part)]
                 torch.mm(part, rows.T, out=z)
                 if legal is not None:
                     z.masked_fill_(~legal(slice(start, start + size)), -torch.inf)
                 torch.softmax(z, 1, out=p)
                 loss -= p.gather(1, wanted).float().clamp_min(TINY).log().sum()
+                end, first = start + len(part), start - start % kept
                 if grad_hidden is not None and grad_weight is not None:
-                    torch.mm(p, rows, out=grad_hidden[start : start + size])
-                    grad_weight += p.T @ part
+                    torch.mm(p, rows, out=grad_hidden[start:end])
+                    if end - first == kept or end == len(states):  # a product is added at the price of reading all rows
+                        grad_weight += probabilities[: end - first].T @ states[first:end]
             if grad_hidden is not None and grad_weight is not None:
                 grad_weight.index_add_(0, targets, states.float(), alpha=-1)
                 ctx.save_for_backward(grad_hidden - rows[targets], grad_weight)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from oovrec.language.packed import Packed
-from oovrec.models.generative.arithmetic import Mask, compute_dtype
+from oovrec.models.arithmetic import Mask, compute_dtype
 
 EVEN = 8  # widths on accelerators; their matrix products and fused kernels like it as well
 

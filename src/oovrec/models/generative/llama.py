@@ -24,7 +24,7 @@ from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError
 from oovrec.language.packed import Packed
 from oovrec.language.wordings import Group, Task
-from oovrec.models.generative.arithmetic import dropout
+from oovrec.models.arithmetic import dropout
 from oovrec.models.generative.attention import grouped
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender

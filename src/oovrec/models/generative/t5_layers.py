@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5Attention, T5DenseGatedActDense, T5LayerFF, T5LayerNorm, T5Stack
 
-from oovrec.models.generative.arithmetic import compute_dtype, dropout, rms_norm
+from oovrec.models.arithmetic import compute_dtype, dropout, rms_norm
 from oovrec.models.generative.attention import Group, attend, bias_type
 from oovrec.models.generative.lora import effective
 

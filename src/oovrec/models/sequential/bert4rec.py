@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
+from oovrec.models.arithmetic import Dropout
 from oovrec.models.losses import softmax_cross_entropy
 from oovrec.models.sequential.base import PAD, SequentialNetwork, SequentialOptions, SequentialRecommender
 from oovrec.training.loop import Batch
@@ -57,7 +58,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, nn.Dropout(dropout)
+        self.heads, self.dropout = heads, Dropout(dropout)
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.norm = nn.LayerNorm(width, eps=EPSILON)
 
@@ -84,7 +85,7 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(width, eps=EPSILON)
+        self.dropout, self.norm = Dropout(dropout), nn.LayerNorm(width, eps=EPSILON)
 
     def forward(self, states: Tensor) -> Tensor:
         """``[B, L, d]`` to the same."""
@@ -117,7 +118,7 @@ class BERT4RecNetwork(SequentialNetwork):
         super().__init__(items + 1, config.width)
         self.mask = items  # the mask token's index
         self.positions = nn.Embedding(config.length + 1, config.width)
-        self.norm, self.dropout = nn.LayerNorm(config.width, eps=EPSILON), nn.Dropout(config.dropout)
+        self.norm, self.dropout = nn.LayerNorm(config.width, eps=EPSILON), Dropout(config.dropout)
         blocks = (Block(config.width, config.heads, config.dropout) for _ in range(config.layers))
         self.blocks = nn.ModuleList(blocks)
         norm = nn.LayerNorm(config.width, eps=EPSILON)

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
+from oovrec.models.arithmetic import Dropout
 from oovrec.models.sequential.base import PAD, SequentialNetwork, SequentialOptions, SequentialRecommender, places
 from oovrec.models.sequential.bert4rec import EPSILON, Attention, FeedForward, initialise
 from oovrec.training.loop import Batch
@@ -60,7 +61,7 @@ class Filter(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.root = nn.Parameter(torch.randn(width))  # of β², as in the authors' code
-        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(width, eps=EPSILON)
+        self.dropout, self.norm = Dropout(dropout), nn.LayerNorm(width, eps=EPSILON)
 
     def forward(self, states: Tensor, low: Tensor, queries: Tensor) -> Tensor:
         """``[B, Q, d]`` from states ``[B, L, d]``; ``low`` ``[Q, L]`` gives the queries' low-pass part."""
@@ -100,7 +101,7 @@ class BSARecNetwork(SequentialNetwork):
         super().__init__(items, config.width)
         self.causal = config.causal
         self.positions = nn.Embedding(config.length, config.width)
-        self.norm, self.dropout = nn.LayerNorm(config.width, eps=EPSILON), nn.Dropout(config.dropout)
+        self.norm, self.dropout = nn.LayerNorm(config.width, eps=EPSILON), Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         low = low_pass(config.length, config.components)
         self.register_buffer("low", low.tril() if config.causal else low, persistent=False)

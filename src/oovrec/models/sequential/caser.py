@@ -24,6 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oovrec.models.arithmetic import Dropout
 from oovrec.models.sequential.sliding import SlidingNetwork, SlidingOptions, SlidingRecommender
 
 NEGATIVES = 3  # a target, as in the paper
@@ -58,7 +59,7 @@ class CaserNetwork(SlidingNetwork):
         width, heights = config.width, range(1, config.length + 1)
         tied = config.output == "tied"
         super().__init__(users, items, width, output=0 if tied else 2 * width)
-        self.kind, self.dropout = config.loss, nn.Dropout(config.dropout)
+        self.kind, self.dropout = config.loss, Dropout(config.dropout)
         self.horizontal = nn.ModuleList(nn.Conv1d(width, config.horizontal, height) for height in heights)
         self.vertical = nn.Linear(config.length, config.vertical)
         self.full = nn.Linear(config.vertical * width + config.horizontal * config.length, width)

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
+from oovrec.models.arithmetic import Dropout
 from oovrec.models.sequential.base import PAD, SequentialNetwork, SequentialRecommender, next_items, places
 from oovrec.models.sequential.bert4rec import initialise
 from oovrec.models.sequential.sasrec import SASRecOptions
@@ -53,7 +54,7 @@ class SwiGLU(nn.Module):
     def __init__(self, width: int, inner: int, dropout: float) -> None:
         super().__init__()
         self.gate, self.value = nn.Linear(width, inner, bias=False), nn.Linear(width, inner, bias=False)
-        self.out, self.dropout = nn.Linear(inner, width, bias=False), nn.Dropout(dropout)
+        self.out, self.dropout = nn.Linear(inner, width, bias=False), Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
         """``[B, L, d]`` to the same."""
@@ -67,7 +68,7 @@ class LiGR(nn.Module):
     def __init__(self, config: ESASRecOptions) -> None:
         super().__init__()
         width = config.width
-        self.heads, self.dropout = config.heads, nn.Dropout(config.dropout)
+        self.heads, self.dropout = config.heads, Dropout(config.dropout)
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.feed = SwiGLU(width, config.expansion * width, config.dropout)
         self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -101,7 +102,7 @@ class ESASRecNetwork(SequentialNetwork):
         super().__init__(items, config.width)
         self.positions = nn.Embedding(config.length, config.width)
         self.scale = config.width**0.5
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.Sequential(*(LiGR(config) for _ in range(config.layers)))
         self.norm = nn.LayerNorm(config.width)
         self.apply(initialise)

@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oovrec.models.arithmetic import Dropout
 from oovrec.models.losses import other_items
 from oovrec.models.sequential.attributes import attribute_table
 from oovrec.models.sequential.base import (
@@ -81,7 +82,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.positions = nn.Embedding(config.length, config.width)
         self.scale = config.width**0.5
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.Sequential(*(Block(config.width, config.heads, config.dropout) for _ in range(config.layers)))
         self.norm = nn.LayerNorm(config.width)
 

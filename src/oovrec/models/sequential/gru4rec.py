@@ -17,6 +17,7 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor, nn
 
+from oovrec.models.arithmetic import Dropout
 from oovrec.models.sequential.base import SequentialNetwork, SequentialOptions, SequentialRecommender
 
 
@@ -42,7 +43,7 @@ class GRU4RecNetwork(SequentialNetwork):
 
     def __init__(self, items: int, config: GRU4RecOptions) -> None:
         super().__init__(items, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.units = nn.GRU(config.width, config.units, config.layers, bias=False, batch_first=True)
         self.out = nn.Linear(config.units, config.width)
         nn.init.normal_(self.items.weight, std=0.02)

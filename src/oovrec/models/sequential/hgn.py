@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oovrec.models.arithmetic import Dropout
 from oovrec.models.sequential.sliding import SlidingNetwork, SlidingOptions, SlidingRecommender
 
 
@@ -49,7 +50,7 @@ class HGNNetwork(SlidingNetwork):
     def __init__(self, users: int, items: int, config: HGNOptions) -> None:
         width, length = config.width, config.length
         super().__init__(users, items, width, output=width)
-        self.kind, self.padding, self.dropout = config.loss, items, nn.Dropout(config.dropout)
+        self.kind, self.padding, self.dropout = config.loss, items, Dropout(config.dropout)
         self.feature_item, self.feature_user = nn.Linear(width, width), nn.Linear(width, width, bias=False)
         self.instance_item, self.instance_user = nn.Linear(width, 1, bias=False), nn.Linear(width, length, bias=False)
 

@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oovrec.models.arithmetic import Dropout
 from oovrec.models.sequential.base import (
     PAD,
     SequentialNetwork,
@@ -47,10 +48,10 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, nn.Dropout(dropout)
+        self.heads, self.dropout = heads, Dropout(dropout)
         self.attention_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.feed = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width))
+        self.feed = nn.Sequential(nn.Linear(width, width), nn.ReLU(), Dropout(dropout), nn.Linear(width, width))
 
     def forward(self, states: Tensor, real: Tensor | None = None) -> Tensor:
         """``[B, L, d]`` to the same; with ``real`` ``[B, L]`` each position sees all the real ones."""
@@ -76,7 +77,7 @@ class SASRecNetwork(SequentialNetwork):
         super().__init__(items, config.width)
         self.positions = nn.Embedding(config.length, config.width)
         self.scale = config.width**0.5  # without it the network learns much more slowly at first
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.Sequential(*(Block(config.width, config.heads, config.dropout) for _ in range(config.layers)))
         self.norm = nn.LayerNorm(config.width)
         self.apply(initialise)

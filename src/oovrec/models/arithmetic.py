@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 LEVELS = 1 << 16  # a dropout rate is rounded to this many steps
@@ -65,6 +65,13 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
         return F.dropout(x, rate)
     dropped: Tensor = _Dropout.apply(x, rate)
     return dropped
+
+
+class Dropout(nn.Dropout):
+    """``nn.Dropout`` by :func:`dropout`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p, self.training)
 
 
 class _Dropout(torch.autograd.Function):
