@@ -85,17 +85,25 @@ def test_an_item_that_stands_alone_lies_among_those_near_it(halves) -> None:
     known, whole, community = halves
     tokens = build_tokens(known, "metavec")
     around = by_interactions(whole.histories("train"), len(known.items), NEW)
-    table, shares = blended(tokens.items, whole.items[-NEW:], around)
+    rows = np.random.default_rng(0).normal(size=(len(known.items), 5))
+    table, shares = blended(
+        tokens.items, whole.items[-NEW:], [*around[:-1], dataclasses.replace(around[-1], own=0)], rows
+    )
     assert stand_alone(table)
     assert table.ids == whole.items
     assert table.vocabulary[: len(known.items)] == tokens.items.vocabulary
     assert len(set(table.vocabulary)) == len(whole.items)
-    vectors = table.centroids[table.codes[:, 0]]
+    vectors, lengths = table.centroids[table.codes[:, 0]], np.linalg.norm(rows, axis=1)
     for item, part in zip(range(len(known.items), len(whole.items)), around, strict=True):
-        weights = {index: w / math.sqrt(part.usual[index]) for index, w in zip(part.items, part.weights, strict=True)}
-        mean = sum(w * vectors[index] for index, w in weights.items()) / sum(weights.values())
-        np.testing.assert_allclose(vectors[item], mean, atol=1e-6)
-        assert sum(shares[table.text(item)].values()) == pytest.approx(1)
+        made = shares[table.text(item)]
+        weights = np.array([made.get(tokens.items.text(index), 0) for index in range(len(known.items))])
+        mean = sum(w * rows[index] for index, w in zip(part.items, part.weights, strict=True))
+        ours = weights @ rows
+        np.testing.assert_allclose(ours / np.linalg.norm(ours), mean / np.linalg.norm(mean), atol=1e-6)
+        like = sorted(range(len(known.items)), key=lambda index: abs(math.log(part.usual[index] / part.own)))[:20]
+        rare = item == len(whole.items) - 1  # of which it is not known how often it was taken
+        assert np.linalg.norm(ours) == pytest.approx(np.quantile(lengths, 0.1) if rare else lengths[like].mean())
+        np.testing.assert_allclose(vectors[item], weights @ vectors[: len(known.items)], atol=1e-5)
         nearest = (vectors[: len(known.items)] @ vectors[item]).argsort()[-9:]
         assert Counter(community[nearest]).most_common(1)[0][0] == community[item]
 

@@ -95,7 +95,7 @@ def with_items(
     details, named = known.tokens.details, known.tokens.items
     twins: dict[str, str] = {}
     if stand_alone(named):
-        table, shares = blended(named, new.ids, around)
+        table, shares = blended(named, new.ids, around, model.item_rows()[:, 0])
     else:
         table, twins = extended(named, new.ids, around, known.tokens.seed, details.get("twins"))
         shares = {twin: {number: 1.0} for twin, number in twins.items()}

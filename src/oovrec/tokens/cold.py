@@ -4,8 +4,7 @@ A new item joins the cluster that stands out in its surroundings and takes there
 the model knows from larger clusters. What surrounds it is told by the interactions seen so far (the known items before
 and after it in histories) or by words (the known items whose titles and attributes share some with it). Clusters are
 descended token by token, the coarsest first, so that this serves META ID's two tokens, CID's tree and semantic codes.
-Where every item has one token of its own that carries a vector, a new item gets one more, which begins as the mean of
-what surrounds it.
+Where every item has one token of its own that carries a vector, a new item gets one more, made of what surrounds it.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from oovrec.tokens.words import item_words
 
 Evidence = Literal["interactions", "words"]
 DIGITS = re.compile(r"\d+")
+LIKE = 20  # items taken about as often as a new one
 PLACES = 10  # before and after an item in a history, that count as near
 
 
@@ -189,27 +189,40 @@ def stand_alone(table: TokenTable) -> bool:
 
 
 def blended(
-    table: TokenTable, ids: Sequence[str], around: Sequence[Around]
+    table: TokenTable, ids: Sequence[str], around: Sequence[Around], rows: np.ndarray
 ) -> tuple[TokenTable, dict[str, dict[str, float]]]:
-    """``table``, in which each item stands alone, and a token more for each of ``ids``, with its surroundings' mean.
+    """``table``, in which each item stands alone, and a token more for each of ``ids``.
+
+    It points where the mean of its surroundings points. A mean is shorter than what it is of, and a row's length is
+    much of an item's probability, so it is made as long as the rows of items that were taken as often.
+
+    Args:
+        rows: ``[known, d]`` the model's rows of the known items.
 
     Returns:
-        The larger table; and for each new token the shares, summing to 1, of the known tokens that it is made of.
+        The larger table; and for each new token the known tokens that it is made of, and how much of each.
     """
     assert table.centroids is not None
-    first = max(map(_number, table.vocabulary)) + 1
+    first, lengths = max(map(_number, table.vocabulary)) + 1, np.linalg.norm(rows, axis=1)
     words = [DIGITS.sub(str(first + place), table.vocabulary[0]) for place in range(len(ids))]
     codes = np.arange(len(table.vocabulary), len(table.vocabulary) + len(ids), dtype=np.int32)[:, None]
     shares, vectors = {}, []
     for word, part in zip(words, around, strict=True):
-        weights = part.weights / np.sqrt(part.usual[part.items])  # else those that are near everything would prevail
-        weights /= weights.sum()
+        weights = part.weights * _length(part, lengths) / np.linalg.norm(part.weights @ rows[part.items])
         of = table.codes[part.items, 0]
         shares[word] = {table.vocabulary[code]: float(w) for code, w in zip(of.tolist(), weights, strict=True)}
         vectors.append(weights @ table.centroids[of])
     centroids = np.concatenate([table.centroids, np.array(vectors, table.centroids.dtype)])
     joined = np.concatenate([table.codes, codes])
     return TokenTable([*table.ids, *ids], joined, [*table.vocabulary, *words], centroids), shares
+
+
+def _length(around: Around, lengths: np.ndarray) -> float:
+    """The mean of the ``LIKE`` items' that were taken about as often; where that is not known, a rare item's."""
+    if not around.own:
+        return float(np.quantile(lengths, 0.1))
+    apart = np.abs(np.log(around.usual) - np.log(around.own))
+    return float(lengths[apart.argsort(kind="stable")[:LIKE]].mean())
 
 
 class Clusters:

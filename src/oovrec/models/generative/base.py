@@ -235,6 +235,13 @@ class GenerativeRecommender(NeuralRecommender):
         self._trie = self._trie.to(self.device)
         return self._trie
 
+    @torch.no_grad()
+    def item_rows(self) -> np.ndarray:
+        """``[items, depth, d]`` float32 output rows of each item's tokens."""
+        codes = torch.from_numpy(self.vocabulary.items).to(self.device)
+        rows: np.ndarray = self.module.rows(codes.flatten()).float().view(*codes.shape, -1).cpu().numpy()
+        return rows
+
     def scores(self, histories: Histories, task: Task = "sequential", group: Group = "seen") -> Tensor:
         """``[batch, items]`` exact log-probability of each item under the constrained model; see ``config.scored``.
 

@@ -16,11 +16,11 @@ def grown(
 ) -> GenerativeRecommender:
     """``model`` for ``entities``, which are its own and further items after them.
 
-    All weights are the model's. A token that it does not know begins as a mean of some that it knows.
+    All weights are the model's. A token that it does not know begins as a sum of some that it knows.
 
     Args:
         folder: of the model's run.
-        shares: for each further token the known ones and their weights in that mean.
+        shares: for each further token the known ones and their weights in that sum.
     """
     assert entities.tokens is not None
     assert model.entities.tokens is not None
