@@ -21,7 +21,7 @@ from oovrec.tokens.build import build_tokens
 from oovrec.tokens.schemes import semantic
 from oovrec.training.config import TrainingConfig
 
-RECIPES = ("metaid-t5", "metaid-llama", "rid", "sid", "cid", "iid", "tiger", "cove")
+RECIPES = ("metaid-t5", "metaid-llama", "metavec-llama", "rid", "sid", "cid", "iid", "tiger", "cove")
 QUICK = {"meta": {"walks": 1, "epochs": 1}, "semantic": {"quantiser": "kmeans", "codes": 48, "attributes": 0}}
 STEPS = 8  # an epoch
 BATCH = {"llama": 512, "cove": 512}  # targets; a prompt has one, a history as many as it has items
@@ -118,7 +118,7 @@ def names_real_items_only(model: GenerativeRecommender, histories: Histories) ->
     generator = torch.Generator().manual_seed(0)
     for depth in range(model.trie.depth):
         hidden = reader.extend(path[:, None])[:, 0] if depth else reader.root()
-        logits = processor(path, reader.logits(hidden, torch.arange(len(vocabulary))))
+        logits = processor(path, hidden @ reader.rows(torch.arange(len(vocabulary))).T)
         token = torch.multinomial((logits / 3).softmax(1), 1, generator=generator)
         path = torch.cat([path, token], dim=1)
     assert {tuple(row) for row in path.tolist()} <= {tuple(row) for row in vocabulary.items.tolist()}
