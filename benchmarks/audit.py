@@ -30,9 +30,10 @@ from oovrec.tokens.audit import Auditor
 from oovrec.tokens.build import Material, build_tokens, methods
 from oovrec.tokens.clusters import cosine_kmeans
 from oovrec.tokens.findings import deciding, overall
+from oovrec.tokens.metapath import relations
 from oovrec.tokens.naming import two_level_names
 from oovrec.tokens.quality import SPLITS
-from oovrec.tokens.schemes.meta import Config, relations
+from oovrec.tokens.schemes.meta import Config
 from oovrec.tokens.skipgram import embed
 from oovrec.tokens.table import TokenTable, read_table
 from oovrec.tokens.walks import Graph

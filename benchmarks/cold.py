@@ -38,7 +38,7 @@ from oovrec.evaluation.resampling import resampled_means
 from oovrec.evaluation.results import git_commit, hardware, versions
 from oovrec.files import read_json, write_json
 from oovrec.models.base import Recommender
-from oovrec.tokens.cold import Around, Described, by_interactions, by_words, stand_alone
+from oovrec.tokens.cold import Around, Described, by_interactions, by_words
 
 SPLITS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 METRICS = ("hit@10", "ndcg@10")
@@ -195,7 +195,7 @@ def measure(trial: Trial, trained: Path | None, found: dict[str, Any], keep: Cal
         **{f"cold: {name}": partial(lambda way: trial.of_cold(trial.named(way)), way) for name, way in ways.items()},
         "warm": lambda: warm(trial, trial.named(ways["interactions"])),
     }
-    if not stand_alone(model.entities.tokens.items):
+    if not model.entities.tokens.items.stands_alone:
         named = partial(trial.named, unranked(ways["interactions"]))
         todo["cold: interactions, rank not known"] = lambda: trial.of_cold(named())
     if trained is not None:

@@ -32,8 +32,9 @@ from oovrec.tokens.clusters import cosine_kmeans
 from oovrec.tokens.evidence import text_vectors
 from oovrec.tokens.geometry import unit
 from oovrec.tokens.hashing import GOLDEN, below, mix
+from oovrec.tokens.metapath import relations
 from oovrec.tokens.quality import cluster_lift, log_lift, repeated_clusters
-from oovrec.tokens.schemes.meta import Config, relations
+from oovrec.tokens.schemes.meta import Config
 from oovrec.tokens.skipgram import embed
 from oovrec.tokens.walks import Graph
 

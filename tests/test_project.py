@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import statistics
@@ -42,6 +43,14 @@ def readme_commands() -> list[list[str]]:
     for words in commands(ROOT / "README.md"):
         found += recipe_of(words[1]) if words[0] == "make" else [words]
     return [words[1:] for words in found if Path(words[0]).name == "oovrec"]
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_find_what_they_import(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are run by hand, so nothing else says when what they measure has moved."""
+    monkeypatch.syspath_prepend(str(script.parent))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    importlib.import_module(script.stem)
 
 
 def ids_after(option: str) -> list[str]:

@@ -80,6 +80,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_yaml(path: Path, value: Any, head: str = "") -> None:
+    """Write ``value`` as YAML atomically, keys in their order, below the comment ``head``."""
+    write_text(path, head + yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+
+
 def read_text(path: Path, *, remedy: str = "check the path") -> str:
     """The text of ``path``.
 

@@ -27,7 +27,6 @@ from oovrec.tokens.cold import (
     evidence,
     excess,
     extended,
-    stand_alone,
     surroundings,
 )
 from oovrec.tokens.table import TokenTable
@@ -89,7 +88,7 @@ def test_an_item_that_stands_alone_lies_among_those_near_it(halves) -> None:
     table, shares = blended(
         tokens.items, whole.items[-NEW:], [*around[:-1], dataclasses.replace(around[-1], own=0)], rows
     )
-    assert stand_alone(table)
+    assert table.stands_alone
     assert table.ids == whole.items
     assert table.vocabulary[: len(known.items)] == tokens.items.vocabulary
     assert len(set(table.vocabulary)) == len(whole.items)

@@ -15,7 +15,7 @@ from oovrec.files import atomic_folder
 from oovrec.models.base import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.growth import grown
-from oovrec.tokens.cold import Around, Described, Evidence, blended, evidence, extended, stand_alone, surroundings
+from oovrec.tokens.cold import Around, Described, Evidence, blended, evidence, extended, surroundings
 from oovrec.tokens.table import Tokens
 
 
@@ -94,7 +94,7 @@ def with_items(
         around = [replace(part, own=0) for part in around]
     details, named = known.tokens.details, known.tokens.items
     twins: dict[str, str] = {}
-    if stand_alone(named):
+    if named.depth == 1 and named.stands_alone:
         table, shares = blended(named, new.ids, around, model.item_rows()[:, 0])
     else:
         table, twins = extended(named, new.ids, around, known.tokens.seed, details.get("twins"))

@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from oovrec.app.runs import Run
 from oovrec.errors import OovrecError
 from oovrec.evaluation.results import environment
-from oovrec.files import read_json, write_json, write_text
+from oovrec.files import read_json, write_json, write_yaml
 
 
 def begin(run: Run, spent: float) -> None:
@@ -25,7 +23,7 @@ def begin(run: Run, spent: float) -> None:
     """
     values = {**run.recipe.to_dict(), "data": run.data.model_dump(mode="json")}
     write_json(run.folder / "environment.json", {**environment(run.recipe.seed, run.data.sha256), "seconds": spent})
-    write_text(run.folder / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    write_yaml(run.folder / "config.yaml", values)
 
 
 def check_free(folder: Path) -> None:

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -29,7 +28,7 @@ from oovrec.app.source import Source
 from oovrec.data.dataset import Dataset
 from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.results import git_commit, hardware, versions
-from oovrec.files import read_json, write_json, write_text
+from oovrec.files import read_json, write_json, write_yaml
 from oovrec.progress import say
 
 RUNS = Path("runs") / "tuning"
@@ -206,7 +205,7 @@ def _keep(study: Study, winner: Trial, file: Path) -> None:
     """The winner's settings as a recipe, which ``train`` and ``bench results`` take by its path."""
     values = {key: value for key, value in study.with_settings(winner.settings).to_dict().items() if key != "search"}
     head = f"# {study.recipe} on {study.data.name}, the best of its search by validation ndcg@10 ({winner.ndcg:.4f}).\n"
-    write_text(file, head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    write_yaml(file, values, head)
 
 
 def _carried_out(study: Study, number: int, settings: dict[str, Any], dataset: Dataset) -> Trial:

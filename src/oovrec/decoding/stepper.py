@@ -92,7 +92,8 @@ def _logits_by_parent(stepper: Stepper, hidden: Tensor, level: Level, parents: T
     children += (ends - sizes.cumsum(dim=0)).repeat_interleave(sizes)
     rows = stepper.rows(level.tokens[level.symbol[children].long()]).float().split(sizes.tolist())
     at = len(order) - int(counts.sum())  # behind those of no parent
-    for count, part in zip(counts.tolist(), rows, strict=True):
-        found[at : at + count, : len(part)] = logits(states[at : at + count], part)
-        at += count
+    with torch.autocast(hidden.device.type, enabled=False):  # in float32, as :func:`logits`
+        for count, part in zip(counts.tolist(), rows, strict=True):
+            found[at : at + count, : len(part)] = states[at : at + count] @ part.T
+            at += count
     return torch.empty_like(found).index_copy_(0, order, found).view(*hidden.shape[:2], -1)

@@ -28,12 +28,14 @@ def ranks(scores: Tensor, targets: Tensor, excluded: Histories | None = None) ->
     Raises:
         OovrecError: a score is NaN.
     """
-    raw, own = _among_all(scores, targets)
-    return raw if excluded is None else _without(excluded, scores, targets, own, raw)
+    if excluded is not None:
+        return both_ranks(scores, targets, excluded)[1]
+    return _among_all(scores, targets.to(scores.device))[0]
 
 
 def both_ranks(scores: Tensor, targets: Tensor, excluded: Histories) -> tuple[Tensor, Tensor]:
     """:func:`ranks` among all candidates and among those that are not ``excluded``, in one pass over the scores."""
+    targets = targets.to(scores.device)
     raw, own = _among_all(scores, targets)
     return raw, _without(excluded, scores, targets, own, raw)
 
@@ -45,7 +47,7 @@ def _among_all(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         row = int(spoilt.nonzero()[0])
         remedy = "train the model again with a lower training.learning_rate"
         raise OovrecError("the model gives NaN scores", where=f"row {row} of the batch", remedy=remedy)
-    own = scores.gather(1, targets.to(scores.device)[:, None])
+    own = scores.gather(1, targets[:, None])
     # the target is among those counted, so this is its rank; on a processor 32 bits count far faster than 64
     return (scores >= own).sum(dim=1, dtype=torch.int32).long(), own
 
@@ -60,5 +62,5 @@ def _without(excluded: Histories, scores: Tensor, targets: Tensor, own: Tensor, 
 
     everything = torch.ones_like(row, dtype=torch.bool)
     below_all = items - count(everything) + 1
-    repeats = count(item == targets.to(scores.device)[row]) > 0
+    repeats = count(item == targets[row]) > 0
     return torch.where(repeats, below_all, ahead - count(scores[row, item] >= own[row, 0]))

@@ -183,15 +183,10 @@ def extended(
     return larger, {words[twin]: words[number] for twin, number in clusters.twins.items()}
 
 
-def stand_alone(table: TokenTable) -> bool:
-    """Whether each item has one token of its own, which carries a vector."""
-    return table.depth == 1 and table.centroids is not None
-
-
 def blended(
     table: TokenTable, ids: Sequence[str], around: Sequence[Around], rows: np.ndarray
 ) -> tuple[TokenTable, dict[str, dict[str, float]]]:
-    """``table``, in which each item stands alone, and a token more for each of ``ids``.
+    """``table``, in which each item has one token, and a token more for each of ``ids``.
 
     It points where the mean of its surroundings points. A mean is shorter than what it is of, and a row's length is
     much of an item's probability, so it is made as long as the rows of items that were taken as often.

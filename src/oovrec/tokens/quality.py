@@ -78,7 +78,7 @@ def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
 
 def clusters_of(table: TokenTable) -> np.ndarray:
     """``[n]`` the first token of each id, numbered from 0; where no two share it, groups of like vectors, if any."""
-    if not clustered(table) and table.centroids is not None:
+    if table.stands_alone:
         return grouped(embeddings_of(table), 0)[0]
     return np.unique(table.codes[:, 0], return_inverse=True)[1].reshape(-1)
 
@@ -90,7 +90,7 @@ def clustered(table: TokenTable) -> bool:
 
 def alike(table: TokenTable) -> bool:
     """Whether tokens say which entities are alike: by tokens that they share, or by vectors."""
-    return clustered(table) or table.centroids is not None
+    return clustered(table) or table.stands_alone
 
 
 def perplexity(table: TokenTable) -> list[float]:

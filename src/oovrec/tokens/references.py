@@ -15,7 +15,7 @@ from oovrec.tokens.build import first_met
 from oovrec.tokens.clusters import cosine_kmeans
 from oovrec.tokens.evidence import before_probes, text_vectors
 from oovrec.tokens.geometry import unit
-from oovrec.tokens.quality import clustered, clusters_of
+from oovrec.tokens.quality import clusters_of
 from oovrec.tokens.skipgram import SkipGramConfig, embed
 from oovrec.tokens.table import TokenTable
 from oovrec.tokens.walks import Graph
@@ -51,7 +51,7 @@ class Shape:
             known = bool(levels) and count == int(levels[-1].max()) + 1
             if 1 < count <= len(table) // LARGEST and not known:
                 levels.append(groups)
-        if not clustered(table) and table.centroids is not None:
+        if table.stands_alone:
             levels.append(clusters_of(table))
         return cls(levels, places(table))
 

@@ -59,6 +59,11 @@ class TokenTable:
         """For each depth the sorted codes that occur there."""
         return [np.unique(self.codes[:, level]) for level in range(self.depth)]
 
+    @property
+    def stands_alone(self) -> bool:
+        """Whether no two entities share a first token, and tokens carry vectors: these alone say who is alike."""
+        return self.centroids is not None and len(self.levels[0]) == len(self)
+
     def words(self, index: int) -> list[str]:
         """The entity's tokens."""
         return [word for code in self.codes[index] if (word := self.vocabulary[code]) != END]
