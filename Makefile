@@ -52,7 +52,6 @@ lint: .venv/installed-dev  ## style, types, one-way rooms
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: export OMP_WAIT_POLICY = PASSIVE
 bench: .venv/installed-dev .peers  ## speed against the stock paths, in one run each
 	$(BIN)/python benchmarks/tokens.py --data ../shared/data/beauty --clusters 100 --write
 	$(BIN)/python benchmarks/training.py --rows train-t5-small train-t5-small-bf16

@@ -6,6 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from oovrec.app.waiting import spin_briefly
+
+spin_briefly()  # as the command line does, before torch is loaded
+
 import torch
 
 from oovrec.evaluation.results import git_commit, hardware, versions

@@ -23,11 +23,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does: read when torch is loaded
-
-import rows
+import rows  # before torch
 import torch
 
+from oovrec.app.waiting import WAITING
 from oovrec.data.dataset import Dataset
 from oovrec.data.load import load_dataset
 from oovrec.evaluation.protocol import evaluate
@@ -64,7 +63,8 @@ def peer(name: str, dataset: Dataset, python: str, *options: str) -> dict[str, A
         parts = (full.items[start:end] for start, end in zip(full.indptr[:-1], full.indptr[1:], strict=True))
         histories.write_text("\n".join(" ".join(map(str, part)) for part in parts) + "\n")
         command = [str(Path(python).absolute()), str(HERE / "peers" / f"{name}_sasrec.py"), str(histories), str(out)]
-        subprocess.run([*command, *options], check=True, cwd=folder)  # where they leave files of their own
+        alone = {key: value for key, value in os.environ.items() if key not in WAITING}  # as they are used
+        subprocess.run([*command, *options], check=True, cwd=folder, env=alone)  # they leave files of their own there
         found: dict[str, Any] = json.loads(out.read_text())
         return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -34,14 +33,13 @@ from oovrec.app.options import (
     TokensFolder,
     UserColumn,
 )
+from oovrec.app.waiting import spin_briefly
 
 if TYPE_CHECKING:
     from oovrec.app.recipe import Recipe
     from oovrec.app.source import Source
 
-# Threads that wait for each other sleep instead of spinning (OpenMP reads this when torch is loaded): beside another
-# busy program, training was three times as fast so.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+spin_briefly()
 
 app = typer.Typer(
     cls=Commands,

@@ -46,27 +46,28 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         states, rows = hidden.to(dtype), weight.to(dtype)
         learning = any(ctx.needs_input_grad)
         grad_hidden = torch.empty_like(states) if learning else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if learning else None
+        grad_columns = weight.new_zeros(weight.shape[::-1], dtype=torch.float32) if learning else None
         size, kept = (max(1, room.get(kind, room["cuda"]) // len(weight)) for room in (CHUNK, KEPT))
         kept = max(size, kept // size * size) if learning else size
-        logits = states.new_empty(min(size, len(states)), len(weight))
         probabilities = states.new_empty(min(kept, len(states)), len(weight))
         loss = hidden.new_zeros((), dtype=torch.float32)
         with torch.autocast(kind, enabled=False):
             for start in range(0, len(states), size):
                 part, wanted = states[start : start + size], targets[start : start + size, None]
-                z, p = logits[: len(part)], probabilities[start % kept : start % kept + len(part)]
-                torch.mm(part, rows.T, out=z)
+                p = probabilities[start % kept : start % kept + len(part)]
+                torch.mm(part, rows.T, out=p)
                 if legal is not None:
-                    z.masked_fill_(~legal(slice(start, start + size)), -torch.inf)
-                torch.softmax(z, 1, out=p)
+                    p.masked_fill_(~legal(slice(start, start + size)), -torch.inf)
+                torch.softmax(p, 1, out=p)
                 loss -= p.gather(1, wanted).float().clamp_min(TINY).log().sum()
                 end, first = start + len(part), start - start % kept
-                if grad_hidden is not None and grad_weight is not None:
+                if grad_hidden is not None and grad_columns is not None:
                     torch.mm(p, rows, out=grad_hidden[start:end])
                     if end - first == kept or end == len(states):  # a product is added at the price of reading all rows
-                        grad_weight += probabilities[: end - first].T @ states[first:end]
-            if grad_hidden is not None and grad_weight is not None:
+                        # as columns: the large factor is read as it lies
+                        grad_columns += states[first:end].T.contiguous() @ probabilities[: end - first]
+            if grad_hidden is not None and grad_columns is not None:
+                grad_weight = grad_columns.T.contiguous()
                 grad_weight.index_add_(0, targets, states.float(), alpha=-1)
                 ctx.save_for_backward(grad_hidden - rows[targets], grad_weight)
         ctx.dtypes = hidden.dtype, weight.dtype
