@@ -141,6 +141,13 @@ def test_validation_is_shown_and_not_kept(oovrec, finished: Path) -> None:
     assert validation["masked"]["ndcg@10"] == pytest.approx(best, abs=0.03)
 
 
+def test_a_sample_of_the_users_is_shown_and_not_kept(oovrec, finished: Path) -> None:
+    before = {name: (finished / name).read_bytes() for name in ("metrics.json", "ranks.safetensors", "report.html")}
+    sample = json.loads(oovrec("evaluate", finished, "--users", 7, "--json").stdout)
+    assert sample["masked"]["users"] == 7
+    assert before == {name: (finished / name).read_bytes() for name in before}
+
+
 def test_resuming_a_finished_job_does_nothing_twice(oovrec, main_job: tuple[Path, Result], log: Path) -> None:
     folder, first = main_job
     models = sorted(folder.rglob("model.safetensors")) + sorted(folder.rglob("ranks.safetensors"))

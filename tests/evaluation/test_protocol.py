@@ -143,6 +143,17 @@ def test_validation_sample_is_fixed_and_its_whole_is_the_mean(many: Dataset) -> 
     assert validation_score(scores, many, users=10_000) == validation_score(scores, many)
 
 
+def test_a_sample_of_the_users_has_the_figures_that_they_have_among_all(many: Dataset) -> None:
+    table = noise(many, 2)
+    everyone, some = (evaluate(lambda h: table[h.users], data) for data in (many, many.sampled(50)))
+    assert len(set(some.users.tolist())) == 50
+    rows = np.searchsorted(everyone.users, some.users)
+    for name in ("users", "targets", "raw", "masked", "top_raw", "top_masked"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(everyone, name)[rows])
+    assert evaluate(lambda h: table[h.users], many.sampled(50)).users.tolist() == some.users.tolist()
+    assert many.sampled(len(everyone.users)) is many.sampled(0) is many
+
+
 def test_compare_finds_the_better_one(many: Dataset) -> None:
     table = noise(many, 3)
     helped = table.clone()

@@ -126,6 +126,10 @@ def evaluate(
     run: RunFolder,
     split: Annotated[Literal["validation", "test"], typer.Option(help="Which held-out items.")] = "test",
     data: MovedData = None,
+    users: Annotated[
+        int,
+        typer.Option(min=0, help="Of so many users, drawn at random, and not kept; 0 takes all.", show_default=False),
+    ] = 0,
     json: AsJson = False,
 ) -> None:
     """Rank every user's held-out item among the whole catalogue."""
@@ -135,9 +139,9 @@ def evaluate(
     from oovrec.app.runs import load_run
 
     trained = load_run(run)
-    dataset = trained.dataset(data)
+    dataset = trained.dataset(data).sampled(users)
     evaluation = pipeline.evaluate(trained, split, dataset)
-    if split == "test":
+    if split == "test" and not dataset.sample:
         report(trained, dataset)
     if json:
         tables.show_json(pipeline.result(trained, evaluation).flat())

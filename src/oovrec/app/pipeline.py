@@ -139,7 +139,7 @@ def _tokens(run: Run, dataset: Dataset) -> Tokens | None:
 def evaluate(run: Run, split: Literal["validation", "test"] = "test", data: Dataset | str | None = None) -> Evaluation:
     """Rank the held-out item of every user, and test what else the model was trained to do.
 
-    Test figures are also kept, in ``metrics.json`` and ``ranks.safetensors``.
+    Test figures are also kept, in ``metrics.json`` and ``ranks.safetensors``; those of a sample of the users are not.
 
     Args:
         data: the dataset, already read, or where it lies now, if not where it was.
@@ -152,7 +152,7 @@ def evaluate(run: Run, split: Literal["validation", "test"] = "test", data: Data
         evaluation = protocol.evaluate(model.scores, dataset, split)
         if isinstance(model, GenerativeRecommender):
             evaluation = replace(evaluation, tasks=task_figures(model, dataset, split))
-    if split == "test":
+    if split == "test" and not dataset.sample:
         write_result(run.folder / "metrics.json", result(run, evaluation))
         write_ranks(run.folder / "ranks.safetensors", evaluation, run.data.fingerprint)
     return evaluation

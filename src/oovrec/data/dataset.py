@@ -38,6 +38,7 @@ class Dataset:
         source: where it was read from.
         sha256: of the source files' bytes.
         notes: what reading changed (k-core removals, dropped columns), a sentence each.
+        sample: how many users are evaluated, drawn at random, always the same ones; 0 takes all.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Dataset:
     source: str = ""
     sha256: str = ""
     notes: list[str] = field(default_factory=list)
+    sample: int = 0
 
     @cached_property
     def item_index(self) -> dict[str, int]:
@@ -73,8 +75,13 @@ class Dataset:
         return digest.hexdigest()
 
     def evaluated_users(self) -> np.ndarray:
-        """Indices of the users that have targets: those with at least three items."""
-        return np.flatnonzero(self.full.lengths >= 3)
+        """Indices of the users that have targets, those with at least three items; with ``sample``, of so many."""
+        users = np.flatnonzero(self.full.lengths >= 3)
+        return users if not self.sample else np.sort(np.random.default_rng(0).choice(users, self.sample, replace=False))
+
+    def sampled(self, users: int) -> Dataset:
+        """The same data, of which ``users`` users are evaluated; itself for 0, or where it has no more."""
+        return replace(self, sample=users) if 0 < users < len(self.evaluated_users()) else self
 
     def histories(self, split: Split) -> Histories:
         """What is known before the split's targets; for ``train``, every user's training part.

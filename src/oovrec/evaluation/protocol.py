@@ -136,10 +136,7 @@ def validation_score(scores: Scores, dataset: Dataset, *, users: int = 0, batch_
     Raises:
         OovrecError: a score is NaN, or no user has a target.
     """
-    histories, targets = _split(dataset, "validation")
-    if 0 < users < len(targets):
-        sample = np.sort(np.random.default_rng(0).choice(len(targets), users, replace=False))
-        histories, targets = histories.take(sample), targets[sample]
+    histories, targets = _split(dataset.sampled(users), "validation")
     masked = np.empty_like(targets)
     for rows, batch, scored in _scored(scores, histories, batch_size, len(dataset.items)):
         masked[rows] = ranks(scored, torch.from_numpy(targets[rows]), batch).cpu()
