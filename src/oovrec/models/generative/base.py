@@ -33,6 +33,7 @@ from oovrec.models.generative.augmentation import Augmentation, AugmentedEmbeddi
 from oovrec.models.generative.lora import LoraOptions, adapt
 from oovrec.models.generative.network import IGNORED, ItemNetwork, Loss
 from oovrec.models.generative.samples import Mixture, Samples, Tasks, Training
+from oovrec.progress import quiet_transformers
 
 CHUNK = {"cpu": 16, "cuda": 1024}  # histories decoded at once: on a processor their logits stay in its cache
 SEARCHED = {"cpu": 128, "cuda": 2048}  # histories searched at once for their best items
@@ -184,6 +185,7 @@ class GenerativeRecommender(NeuralRecommender):
             shape = self.hf_config(vocab_size=len(self.vocabulary), **ends, **sizes, **self.changes)
         return self.hf_model(shape)
 
+    @quiet_transformers()
     def _pretrained(self, folder: Path) -> PreTrainedModel:
         try:
             network = self.hf_model.from_pretrained(
