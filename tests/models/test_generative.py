@@ -160,6 +160,26 @@ def test_training_loss_is_the_mean_of_the_scores_it_trains(model: GenerativeReco
         assert sum(map(float, losses)) * mean == pytest.approx(expected, rel=1e-4)
 
 
+def test_residual_dropout_is_on_what_the_parts_of_the_body_add_and_in_training_alone(entities: Entities) -> None:
+    model = Llama(LlamaOptions(shape="debug", dropout=0, residual_dropout=0.25), entities)
+    (batch, *_) = [make() for make in model.epoch(dataset(), 40, np.random.default_rng(0))]
+    added: list[torch.Tensor] = []
+    for layer in model.module.body.layers:
+        for part in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            part.register_forward_hook(lambda *call: added.append(call[2].detach()))
+    with torch.no_grad():
+        model.module.eval()(**batch)
+        plain = added.copy()
+        added.clear()
+        model.module.train()(**batch)
+    assert len(plain) == len(added) == 2 * len(model.module.body.layers)
+    assert all((one != 0).all() for one in plain)
+    dropped = torch.cat([(one == 0).flatten() for one in added]).float().mean()
+    assert dropped == pytest.approx(0.25, abs=0.03)
+    first, kept = plain[0], added[0] != 0  # what later parts add depends on what was dropped before them
+    torch.testing.assert_close(added[0][kept], (first / 0.75)[kept])
+
+
 def test_the_history_form_names_users_where_wanted(entities: Entities) -> None:
     """Told token by token: ``<s>``, who it is, the items; in training some are nobody in particular."""
     model = Llama(LlamaOptions(shape="debug", user=True, unknown_users=0.5), entities)

@@ -28,7 +28,9 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("model", "augments", "both"),
     ("model", "lora", None),
     ("model", "dropout", None),
+    ("model", "residual_dropout", 0.0),
     ("training", "max_steps", 0),
+    ("training", "skipped", 0.0),
 )
 
 

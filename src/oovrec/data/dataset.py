@@ -39,6 +39,7 @@ class Dataset:
         sha256: of the source files' bytes.
         notes: what reading changed (k-core removals, dropped columns), a sentence each.
         sample: how many users are evaluated, drawn at random, always the same ones; 0 takes all.
+        skipped: ``[total]`` bool along ``full.items``, interactions that the training part lacks; None for none.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Dataset:
     sha256: str = ""
     notes: list[str] = field(default_factory=list)
     sample: int = 0
+    skipped: np.ndarray | None = None
 
     @cached_property
     def item_index(self) -> dict[str, int]:
@@ -83,6 +85,14 @@ class Dataset:
         """The same data, of which ``users`` users are evaluated; itself for 0, or where it has no more."""
         return replace(self, sample=users) if 0 < users < len(self.evaluated_users()) else self
 
+    def thinned(self, share: float, rng: np.random.Generator) -> Dataset:
+        """The same data, where the training part of about every second user lacks a ``share`` of its items.
+
+        So an item is also learnt from what came before the item before it. What is held out stays.
+        """
+        users = rng.random(len(self.users)) < 0.5
+        return replace(self, skipped=users[self.full.rows] & (rng.random(len(self.full.items)) < share))
+
     def histories(self, split: Split) -> Histories:
         """What is known before the split's targets; for ``train``, every user's training part.
 
@@ -99,14 +109,18 @@ class Dataset:
         short = full.lengths < 3
         known = full.lengths - np.where(short, 0, HELD_OUT[split])
         parts = full.cut(full.indptr[:-1], known, full.users)
-        return parts if split == "train" else parts.take(self.evaluated_users())
+        if split != "train":
+            return parts.take(self.evaluated_users())
+        if self.skipped is None:
+            return parts
+        return parts.where(~replace(full, items=self.skipped).cut(full.indptr[:-1], known, full.users).items)
 
     @cached_property
     def scale(self) -> np.ndarray | None:
         """``[values]`` the ratings of the training part, ascending; None where there are none or too many."""
         if self.ratings is None:
             return None
-        values = np.unique(self.ratings[self.positions("train")])
+        values = np.unique(self.ratings[replace(self, skipped=None).positions("train")])
         return values if len(values) <= MOST_RATINGS else None
 
     def targets(self, split: Split) -> np.ndarray:

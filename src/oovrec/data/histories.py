@@ -52,6 +52,11 @@ class Histories:
         """``[total]`` the sequence to which each entry of ``items`` belongs."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
+    def where(self, kept: np.ndarray) -> Histories:
+        """The same sequences without the items for which ``kept`` ``[total]`` is false."""
+        counts = np.bincount(self.rows[kept], minlength=len(self))
+        return Histories(np.concatenate([[0], np.cumsum(counts)]), self.items[kept], self.users)
+
     def take(self, rows: np.ndarray | slice) -> Histories:
         """The given sequences, in the given order."""
         wanted = np.arange(len(self))[rows]

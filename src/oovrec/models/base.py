@@ -263,7 +263,8 @@ class NeuralRecommender(Recommender):
             return validation_score(self.scores, dataset, users=training.validation_users)
 
         def epoch(rng: np.random.Generator) -> list[Batch]:
-            return batches(dataset, training.batch_size, rng)
+            seen = dataset.thinned(training.skipped, rng) if training.skipped else dataset
+            return batches(seen, training.batch_size, rng)
 
         options = self.config.model_dump(mode="json")
         model = {"system": self.name, **options, "tokens": self.entities.tokens_origin, **self.marks}

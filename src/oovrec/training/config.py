@@ -25,6 +25,8 @@ class TrainingConfig(Options):
         patience: stop after this many validations without a better masked ndcg@10.
         validate_every: epochs from one validation to the next.
         validation_users: validate on a fixed sample of this many users; 0 takes all.
+        skipped: share of the items that about every second history of the training part lacks, drawn anew for each
+            epoch, so that an item is also learnt from what came before the item before it.
         precision: ``auto`` is bf16 where the hardware multiplies it natively, else fp32.
         compile: by ``torch.compile``; ``auto`` does so on CUDA, but for models that read worded prompts: their steps
             are recorded and replayed there, in seconds. What cannot be compiled is trained without.
@@ -42,5 +44,6 @@ class TrainingConfig(Options):
     patience: int = Field(10, ge=1)
     validate_every: int = Field(1, ge=1)
     validation_users: int = Field(0, ge=0)
+    skipped: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool | Literal["auto"] = "auto"

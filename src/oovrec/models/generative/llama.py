@@ -45,6 +45,7 @@ class LlamaOptions(GenerativeConfig):
         user: whether the form ``history`` names the user before the items; a prompt in words does anyway.
         history: as in :class:`GenerativeConfig`.
         dropout: on the input embeddings, in training.
+        residual_dropout: on what attention and feed-forward parts add to the states, in training.
     """
 
     form: Literal["history", "prompt"] = "history"
@@ -52,6 +53,7 @@ class LlamaOptions(GenerativeConfig):
     history: int = Field(100, ge=1)
     alpha: float = Field(1.0, ge=0)
     dropout: float = Field(0.3, ge=0, lt=1)
+    residual_dropout: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _names_users_once(self) -> Self:
@@ -80,6 +82,7 @@ class LlamaNetwork(ItemNetwork):
         trie: the catalogue.
         loss, ratings: as in :class:`ItemNetwork`.
         dropout: on the input embeddings.
+        residual: dropout on what the body's parts add to the states.
         replayable: whether batches come in few shapes, so that steps may be recorded.
     """
 
@@ -90,6 +93,7 @@ class LlamaNetwork(ItemNetwork):
         trie: Trie,
         loss: Loss,
         dropout: float,
+        residual: float,
         ratings: Trie | None = None,
         *,
         replayable: bool = False,
@@ -98,6 +102,9 @@ class LlamaNetwork(ItemNetwork):
         super().__init__(embedding, head, trie, loss, ratings=ratings)
         self.body, self.dropout, self.replayable = network.model, dropout, replayable
         self.body.embed_tokens = nn.Identity()
+        for layer in self.body.layers:
+            for part in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                part.register_forward_hook(partial(_dropped, residual))
 
     def run(self, inputs_embeds: Tensor, **options: object) -> Tensor:
         """The body's last states, by the attention that is fastest there.
@@ -130,6 +137,11 @@ class LlamaNetwork(ItemNetwork):
         pairs = zip(parts, groups, strict=True)
         states = [self.run(part.view(*ids.shape, -1), use_cache=False).flatten(0, 1) for part, ids in pairs]
         return self.answer_loss(torch.cat(states)[where], answers, rows) / scale
+
+
+def _dropped(rate: float, part: nn.Module, _: object, output: Tensor) -> Tensor:
+    """A hook: dropout on the output of a part of the body."""
+    return dropout(output, rate, part.training)
 
 
 class LlamaStepper:
@@ -206,8 +218,9 @@ class Llama(GenerativeRecommender):
         return self.worded or self.config.user
 
     def wrap(self, network: PreTrainedModel, embedding: AugmentedEmbedding) -> LlamaNetwork:
-        parts = (network, embedding, self._trie, self.config.loss, self.config.dropout, self.ratings)
-        return LlamaNetwork(*parts, replayable=self.worded)
+        options, ratings = self.config, self.ratings
+        dropouts = options.dropout, options.residual_dropout
+        return LlamaNetwork(network, embedding, self._trie, options.loss, *dropouts, ratings, replayable=self.worded)
 
     def stepper(self, prompts: Packed) -> LlamaStepper:
         ids, lengths = torch.from_numpy(prompts.padded(self.vocabulary.pad)), torch.from_numpy(prompts.lengths)
