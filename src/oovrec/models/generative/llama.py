@@ -102,7 +102,7 @@ class LlamaNetwork(ItemNetwork):
         super().__init__(embedding, head, trie, loss, ratings=ratings)
         self.body, self.dropout, self.replayable = network.model, dropout, replayable
         self.body.embed_tokens = nn.Identity()
-        for layer in self.body.layers:
+        for layer in self.body.layers if residual else []:
             for part in (layer.self_attn.o_proj, layer.mlp.down_proj):
                 part.register_forward_hook(partial(_dropped, residual))
 
