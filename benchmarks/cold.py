@@ -87,10 +87,7 @@ def first_met(whole: Dataset, known: int, few: int) -> Histories:
     for place in order:
         nth[place] = seen[training.items[place]]
         seen[training.items[place]] += 1
-    kept = (training.items < known) | (nth < few)
-    lengths = np.bincount(training.rows[kept], minlength=len(training))
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Histories(indptr, training.items[kept], training.users)
+    return training.where((training.items < known) | (nth < few))
 
 
 def _training_times(whole: Dataset) -> np.ndarray:

@@ -112,6 +112,21 @@ def test_fit_begins_anew_and_depends_on_the_seed_alone(
         assert not torch.equal(other.scores(some), before)
 
 
+def test_thinned_histories_change_what_is_learnt_and_a_seed_fixes_it(
+    name: str, chains: Dataset, entities: Entities, some: Histories
+) -> None:
+    if not issubclass(system(name), NeuralRecommender):
+        pytest.skip("it has no epochs")
+    scores = []
+    for skipped in (0.0, 0.3, 0.3):
+        model = new(name, entities)
+        model.fit(chains, TRAINING.model_copy(update={"epochs": 1, "skipped": skipped}), seed=3)
+        scores.append(model.scores(some))
+    assert torch.isfinite(scores[1]).all()
+    assert torch.equal(scores[1], scores[2])
+    assert not torch.equal(scores[0], scores[1])
+
+
 def test_fit_resumes_to_the_same_scores(
     name: str,
     fitted: Recommender,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,7 @@ def renumbered(histories: Histories, items: Sequence[str], catalogue: Sequence[s
     """``histories`` in positions in ``catalogue`` instead of in ``items``, without the items that are not there."""
     index = {item: position for position, item in enumerate(catalogue)}
     moved = np.array([index.get(item, -1) for item in items], np.int32)[histories.items]
-    lengths = np.bincount(histories.rows[moved >= 0], minlength=len(histories))
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Histories(indptr, moved[moved >= 0], histories.users)
+    return replace(histories, items=moved).where(moved >= 0)
 
 
 def read_items(path: Path, known: set[str]) -> Described:
