@@ -1,29 +1,37 @@
-"""What the order within a day is worth: a recipe trained and tested where it is drawn at random.
+"""What the order within a day is worth: recipes trained and tested where it is drawn at random.
 
-    python benchmarks/order.py --data ../shared/data/beauty [--recipe sasrec] [--seed 0] [--out results/order]
+    python benchmarks/order.py --data ../shared/data/beauty [--recipes sasrec metavec-llama] [--seeds 0 1 2]
 
 Times of the Amazon data are days, and everybody's files have a day's items in the order of their ids. Here a user's
 items of one day are put into random order before anything is split, so that other items are held out; the rest is as
-in ``oovrec train`` and ``oovrec evaluate``. Writes ``<out>/<dataset>-<recipe>-s<seed>.json``.
+in ``oovrec train`` and ``oovrec evaluate``. Each seed draws an order of its own, the same for all recipes. Writes
+``<out>/<dataset>-<recipe>-s<seed>.json``, and of several recipes ``<out>/<dataset>.json``: each against the first, by
+resampling users, whose figures are means over the seeds. What is done already is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from oovrec.app.pipeline import evaluate, train_on
+from oovrec.app.ranks import read_ranks
 from oovrec.app.recipe import read_recipe
 from oovrec.app.runs import Run
 from oovrec.app.source import Source
 from oovrec.data.dataset import DAY, Dataset
 from oovrec.data.load import load_dataset
 from oovrec.errors import OovrecError
+from oovrec.evaluation.metrics import paired_bootstrap, per_user
+from oovrec.evaluation.protocol import COMPARED, Evaluation
 from oovrec.evaluation.results import git_commit, hardware, versions
 from oovrec.files import write_json
+
+RUNS = Path("runs/order")
 
 
 def shuffled_days(dataset: Dataset, seed: int) -> Dataset:
@@ -37,31 +45,58 @@ def shuffled_days(dataset: Dataset, seed: int) -> Dataset:
     return replace(dataset, full=full, **{name: part if part is None else part[order] for name, part in given.items()})
 
 
+def cell(options: argparse.Namespace, dataset: Dataset, recipe: str, seed: int) -> Evaluation:
+    """One recipe on one order of the days."""
+    shuffled = shuffled_days(dataset, seed)
+    name = f"{dataset.name}-{recipe}-s{seed}"
+    run = Run(RUNS / name, read_recipe(recipe, [f"seed={seed}"]), Source(source=str(options.data)).found(shuffled))
+    kept = options.out / f"{name}.json", run.folder / "ranks.safetensors"
+    if not all(path.exists() for path in kept):
+        evaluation = evaluate(train_on(run, shuffled), data=shuffled)
+        found = {
+            "dataset": dataset.name,
+            "recipe": recipe,
+            "config_hash": run.recipe.hash,
+            "seed": seed,
+            "test_targets_changed": float((shuffled.targets("test") != dataset.targets("test")).mean()),
+            **evaluation.blocks(),
+            **circumstances(),
+        }
+        write_json(kept[0], found)
+    return read_ranks(kept[1], shuffled.fingerprint)
+
+
+def circumstances() -> dict[str, Any]:
+    return {"hardware": hardware(), "versions": versions(), "commit": git_commit()}
+
+
+def against(ours: list[Evaluation], theirs: list[Evaluation]) -> dict[str, Any]:
+    """Means over seeds of masked figures, and the difference from ``theirs``."""
+    found: dict[str, Any] = {}
+    for metric in COMPARED:
+        a, b = (np.mean([per_user(one.masked)[metric] for one in side], axis=0) for side in (ours, theirs))
+        found[metric] = {"mean": float(a.mean()), "difference": asdict(paired_bootstrap(a, b))}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="../shared/data/beauty")
-    parser.add_argument("--recipe", default="sasrec")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/beauty"))
+    parser.add_argument("--recipes", nargs="+", default=["sasrec"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, default=Path("results/order"))
-    arguments = parser.parse_args()
-    dataset = load_dataset(arguments.data)
-    shuffled = shuffled_days(dataset, arguments.seed)
-    recipe = read_recipe(arguments.recipe, [f"seed={arguments.seed}"])
-    name = f"{dataset.name}-{arguments.recipe}-s{arguments.seed}"
-    run = train_on(Run(Path("runs/order") / name, recipe, Source(source=arguments.data).found(shuffled)), shuffled)
-    found = {
-        "dataset": dataset.name,
-        "recipe": arguments.recipe,
-        "config_hash": recipe.hash,
-        "seed": arguments.seed,
-        "test_targets_changed": float((shuffled.targets("test") != dataset.targets("test")).mean()),
-        **evaluate(run, data=shuffled).blocks(),
-        "hardware": hardware(),
-        "versions": versions(),
-        "commit": git_commit(),
-    }
-    write_json(arguments.out / f"{name}.json", found)
-    print(f"{name}: masked hit@10 {found['masked']['hit@10']:.4f}, ndcg@10 {found['masked']['ndcg@10']:.4f}")
+    options = parser.parse_args()
+    dataset = load_dataset(str(options.data))
+    found = {recipe: [cell(options, dataset, recipe, seed) for seed in options.seeds] for recipe in options.recipes}
+    first = options.recipes[0]
+    systems = {recipe: against(found[recipe], found[first]) for recipe in options.recipes}
+    for recipe, figures in systems.items():
+        for metric, figure in figures.items():
+            low, high = figure["difference"]["interval"]
+            print(f"{recipe}: masked {metric} {figure['mean']:.4f}, over {first} {low:+.4f} to {high:+.4f} (95%)")
+    if len(systems) > 1:
+        about = {"dataset": dataset.name, "seeds": options.seeds, "against": first}
+        write_json(options.out / f"{dataset.name}.json", {**about, "masked": systems, **circumstances()})
 
 
 if __name__ == "__main__":
