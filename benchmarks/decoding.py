@@ -7,7 +7,8 @@ of the whole catalogue, under bf16 where the hardware has it, item probabilities
 ``generate``, a beam of ten under ``prefix_allowed_tokens_fn``, in the precision and the batches that suit it best.
 Same weights, same users; the model is a fitted run's, or trained a little so that it has preferences (the flatter they
 are, the more must be expanded). On the same users, in float32, the stock's ten are scored by our exact scores: at no
-rank may they be better than ours.
+rank may they be better than ours. ``prompts_read`` are users a second of ours whose prompts are read and no more, which
+no decoder can exceed.
 
 ``step-vs-catalogue``: milliseconds a step of a beam of ten on random ids of four codes of 256, the trie mapped from
 its file. ``ours`` is at 10^6 items, ``stock`` at 10^4, ``ratio`` the former over the latter: 1 is flat.
@@ -38,6 +39,7 @@ from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError
 from oovrec.models.base import Entities, load
 from oovrec.models.generative.augmentation import AugmentedEmbedding
+from oovrec.models.generative.base import SEARCHED
 from oovrec.models.generative.llama import Llama
 from oovrec.models.generative.t5 import T5, T5Network, T5Stepper
 from oovrec.tokens.build import build_tokens
@@ -147,11 +149,17 @@ def top10(options: argparse.Namespace) -> None:
     test = dataset.histories("test")
     users = test.take(np.random.default_rng(0).permutation(len(test))[: options.users])
     few = users.take(slice(0, options.stock_users))
+    alike = users.take(np.argsort(np.minimum(users.lengths, model.config.history), kind="stable"))
     stock = Stock(model)
 
     def ours() -> None:
         with bf16(device):
             model.recommend(users, BEAMS, mask_seen=False)
+
+    def read() -> None:
+        with bf16(device):
+            for _, batch in alike.batches(SEARCHED[device.type]):
+                model.stepper(model.prompts(batch))
 
     def theirs(size: int) -> float:
         return len(few) / seconds(lambda: stock.recommend(few, size), options.repeats)
@@ -160,6 +168,7 @@ def top10(options: argparse.Namespace) -> None:
         checked = check(model, stock, few, options.stock_batches[-1])
         print(checked, flush=True)
         mine = len(users) / seconds(ours, options.repeats)
+        prompts = len(users) / seconds(read, options.repeats)
         rates = {f"float32, {size} users": theirs(size) for size in options.stock_batches}
         with bf16(device):
             rates |= {f"bf16 autocast, {size} users": theirs(size) for size in options.stock_batches}
@@ -182,6 +191,7 @@ def top10(options: argparse.Namespace) -> None:
         "device": device.type,
         "ours": "bf16 autocast" if native_bf16(device) else "float32",
         "stock": best,
+        "prompts_read": round(prompts, 3),
         "stock_rates": {name: round(rate, 3) for name, rate in rates.items()},
         **checked,
     }
