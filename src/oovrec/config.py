@@ -20,18 +20,22 @@ C = TypeVar("C", bound=BaseModel)
 
 
 def checked(config: type[C], options: Mapping[str, Any], *, where: str) -> C:
-    """``config(**options)`` with errors for people."""
+    """``config(**options)`` with errors for people.
+
+    Args:
+        where: the options' own key; '' where they are the outermost.
+    """
     for key in options:
         if key not in config.model_fields:
-            raise unknown("key", key, config.model_fields, where=where)
+            raise unknown("key", key, config.model_fields, where=where or None)
     try:
         return config(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join([where, *map(str, first["loc"])])
+        key = ".".join(filter(None, [where, *map(str, first["loc"])]))
         if first["type"] == "extra_forbidden":
             *outer, name = map(str, first["loc"])
-            raise unknown("key", name, _keys(config, outer), where=".".join([where, *outer])) from error
+            raise unknown("key", name, _keys(config, outer), where=".".join(filter(None, [where, *outer]))) from error
         if first["type"] == "missing":
             raise OovrecError("is missing", where=key, remedy="add it") from error
         what = f"{first['msg'].lower()}, not {first['input']!r}"

@@ -25,7 +25,7 @@ class OovrecError(Exception):
         self.remedy = remedy
         place = f"{self.where}: " if self.where else ""
         cure = f"; {remedy}" if remedy else ""
-        super().__init__(f"{place}{what}{cure}.".replace("..", "."))
+        super().__init__(f"{place}{what}{cure}".removesuffix(".") + ".")
 
 
 class Interrupted(Exception):

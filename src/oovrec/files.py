@@ -117,6 +117,18 @@ def read_json(path: Path, *, remedy: str = "restore the file or make it again") 
         raise OovrecError(f"is not valid JSON ({error.msg})", where=where, remedy=remedy) from error
 
 
+class _Loader(yaml.SafeLoader):
+    """As the safe loader, but a key that a mapping has already is an error and not a correction."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names: set[str] = set()
+        for key, _ in node.value:
+            if (name := str(key.value)) in names:
+                raise yaml.MarkedYAMLError(problem=f"the key '{name}' is there twice", problem_mark=key.start_mark)
+            names.add(name)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path, *, remedy: str = "mend the file") -> Any:
     """The value of a YAML file.
 
@@ -124,7 +136,7 @@ def read_yaml(path: Path, *, remedy: str = "mend the file") -> Any:
         OovrecError: missing, or not YAML (the line is named).
     """
     try:
-        return yaml.safe_load(read_text(path, remedy=remedy))
+        return yaml.load(read_text(path, remedy=remedy), _Loader)  # noqa: S506
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else path

@@ -157,6 +157,7 @@ def test_percentages_are_no_shares(check: Any) -> None:
     assert [suspect.metric for suspect in finding.suspects] == ["hit@5", "ndcg@5"]
     (finding,) = check({"A": {"toys": {"hit@5": -0.01}}}).findings
     assert finding.suspects[0].excess == pytest.approx(0.005)
+    assert "no share is negative" in finding.reason
 
 
 def test_precision_is_the_tables_not_the_cells(check: Any) -> None:

@@ -121,3 +121,12 @@ def test_it_learns_what_follows_what(chains: Dataset, entities: Entities) -> Non
     model = BSARec(BSARecOptions(width=32, length=10, dropout=0.2), entities)
     model.fit(chains, TrainingConfig(epochs=12, batch_size=32, learning_rate=3e-3, validate_every=6), seed=0)
     assert evaluate(model.scores, chains).blocks()["masked"]["hit@10"] > 0.7  # 10 of 40 items by chance
+
+
+@pytest.mark.parametrize(("rate", "chance"), [(None, False), (0.5, True)])
+def test_attention_weights_have_a_dropout_of_their_own(rate: float | None, chance: bool) -> None:
+    torch.manual_seed(2)
+    states, seen = torch.randn(2, 6, 8), torch.ones(1, 1, 6, 6, dtype=torch.bool).tril()
+    block = Block(BSARecOptions(width=8, heads=2, dropout=0, attention_dropout=rate)).train()
+    first, second = (block(states, low_pass(6, 3), seen, states) for _ in range(2))
+    assert torch.equal(first, second) is not chance

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from oovrec.errors import OovrecError, unknown
 from oovrec.files import read_yaml
 from oovrec.models.backbones import chosen
 from oovrec.models.base import system
+from oovrec.tokens.build import check_options
 from oovrec.tokens.table import BuiltFrom, Tokens
 from oovrec.training.config import TrainingConfig
 
@@ -29,6 +31,7 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("model", "lora", None),
     ("model", "dropout", None),
     ("model", "residual_dropout", 0.0),
+    ("model", "attention_dropout", None),
     ("training", "max_steps", 0),
     ("training", "skipped", 0.0),
 )
@@ -74,7 +77,7 @@ class Recipe(Options):
     references: tuple[str, ...] = ()
     published: str | None = None
     search: dict[str, list[bool | int | float | str]] = Field(default_factory=dict)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, defaults included, in the form of a recipe file."""
@@ -126,8 +129,13 @@ def read_recipe(name: str | Path, overrides: Iterable[str] = (), backbone: str |
         if shapes is None:
             remedy = "leave --backbone out, or choose a recipe of a language model"
             raise OovrecError(f"'{values.get('system')}' has no backbone", where=where, remedy=remedy)
-        values["model"] = {**_section(values, "model", where), **chosen(backbone, shapes)}
-    return parse_recipe(values, where)
+        with _within(where):
+            values["model"] = {**_section(values, "model"), **chosen(backbone, shapes)}
+    recipe = parse_recipe(values, where)
+    if recipe.tokens is not None:  # those of a run may be of any file
+        with _within(where):
+            check_options(recipe.tokens.method, recipe.tokens.options, where="tokens")
+    return recipe
 
 
 def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
@@ -136,41 +144,67 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     Raises:
         OovrecError: an unknown key or system, or a bad value; each names the section.
     """
-    for key in values:
-        if key not in Recipe.model_fields:
-            raise unknown("key", key, Recipe.model_fields, where=where)
-    sections = {name: _section(values, name, where) for name in SECTIONS}
-    parts = {**values, "training": checked(TrainingConfig, sections["training"], where=f"{where}, training")}
-    if isinstance(name := values.get("system"), str):
-        parts["model"] = checked(system(name).Config, sections["model"], where=f"{where}, model").model_dump(
-            mode="json"
-        )
-    parts["tokens"] = _tokens(sections["tokens"], f"{where}, tokens") if values.get("tokens") is not None else None
-    recipe = checked(Recipe, parts, where=where)
-    for reference in recipe.references:
-        if reference not in shipped():
-            raise unknown("recipe", reference, shipped(), where=f"{where}, references")
-    if system(recipe.system).needs_tokens and recipe.tokens is None:
-        raise OovrecError(
-            f"'{recipe.system}' needs tokens", where=where, remedy="add 'tokens: {method: meta, from: train}'"
-        )
-    if recipe.tokens is not None and not system(recipe.system).needs_tokens:
-        raise OovrecError(f"'{recipe.system}' reads no tokens", where=where, remedy="leave 'tokens' out")
+    with _within(where):
+        _check_names(values, None)
+        sections = {name: _section(values, name) for name in SECTIONS}
+        parts = {**values, "training": checked(TrainingConfig, sections["training"], where="training")}
+        if isinstance(name := values.get("system"), str):
+            config = checked(system(name).Config, sections["model"], where="model")
+            parts["model"] = config.model_dump(mode="json")
+        parts["tokens"] = _tokens(sections["tokens"]) if values.get("tokens") is not None else None
+        recipe = checked(Recipe, parts, where="")
+        _check(recipe)
     return recipe
 
 
-def _section(values: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+@contextmanager
+def _within(where: str) -> Iterator[None]:
+    """Put the recipe's place before those that errors name in it."""
+    try:
+        yield
+    except OovrecError as error:
+        place = ", ".join(part for part in (where, error.where) if part)
+        raise OovrecError(error.what, where=place, remedy=error.remedy) from error
+
+
+def _check_names(values: Mapping[Any, Any], section: str | None) -> None:
+    for key, value in values.items():
+        if not isinstance(key, str):
+            remedy = "write a name, in quotes if YAML takes it for something else, as it does with on, off, yes and no"
+            raise OovrecError(f"the key {key!r} is no name", where=section, remedy=remedy)
+        if isinstance(value, dict):
+            _check_names(value, key if section is None else f"{section}.{key}")
+
+
+def _check(recipe: Recipe) -> None:
+    """What the keys must be to each other."""
+    for reference in recipe.references:
+        if reference not in shipped():
+            raise unknown("recipe", reference, shipped(), where="references")
+    needs_tokens = system(recipe.system).needs_tokens
+    if needs_tokens and recipe.tokens is None:
+        raise OovrecError(f"'{recipe.system}' needs tokens", remedy="add 'tokens: {method: meta, from: train}'")
+    if recipe.tokens is not None and not needs_tokens:
+        raise OovrecError(f"'{recipe.system}' reads no tokens", remedy="leave 'tokens' out")
+    searched = {"model": recipe.model, "training": TrainingConfig.model_fields}
+    for key in recipe.search:
+        section, _, name = key.partition(".")
+        if section in searched and name.partition(".")[0] not in searched[section]:
+            raise unknown("key", key, [f"{section}.{known}" for known in searched[section]], where="search")
+
+
+def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     section = {} if values.get(name) is None else values[name]
     if not isinstance(section, dict):
-        raise OovrecError(f"'{name}' has no keys", where=where, remedy=f"set one of its keys: {name}.key=value")
+        raise OovrecError(f"'{name}' has no keys", remedy=f"set one of its keys: {name}.key=value")
     return section
 
 
-def _tokens(section: dict[str, Any], where: str) -> TokenRecipe:
+def _tokens(section: dict[str, Any]) -> TokenRecipe:
     options = {key: value for key, value in section.items() if key not in ("method", "from")}
     built_from = section.get("from", "train")
     if built_from not in ("train", "all"):
-        raise unknown("source of tokens", str(built_from), ("train", "all"), where=where)
+        raise unknown("source of tokens", str(built_from), ("train", "all"), where="tokens")
     method = str(section.get("method", "meta"))
     return TokenRecipe.model_validate({"method": method, "from": built_from, "options": options})
 

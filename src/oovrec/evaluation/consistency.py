@@ -25,7 +25,7 @@ from scipy.optimize import linprog
 from oovrec.errors import OovrecError
 from oovrec.files import read_text
 
-METRIC = re.compile(r"(hit|hits|hr|recall|ndcg)@([1-9]\d*)", re.IGNORECASE)  # with one relevant item, hit is recall
+METRIC = re.compile(r"(hit|hits|hr|recall|ndcg)@([1-9]\d{0,8})", re.IGNORECASE)  # with one relevant item, hit is recall
 DECIMALS = 9  # figures with more are taken as rounded to these: beyond them lies the noise of floating point
 NOISE = 1e-4  # units of the last place that the linear programme may be off
 REMEDY = "give a table of hit@k and ndcg@k, such as {system: {dataset: {metric: value}}}"
@@ -142,7 +142,8 @@ def _decimals(value: Decimal) -> int:
 def _finding(place: tuple[str, ...], row: dict[str, float], decimals: int) -> Finding | None:
     unit = 10.0**-decimals
     if strangers := [_outside(name, value, 0, 1, unit) for name, value in row.items() if not 0 <= value <= 1]:
-        reason = f"{strangers[0].metric} is {strangers[0].value:g}, which is no share; divide percentages by 100"
+        remedy = "no share is negative" if strangers[0].value < 0 else "divide percentages by 100"
+        reason = f"{strangers[0].metric} is {strangers[0].value:g}, which is no share; {remedy}"
         return Finding(place, reason, strangers, max(suspect.excess for suspect in strangers))
     coefficients, values = _coefficients(list(row)), np.array(list(row.values())) / unit
     spread = _spread(coefficients, values, unit)

@@ -46,10 +46,20 @@ class Templates:
         """One task's wordings."""
         return (self.seen if group == "seen" else self.unseen)[task]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The form of a YAML file."""
+        form: dict[str, Any] = {"separator": self.separator}
+        return form | {task: {group: self.of(task, group) for group in GROUPS} for task in self.seen}
+
     def texts(self) -> list[str]:
         """Every wording, for learning a vocabulary."""
         groups = (self.seen, self.unseen)
         return [self.separator, *(text for group in groups for wordings in group.values() for text in wordings)]
+
+
+def is_file(name: str) -> bool:
+    """Whether ``name`` means a YAML file, and not a shipped set."""
+    return name.endswith((".yaml", ".yml"))
 
 
 def read_templates(name: str = "en", tasks: Iterable[Task] = TASKS) -> Templates:
@@ -63,7 +73,7 @@ def read_templates(name: str = "en", tasks: Iterable[Task] = TASKS) -> Templates
             missing; a field the task does not have.
     """
     shipped = resources.files("oovrec.language") / "templates"
-    path = Path(name) if name.endswith((".yaml", ".yml")) else Path(str(shipped / f"{name}.yaml"))
+    path = Path(name) if is_file(name) else Path(str(shipped / f"{name}.yaml"))
     if not path.is_file() and path.parent == Path(str(shipped)):
         raise unknown("templates", name, [p.stem for p in Path(str(shipped)).glob("*.yaml")])
     form = read_yaml(path)

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numba
 import numpy as np
 
 import oovrec
-from oovrec.config import checked
+from oovrec.config import Options, checked
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import unknown
@@ -82,6 +83,22 @@ def methods() -> list[str]:
     return sorted(path.stem for path in (Path(__file__).parent / "schemes").glob("*.py") if path.stem != "__init__")
 
 
+def check_options(method: str, options: Mapping[str, Any], *, where: str) -> Options:
+    """The options of a scheme.
+
+    Raises:
+        OovrecError: an unknown method or option, or a bad value.
+    """
+    if method not in methods():
+        raise unknown("method", method, methods(), where=where)
+    config: Options = checked(_scheme(method).Config, options, where=where)
+    return config
+
+
+def _scheme(method: str) -> ModuleType:
+    return import_module(f"oovrec.tokens.schemes.{method}")
+
+
 def build_tokens(
     dataset: Dataset,
     method: str = "meta",
@@ -101,14 +118,11 @@ def build_tokens(
     Raises:
         OovrecError: an unknown method or option, or a value that does not suit the dataset.
     """
-    if method not in methods():
-        raise unknown("method", method, methods())
+    config = check_options(method, options or {}, where=f"tokens.{method}")
     if built_from not in ("train", "all"):
         raise unknown("tokens source", built_from, ("train", "all"))
-    scheme = import_module(f"oovrec.tokens.schemes.{method}")
-    config = checked(scheme.Config, options or {}, where=f"tokens.{method}")
     material = Material.of(dataset, built_from)
-    built: Built = scheme.build(material, config, seed)
+    built: Built = _scheme(method).build(material, config, seed)
     details = {
         **built.details,
         "interactions": len(material.histories.items),

@@ -54,11 +54,19 @@ class BERT4RecOptions(SequentialOptions):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, added to its input and normalised."""
+    """Multi-head self-attention, added to its input and normalised.
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    Args:
+        width: of the states.
+        heads: divide it.
+        dropout: on the result.
+        dropped: dropout on the attention weights; None takes ``dropout``.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, dropped: float | None = None) -> None:
         super().__init__()
         self.heads, self.dropout = heads, Dropout(dropout)
+        self.dropped = dropout if dropped is None else dropped
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.norm = nn.LayerNorm(width, eps=EPSILON)
 
@@ -73,7 +81,7 @@ class Attention(nn.Module):
         queries = states if queries is None else queries
         parts = self.query(queries), self.key(states), self.value(states)
         query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
-        drop = self.dropout.p if self.training else 0.0
+        drop = self.dropped if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=drop)
         attended: Tensor = self.norm(queries + self.dropout(self.out(mixed.transpose(1, 2).flatten(2))))
         return attended

@@ -43,6 +43,7 @@ class BSARecOptions(SequentialOptions):
     Attributes:
         layers: blocks.
         heads: of the attention; divides ``width``.
+        attention_dropout: on the attention weights, in training; None takes ``dropout``, as the authors do.
         alpha: share of the filter, against the attention's.
         components: c, of the frequencies kept in the low-pass part, positive and negative ones counted.
         causal: learn all positions of a window in one pass; else one sample a prefix, as the paper does.
@@ -50,6 +51,7 @@ class BSARecOptions(SequentialOptions):
 
     layers: int = Field(2, ge=1)
     heads: int = Field(1, ge=1)
+    attention_dropout: float | None = Field(None, ge=0, lt=1)
     alpha: float = Field(0.7, ge=0, le=1)
     components: int = Field(5, ge=1)
     causal: bool = False
@@ -77,7 +79,7 @@ class Block(nn.Module):
         super().__init__()
         self.alpha = config.alpha
         self.filter = Filter(config.width, config.dropout)
-        self.attention = Attention(config.width, config.heads, config.dropout)
+        self.attention = Attention(config.width, config.heads, config.dropout, config.attention_dropout)
         self.feed = FeedForward(config.width, config.dropout)
 
     def forward(self, states: Tensor, low: Tensor, seen: Tensor, queries: Tensor) -> Tensor:
