@@ -227,7 +227,9 @@ def test_python_does_the_same(added: tuple[Path, Result], finished: Path, newer:
         (["item,title", "x1,Zebra"], "nothing tells where 1 of the 1 new items belong"),
         (["thing,title", "x1,Film"], "no column looks like the item among: thing, title"),
         (["item,attributes", "x1,3 a"], "new.csv, line 2: '3 a' are not attribute numbers; write numbers"),
-        (["item"], "the header has one column"),
+        (["item"], "new.csv: has a header but no rows; give a row for each new item"),
+        (["item", "x1", "x1"], "new.csv, line 3: repeats the item of line 2"),
+        (["item,title", 'x1,"Film', '1"', "i3,Film 3"], "new.csv, line 4: the run knows the item 'i3' already"),
     ],
 )
 def test_bad_tables_of_items(lines: list[str], fragment: str, oovrec, finished: Path, tmp_path: Path) -> None:

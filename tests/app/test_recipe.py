@@ -63,7 +63,10 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ("training.epochz=3", "metaid-llama, training: unknown key 'epochz'; did you mean 'epochs'."),
         ("model.shap=x", "metaid-llama, model: unknown key 'shap'; did you mean 'shape'."),
         ("training.epochs=many", "metaid-llama, training.epochs: input should be a valid integer"),
-        ("model.alpha=0", "metaid-llama, model.alpha: is 0, which augments nothing; set model.augmentation=none to go without."),
+        (
+            "model.alpha=0",
+            "metaid-llama, model.alpha: is 0, which augments nothing; set model.augmentation=none to go without.",
+        ),
         ("training.epochs=0", "metaid-llama, training.epochs: input should be greater than or equal to 1, not 0"),
         ("training=3", "metaid-llama: 'training' has no keys; set one of its keys: training.key=value."),
         ("training", "--set training: is not key=value; write --set section.key=value."),

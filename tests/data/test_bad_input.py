@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from oovrec.data.load import load_dataset
+from oovrec.data.readers import read
 from oovrec.errors import OovrecError
 
 SEQUENCES = "u1 a b c\nu2 c b\n"
@@ -24,7 +25,8 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     "empty file": ({"log.csv": ""}, r"log\.csv: is empty; give a file with an interaction log\.$"),
     "blank file": ({"log.txt": " \n\n"}, r"log\.txt: is empty"),
     "binary file": ({"log.csv": b"\x7fELF\x00\x01\x02"}, r"log\.csv: is a binary file, not text"),
-    "file in another encoding": ({"log.txt": b"u1 caf\xe9 b"}, r"log\.txt: is not UTF-8 text"),
+    "file in another encoding": ({"log.txt": b"u1 caf\xe9 b"}, r"log\.txt: is not UTF-8 text; save it as UTF-8\.$"),
+    "UTF-16": ({"log.csv": "user,item\na,b\n".encode("utf-16")}, r"log\.csv: is not UTF-8 text; save it as UTF-8"),
     "unknown format": ({"log.xls": "x"}, r"log\.xls: is of no format that oovrec reads; give one of: .*P5.*Parquet"),
     "header only": ({"log.csv": "user,item\n"}, r"log\.csv: has a header but no rows"),
     "one column": (
@@ -42,6 +44,25 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         r"log\.csv, line 3: does not have 2 columns like the header",
     ),
     "open quote": ({"log.csv": 'user,item\na,b\n"a,c\n'}, r"log\.csv, line 3: does not have 2 columns"),
+    "stray quote": (
+        {"log.csv": 'user,item\na,"b\nb"\na,12" disc\n' + "a,b\n" * 9},
+        r"line 4: .* leaves a quote open",
+    ),
+    "text after a quote": ({"log.csv": 'user,item\na,b\na,"b"c\na,b\n'}, r"log\.csv, line 3: does not have 2 columns"),
+    "open quote before much": ({"log.csv": 'user,item\na,b\na,"b\n' + "a,b\n" * 50_000}, r"log\.csv, line 3: does not"),
+    "line end in the header": (
+        {"log.csv": "user,\ritem\na,b\n"},
+        r"log\.csv, line 1: the header is not one line of names",
+    ),
+    "bad row below quoted line breaks": (
+        {"log.csv": 'user,item,time,title\na,b,1,"two\nlines"\n\na,b,2,"x\n\n""y"""\na,c,soon,"a\nb"\n'},
+        r"log\.csv, line 8: 'time' is not a time",
+    ),
+    "bad row of a packed file": (
+        {"log.tsv.gz": 'user\titem\ttitle\na\tb\t"two\nlines"\na\t\tx\n'},
+        r"log\.tsv\.gz, line 4: has no item",
+    ),
+    "bad row of old Mac lines": ({"log.csv": "user,item\ra,b\ra\r"}, r"log\.csv, line 3: has no item"),
     "no user": ({"log.csv": "user,item\na,b\n\n,c\n"}, r"log\.csv, line 4: has no user; fill it in"),
     "no item": ({"log.csv": "user,item\na,b\na\n"}, r"log\.csv, line 3: has no item"),
     "tab in an id": ({"log.csv": "user,item\na,b\tb\n"}, r"line 2: has a tab or line break in the item id"),
@@ -84,6 +105,10 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         {"d.inter": "user_id\titem_id\nu\ti\n"},
         r"d\.inter, line 1: column 'user_id' has no type",
     ),
+    "recbole with commas": (
+        {"d.inter": "user_id:token,item_id:token\nu,i\n"},
+        r"d\.inter, line 1: the header has one column, .*; separate columns by tab, and name them in the first line\.$",
+    ),
     "recbole with a wrong type": (
         {"d.inter": "user_id:tokn\titem_id:token\nu\ti\n"},
         r"line 1: unknown column type 'tokn'; did you mean 'token'",
@@ -108,6 +133,10 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     "movielens film": (
         {"ratings.dat": "1::2::3::4\n", "movies.dat": "2::A film\n"},
         r"movies\.dat, line 1: is not film::title::genres",
+    ),
+    "movielens films of two columns": (
+        {"ratings.csv": "userId,movieId,rating,timestamp\n1,2,3,4\n", "movies.csv": "movieId,title\n2,A film\n"},
+        r"movies\.csv, line 1: has the columns movieId, title and not movieId, title, genres",
     ),
     "movielens ratings": (
         {"ratings.dat": "1,2,3,4\n", "movies.dat": "2::A film::Drama\n"},
@@ -145,11 +174,30 @@ def test_too_small_for_its_core(tmp_path: Path) -> None:
         ("no/such", r"^no/such: no such file or folder; check the path\.$"),
         ("nosuch.csv", r"^nosuch\.csv: no such file or folder"),
         (Path("nosuch"), r"^nosuch: no such file or folder"),
+        ("~no-such-user/log.csv", r"^~no-such-user/log\.csv: no such file or folder; check the path\.$"),
+        ("a" * 300 + ".csv", r"^a{300}\.csv: no such file or folder"),
     ],
 )
 def test_what_is_not_there(data: str | Path, message: str) -> None:
     with pytest.raises(OovrecError, match=message):
         load_dataset(data)
+
+
+@pytest.mark.parametrize("name", ["nolog.csv", "nolog", "~no-such-user/nolog.csv"])
+def test_a_log_that_is_not_there(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OovrecError, match=r"nolog(\.csv)?: no such file or folder; check the path\.$"):
+        read(tmp_path / name)
+    with pytest.raises(OovrecError, match=r"no such file or folder"):
+        read(Path(name))
+
+
+@pytest.mark.parametrize("k_core", [0, -3])
+def test_a_core_below_one(tmp_path: Path, k_core: int) -> None:
+    (tmp_path / "log.txt").write_text(SEQUENCES)
+    with pytest.raises(
+        OovrecError, match=rf"^k_core: {k_core} is below 1; give 1 to keep all interactions, or more\.$"
+    ):
+        load_dataset(tmp_path / "log.txt", k_core=k_core)
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

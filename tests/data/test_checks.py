@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from time import time
 
 import numpy as np
 import polars as pl
@@ -89,6 +90,37 @@ def test_whole_days_are_warned_of_only_where_order_is_lost() -> None:
     assert "whole_days" in warned(dataset(["c", "b", "a"], times=[0, DAY, DAY]))
     assert "whole_days" not in warned(dataset(["c", "b", "a"], times=[0, DAY, 2 * DAY]))
     assert "whole_days" not in warned(dataset(["c", "b", "a"], times=[0, DAY + 5, DAY + 6]))
+
+
+TODAY = int(time())
+
+
+@pytest.mark.parametrize(
+    ("times", "implausible"),
+    [
+        ([1, 2, 3], 0),  # an order and no dates
+        ([0, 0, 30 * DAY], 0),
+        ([875_000_000, 880_000_000, 893_000_000], 0),  # MovieLens-100K
+        ([TODAY - 5, TODAY, TODAY + DAY // 2], 0),
+        ([1_600_000, 1_600_000_000, 1_600_000_001], 1),  # seconds among milliseconds
+        ([1_600_000_000, 1_600_000_001, 1_600_000_000_000], 1),  # milliseconds among seconds
+        ([0, 1_600_000_000, 1_600_000_001], 1),
+        ([TODAY, TODAY, TODAY + 3 * DAY], 1),
+        ([1, 2, 40 * DAY], 3),
+        ([-1, 2, 3], 3),
+    ],
+)
+def test_implausible_dates_are_warned_of(times: list[int], implausible: int) -> None:
+    warnings = [text for text in inspect(dataset(["c", "b", "a"], times=times)).warnings if "implausible" in text]
+    assert len(warnings) == bool(implausible)
+    assert all(text.startswith(f"implausible_dates: {implausible} interactions are dated") for text in warnings)
+
+
+def test_a_time_may_lie_beyond_the_calendar() -> None:
+    assert inspect(dataset(["c", "b", "a"], times=[0, 1, 1_600_000_000_000])).dates == (
+        "1970-01-01",
+        "52671-12-25",
+    )  # 126 cycles of 400 years after 2271
 
 
 def test_dates_and_density() -> None:

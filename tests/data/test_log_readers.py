@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from datetime import datetime, timedelta
+from datetime import time as clock
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +13,7 @@ import pytest
 from oovrec.data.columns import Columns
 from oovrec.data.load import load_dataset
 from oovrec.data.readers import read
+from oovrec.data.text import read_table, row_line
 from oovrec.errors import OovrecError
 
 ROWS = [("007", "x", 30, 4.0), ("007", "y", 10, 3.5), ("b", "x", 20, 1.0), ("007", "z", 20, 5.0)]
@@ -45,6 +48,47 @@ def test_a_named_column_that_is_absent_names_its_neighbour(tmp_path: Path) -> No
     path = written(tmp_path / "log.csv", "who,what,when,score")
     with pytest.raises(OovrecError, match=r"log\.csv: unknown column 'whom'; did you mean 'who'\."):
         read(path, Columns(user="whom", item="what"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "both", "options"),
+    [
+        (Columns(user="user", item="user"), "'user' cannot be both the user and the item", "user-column or --item"),
+        (Columns(item="user"), "'user' cannot be both the user and the item", "user-column or --item"),
+        (Columns(time="item"), "'item' cannot be both the item and the time", "item-column or --time"),
+        (Columns(rating="time"), "'time' cannot be both the time and the rating", "time-column or --rating"),
+        (Columns(rating="user"), "'user' cannot be both the user and the rating", "user-column or --rating"),
+    ],
+)
+def test_a_column_is_one_thing(tmp_path: Path, columns: Columns, both: str, options: str) -> None:
+    path = written(tmp_path / "log.csv", "user,item,time,rating")
+    with pytest.raises(OovrecError, match=rf"log\.csv: the column {both}; name another with --{options}-column\.$"):
+        read(path, columns)
+    assert read(path, Columns(title="item")).titles == {"x": "x", "y": "y", "z": "z"}
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.tsv"])
+def test_carriage_returns_may_end_lines(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / name, "user,item,time,rating")
+    rows = read(path).frame.rows()
+    unpacked = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    old = unpacked.replace(b"\n", b"\r")
+    path.write_bytes(gzip.compress(old) if path.suffix == ".gz" else old)
+    assert read(path).frame.rows() == rows == ROWS
+
+
+def test_a_table_may_have_one_column_but_a_log_may_not(tmp_path: Path) -> None:
+    path = tmp_path / "ids.csv"
+    path.write_text("item\nx\ny\n")
+    assert read_table(path)["item"].to_list() == ["x", "y"]
+    with pytest.raises(OovrecError, match=r"ids\.csv, line 1: the header has one column, 'item'; separate columns by"):
+        read(path)
+
+
+def test_rows_are_found_below_quoted_line_breaks(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text('item,title\nx,"a\nb"\n\ny,"""a""\n\n"\nz,\n')
+    assert [row_line(path, row) for row in range(read_table(path).height)] == [2, 4, 5, 8]
 
 
 def test_rows_are_sorted_by_time(tmp_path: Path) -> None:
@@ -91,6 +135,38 @@ def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
     assert read(tmp_path / "stamped.parquet").frame.rows() == [
         ("007", "1", 30, 4.0), ("007", "2", 10, 3.5), ("b", "1", 20, 1.0), ("007", "3", 20, 5.0),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("role", "values", "kind"),
+    [
+        ("user_id", [["a"]], "List\\(String\\)"),
+        ("item_id", [b"\xff"], "Binary"),
+        ("user_id", [{"a": "b"}], "Struct\\(.*\\)"),
+        ("time", [[1]], "List\\(Int64\\)"),
+        ("time", [True], "Boolean"),
+        ("time", [clock(12)], "Time"),
+        ("time", [timedelta(1)], "Duration\\(.*\\)"),
+        ("rating", [{"a": 1.0}], "Struct\\(.*\\)"),
+        ("rating", [[1.0]], "List\\(Float64\\)"),
+        ("rating", [datetime(2014, 7, 23)], "Datetime\\(.*\\)"),
+        ("title", [["a"]], "List\\(String\\)"),
+        ("review", [b"a"], "Binary"),
+    ],
+)
+def test_parquet_columns_of_other_types(tmp_path: Path, role: str, values: list[object], kind: str) -> None:
+    table = {"user_id": ["a"], "item_id": ["x"], "time": [1], role: values}
+    pl.DataFrame(table).write_parquet(tmp_path / "log.parquet")
+    plain = role.removesuffix("_id")
+    message = rf"log\.parquet: the column '{role}' is of the type {kind} and cannot be the {plain}; write it as text"
+    with pytest.raises(OovrecError, match=message):
+        read(tmp_path / "log.parquet")
+
+
+def test_parquet_categories_are_the_texts_they_stand_for(tmp_path: Path) -> None:
+    table = pl.DataFrame({"user": ["7", "5"], "item": ["x", "y"], "time": ["20", "10"], "rating": ["4.5", "1"]})
+    table.cast(pl.Categorical).write_parquet(tmp_path / "log.parquet")
+    assert read(tmp_path / "log.parquet").frame.rows() == [("7", "x", 20, 4.5), ("5", "y", 10, 1.0)]
 
 
 def test_the_files_digest_and_source_are_kept(tmp_path: Path) -> None:

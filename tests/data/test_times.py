@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import polars as pl
@@ -24,6 +25,9 @@ MIDNIGHT = int(datetime(2014, 7, 23, tzinfo=UTC).timestamp())
         (pl.Series([f"{SECONDS}.0"]), SECONDS),
         (pl.Series([str(SECONDS * 1000)]), SECONDS),
         (pl.Series([str(SECONDS * 1_000_000)]), SECONDS),
+        (pl.Series([20140723]), MIDNIGHT),
+        (pl.Series([20140723.0]), MIDNIGHT),
+        (pl.Series(["20140723"]), MIDNIGHT),
         (pl.Series(["2014-07-23"]), MIDNIGHT),
         (pl.Series(["2014-07-23T12:34:56"]), SECONDS),
         (pl.Series(["2014-07-23 12:34:56.789"]), SECONDS),
@@ -47,6 +51,43 @@ def test_forms_of_dates_may_be_mixed() -> None:
 def test_what_is_no_time_is_null(bad: str | None) -> None:
     assert unix_seconds(pl.Series([str(SECONDS), bad])).to_list() == [SECONDS, None]
     assert unix_seconds(pl.Series(["2014-07-23", bad])).to_list() == [MIDNIGHT, None]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2014-07-23T12:34",
+        "2014-07-23 12:34",
+        "2014-07-23T12:34Z",
+        "2014-07-23T12",
+        "20140723T123456Z",
+        "20140723T123456+0530",
+        "2014-07-23T12:34:56+01",
+        "2014-07-23T12:34:56-0130",
+        "2014-07-23T12:34:56,789",
+        "2014-07-23T12:34:56.789012+02:00",
+        "2014-07-23T12:34:56z",
+        "2014-07-23t12:34:56",
+        "2014-W30-3",
+        "1969-12-31T23:59:59,5",
+        "0001-01-01T00:00+01",
+    ],
+)
+def test_iso_dates_are_those_of_python(written: str) -> None:
+    moment = datetime.fromisoformat(written.upper())
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    beside = pl.Series(["2014-07-23", written, "soon"])
+    assert unix_seconds(beside).to_list() == [MIDNIGHT, math.floor(moment.timestamp()), None]
+
+
+@pytest.mark.parametrize("other", [20140230, 20141301, 20140723.5, 18991231, 21010101, SECONDS])
+def test_numbers_are_dates_only_where_all_of_them_are(other: float) -> None:
+    assert unix_seconds(pl.Series([20140723.0, other])).to_list() == [20140723, int(other)]
+    assert unix_seconds(pl.Series(["20140723", "soon"])).to_list() == [MIDNIGHT, None]
+
+
+def test_numbers_too_large_for_any_time_are_null() -> None:
+    assert unix_seconds(pl.Series([float(SECONDS), float(SECONDS), 1e300])).to_list() == [SECONDS, SECONDS, None]
 
 
 def test_a_few_early_milliseconds_do_not_hide_the_unit() -> None:

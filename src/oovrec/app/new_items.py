@@ -12,7 +12,7 @@ import polars as pl
 from oovrec.data.columns import LINE_BREAK, Columns, missing, usual
 from oovrec.data.histories import Histories
 from oovrec.data.readers import read
-from oovrec.data.text import read_table
+from oovrec.data.text import read_table, row_line
 from oovrec.errors import OovrecError
 from oovrec.tokens.cold import Described
 
@@ -72,31 +72,36 @@ def read_items(path: Path, known: set[str]) -> Described:
     )
     if item is None:
         raise missing("item", table.columns, path)
-    lines: dict[str, int] = {}
-    for line, name in enumerate(table[item].fill_null("").to_list(), 2):
-        if what := _wrong(name, known, lines):
-            raise OovrecError(what, where=f"{path}, line {line}", remedy="mend the line or remove it")
-        lines[name] = line
+    rows: dict[str, int] = {}
+    for row, name in enumerate(table[item].fill_null("").to_list()):
+        if name in rows:
+            what: str | None = f"repeats the item of line {row_line(path, rows[name])}"
+        else:
+            what = _wrong(name, known)
+        if what:
+            raise OovrecError(what, where=f"{path}, line {row_line(path, row)}", remedy="mend the line or remove it")
+        rows[name] = row
+    if not rows:
+        raise OovrecError("has a header but no rows", where=path, remedy="give a row for each new item")
     titles = table[title].fill_null("").to_list() if title else None
-    return Described(list(lines), titles, _attributes(table, path) if ATTRIBUTES in table.columns else None)
+    return Described(list(rows), titles, _attributes(table, path) if ATTRIBUTES in table.columns else None)
 
 
-def _wrong(name: str, known: set[str], lines: dict[str, int]) -> str | None:
+def _wrong(name: str, known: set[str]) -> str | None:
     if not name:
         return "has no item"
     if name in known:
         return f"the run knows the item '{name}' already"
-    if name in lines:
-        return f"repeats the item of line {lines[name]}"
     holds = pl.Series([name]).str.contains(LINE_BREAK).item()
     return "has a tab or line break in the item id" if holds else None
 
 
 def _attributes(table: pl.DataFrame, path: Path) -> list[tuple[int, ...]]:
     read: list[tuple[int, ...]] = []
-    for line, text in enumerate(table[ATTRIBUTES].fill_null("").to_list(), 2):
+    for row, text in enumerate(table[ATTRIBUTES].fill_null("").to_list()):
         if not all(word.isdecimal() for word in text.split()):
             remedy = "write numbers with spaces between, as item_attributes.json has them for the known items"
-            raise OovrecError(f"'{text}' are not attribute numbers", where=f"{path}, line {line}", remedy=remedy)
+            what = f"'{text}' are not attribute numbers"
+            raise OovrecError(what, where=f"{path}, line {row_line(path, row)}", remedy=remedy)
         read.append(tuple(map(int, text.split())))
     return read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from time import time
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from oovrec.data.dataset import DAY, Dataset, Split
 # Amazon's Beauty, Sports and Toys ascend in .69 to .72 of adjacent pairs (ties of a day are stored by id), copies of
 # them that were sorted by id in all.
 SORTED_SHARE = 0.95
+PLAUSIBLE_SINCE = 631_152_000  # 1990, before which nobody kept such logs
+COUNTED = 31 * DAY  # times that all lie within January 1970 only number the interactions
 QUANTILES = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three quarters": 0.75, "most": 1.0}
 
 
@@ -149,7 +151,14 @@ def _distinct(*columns: np.ndarray) -> int:
 
 
 def _day(seconds: int) -> str:
-    return datetime.fromtimestamp(int(seconds), UTC).date().isoformat()
+    return str(np.datetime64(int(seconds), "s").astype("datetime64[D]"))
+
+
+def _implausible(times: np.ndarray) -> int:
+    """How many times are before 1990 or after tomorrow; none where all only number the interactions."""
+    if times.min() >= 0 and times.max() < COUNTED:
+        return 0
+    return int(((times < PLAUSIBLE_SINCE) | (times > time() + DAY)).sum())
 
 
 def _warnings(dataset: Dataset, ascending: float, duplicates: int, same_day: float | None) -> list[str]:
@@ -163,6 +172,12 @@ def _warnings(dataset: Dataset, ascending: float, duplicates: int, same_day: flo
         warnings.append(
             f"whole_days: times are whole days and {same_day:.1%} of test targets share the day of the item before "
             "them, so their order is not known; read the later_day figures too"
+        )
+    if dataset.times is not None and (implausible := _implausible(dataset.times)):
+        warnings.append(
+            f"implausible_dates: {implausible:,} interactions are dated before 1990 or after tomorrow, from "
+            f"{_day(dataset.times.min())} to {_day(dataset.times.max())}; perhaps the times mix seconds and "
+            "milliseconds, or are of another unit, and their order or days are wrong; mend them or name another column"
         )
     if duplicates:
         warnings.append(f"duplicates: {duplicates:,} interactions stand there twice; remove them if they are an error")

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
 from typing import Literal, get_args
 
 import polars as pl
 
 from oovrec.config import Options
 from oovrec.data.interactions import Interactions
+from oovrec.data.text import read_log, row_line
 from oovrec.data.times import unix_seconds
 from oovrec.errors import OovrecError, unknown
 
 Role = Literal["user", "item", "time", "rating", "title", "summary", "review"]
 LINE_BREAK = r"[\t\n\x0b\x0c\r\x1c-\x1e\u{85}\u{2028}\u{2029}]"  # a tab, or what str.splitlines ends a line at
+DISTINCT: tuple[Role, ...] = ("user", "item", "time", "rating")  # what no two of can be one column
+# Types of Parquet columns that are no times and no ratings; no role has binary or nested ones.
+UNSUITED: dict[Role, tuple[type[pl.DataType], ...]] = {
+    "time": (pl.Boolean, pl.Time, pl.Duration),
+    "rating": (pl.Date, pl.Datetime, pl.Time, pl.Duration),
+}
 # Names in common use, the likeliest first; compared without case, spaces and punctuation.
 USUAL: dict[Role, tuple[str, ...]] = {
     "user": ("user", "userid", "uid", "reviewerid", "customerid", "customer", "visitorid", "accountid", "sessionid"),
@@ -52,7 +61,7 @@ class Columns(Options):
         """The column of each role that the log has.
 
         Raises:
-            OovrecError: a named column is not there, or no column looks like users or items.
+            OovrecError: a named column is not there, or is two things at once, or no column looks like users or items.
         """
         found: dict[Role, str] = {}
         for role in get_args(Role):
@@ -63,6 +72,10 @@ class Columns(Options):
                 found[role] = column
             elif role in ("user", "item"):
                 raise missing(role, header, where)
+        for one, other in combinations(DISTINCT, 2):
+            if one in found and found[one] == found.get(other):
+                what = f"the column '{found[one]}' cannot be both the {one} and the {other}"
+                raise OovrecError(what, where=where, remedy=f"name another with --{one}-column or --{other}-column")
         return found
 
 
@@ -78,6 +91,15 @@ def missing(role: Role, header: Sequence[str], where: object) -> OovrecError:
     return OovrecError(what, where=where, remedy=f"name it with --{role}-column")
 
 
+def table_interactions(path: Path, columns: Columns) -> Interactions:
+    """The interactions of a text table with a header, plain or gzipped.
+
+    Raises:
+        OovrecError: as :func:`oovrec.data.text.read_log` and :func:`interactions`.
+    """
+    return interactions(read_log(path), columns, path, lambda row: f"line {row_line(path, row)}")
+
+
 def interactions(table: pl.DataFrame, columns: Columns, where: object, line: Callable[[int], str]) -> Interactions:
     """The interactions of a log's rows.
 
@@ -88,10 +110,11 @@ def interactions(table: pl.DataFrame, columns: Columns, where: object, line: Cal
         line: names the place of a row by its number, for errors.
 
     Raises:
-        OovrecError: a missing column; a row without user or item, or with a time or rating that is none.
+        OovrecError: a missing column, or one of a type that its role cannot have; a row without user or item, or with
+            a time or rating that is none.
     """
     roles = columns.resolve(table.columns, where)
-    table = table.select([pl.col(name).alias(role) for role, name in roles.items()])
+    table = pl.DataFrame([_suited(table[name], role, where).alias(role) for role, name in roles.items()])
     blank = table.select(pl.all_horizontal(pl.all().is_null())).to_series()
     if blank.all():
         raise OovrecError("has a header but no rows", where=where, remedy="give a log with interactions")
@@ -120,6 +143,15 @@ def interactions(table: pl.DataFrame, columns: Columns, where: object, line: Cal
     notes = [] if "time" in roles else ["the log has no times: its rows are taken to be in time order"]
     titles = _titles(made["item"], table["title"].cast(pl.String)) if "title" in roles else None
     return Interactions(pl.DataFrame(made).filter(~blank), titles, notes=notes)
+
+
+def _suited(column: pl.Series, role: Role, where: object) -> pl.Series:
+    """``column``, as texts where it holds categories, if its type is one that ``role`` can have."""
+    kind = column.dtype
+    if kind.is_nested() or kind == pl.Binary or kind in UNSUITED.get(role, ()):
+        what = f"the column '{column.name}' is of the type {kind} and cannot be the {role}"
+        raise OovrecError(what, where=where, remedy="write it as text or numbers, or name another column")
+    return column.cast(pl.String) if kind in (pl.Categorical, pl.Enum) else column
 
 
 def _titles(items: pl.Series, titles: pl.Series) -> dict[str, str]:

@@ -8,6 +8,7 @@ from oovrec.data import catalog
 from oovrec.data.columns import Columns
 from oovrec.data.dataset import Dataset
 from oovrec.data.readers import read
+from oovrec.data.text import existing
 from oovrec.errors import OovrecError
 
 __all__ = ["Columns", "load_dataset"]
@@ -26,8 +27,11 @@ def load_dataset(
         name: for tables and pages; without it the catalogue's, the folder's or the file's.
 
     Raises:
-        OovrecError: no such dataset; a file that is broken or of another format; nothing left to learn from.
+        OovrecError: no such dataset; ``k_core`` below 1; a file that is broken or of another format; nothing left to
+            learn from.
     """
+    if k_core < 1:
+        raise OovrecError(f"{k_core} is below 1", where="k_core", remedy="give 1 to keep all interactions, or more")
     path, known_as = _located(data)
     log = read(path, columns)
     core = log.k_core(k_core)
@@ -45,11 +49,12 @@ def _located(data: str | Path) -> tuple[Path, str]:
     """Where the data lies and what it is called."""
     if isinstance(data, str) and data in catalog.CATALOG:
         return catalog.get(data), data
-    path = Path(data).expanduser()
-    if path.exists():
-        named = path.parent if path.name == "user_sequence.txt" else path
-        name = named.resolve().name
-        return path, name.partition(".")[0] if named.is_file() else name
-    if isinstance(data, Path) or len(path.parts) > 1 or path.suffix:
-        raise OovrecError("no such file or folder", where=data, remedy="check the path")
-    raise catalog.unknown_dataset(data)
+    try:
+        path = existing(data)
+    except OovrecError as error:
+        if isinstance(data, Path) or len(Path(data).parts) > 1 or Path(data).suffix:
+            raise
+        raise catalog.unknown_dataset(data) from error
+    named = path.parent if path.name == "user_sequence.txt" else path
+    name = named.resolve().name
+    return path, name.partition(".")[0] if named.is_file() else name

@@ -7,7 +7,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +15,7 @@ import polars as pl
 from oovrec.errors import OovrecError
 
 REMEDY = "give a file with an interaction log"
+ENCODE = "save it as UTF-8"
 
 
 @contextmanager
@@ -27,13 +28,27 @@ def _named_errors(path: Path) -> Iterator[None]:
         what = "is not a whole gzip file (truncated or altered)"
         raise OovrecError(what, where=path, remedy="fetch it again") from error
     except UnicodeDecodeError as error:
-        raise OovrecError(f"is not {error.encoding.upper()} text", where=path, remedy=REMEDY) from error
+        raise OovrecError(f"is not {error.encoding.upper()} text", where=path, remedy=ENCODE) from error
     except OSError as error:
         raise OovrecError(f"cannot be read ({error.strerror})", where=path, remedy="check the path") from error
 
 
+def existing(path: str | Path) -> Path:
+    """``path``, a home folder that it begins with written out.
+
+    Raises:
+        OovrecError: nothing is there.
+    """
+    try:
+        if (found := Path(path).expanduser()).exists():
+            return found
+    except (RuntimeError, OSError):  # the home of nobody; a name that no file can have
+        pass
+    raise OovrecError("no such file or folder", where=path, remedy="check the path")
+
+
 def read_text(path: Path, *, encoding: str = "utf-8") -> str:
-    """The text of a file, unpacked when its name ends in ``.gz``.
+    """The text of a file, unpacked when its name ends in ``.gz``; where no line feed ends a line, carriage returns do.
 
     Raises:
         OovrecError: missing, unreadable, empty, truncated, or not text.
@@ -45,7 +60,8 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
         raise OovrecError("is a binary file, not text", where=path, remedy=REMEDY)
     if not text.strip():
         raise OovrecError("is empty", where=path, remedy=REMEDY)
-    return text.removeprefix("\ufeff")  # a byte order mark, as spreadsheets write it
+    text = text.removeprefix("\ufeff")  # a byte order mark, as spreadsheets write it
+    return text if "\n" in text else text.replace("\r", "\n")
 
 
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -69,16 +85,16 @@ def read_table(path: Path, *, separator: str | None = None, quoted: bool = True)
         quoted: values may stand in double quotes.
 
     Raises:
-        OovrecError: as :func:`read_text`; a header with one column or a column twice; a line with too many columns.
+        OovrecError: as :func:`read_text`; a header with a column twice; a line with too many columns.
     """
     text = read_text(path)
     first = text.split("\n", 1)[0].rstrip("\r")
     separator = separator or max("\t,;|", key=first.count)
-    header = next(csv.reader([first], delimiter=separator)) if quoted else first.split(separator)
     where = f"{path}, line 1"
-    if len(header) < 2:
-        remedy = "separate columns by tab, comma, semicolon or bar, and name them in the first line"
-        raise OovrecError(f"the header has one column, '{first[:60]}'", where=where, remedy=remedy)
+    try:
+        header = next(csv.reader([first], delimiter=separator)) if quoted else first.split(separator)
+    except csv.Error as error:
+        raise OovrecError("the header is not one line of names", where=where, remedy="mend the line") from error
     if repeated := [name for name in header if header.count(name) > 1]:
         raise OovrecError(f"the header has '{repeated[0]}' twice", where=where, remedy="rename one of them")
     quote = '"' if quoted else None
@@ -86,16 +102,45 @@ def read_table(path: Path, *, separator: str | None = None, quoted: bool = True)
         return pl.read_csv(io.BytesIO(text.encode()), separator=separator, quote_char=quote, infer_schema=False)
     except pl.exceptions.PolarsError as error:
         where = f"{path}, line {_bad_line(text, separator, quoted, len(header))}"
-        what = f"does not have {len(header)} columns like the header"
+        what = f"does not have {len(header)} columns like the header" + (" or leaves a quote open" if quoted else "")
         raise OovrecError(what, where=where, remedy="mend the line") from error
 
 
+def read_log(path: Path, *, separator: str | None = None, quoted: bool = True) -> pl.DataFrame:
+    """As :func:`read_table`, of a log.
+
+    Raises:
+        OovrecError: likewise; a header with one column.
+    """
+    table = read_table(path, separator=separator, quoted=quoted)
+    if table.width < 2:
+        what = f"the header has one column, '{table.columns[0][:60]}'"
+        by = "tab" if separator == "\t" else "tab, comma, semicolon or bar"
+        remedy = f"separate columns by {by}, and name them in the first line"
+        raise OovrecError(what, where=f"{path}, line 1", remedy=remedy)
+    return table
+
+
+def row_line(path: Path, row: int) -> int:
+    """The line, from 1, where a row of :func:`read_table`, from 0, begins; quoted values may hold line breaks."""
+    quotes, begun = 0, -2  # the header is the row before 0
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        begun += quotes % 2 == 0
+        if begun == row:
+            return number
+        quotes += line.count('"')
+    raise IndexError(row)
+
+
 def _bad_line(text: str, separator: str, quoted: bool, width: int) -> int:
-    """Where the first row with too many values begins, else the last row (whose quote is then left open)."""
-    rows = csv.reader(io.StringIO(text), delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+    """Where the first row with too many values or an odd number of quotes begins, else the last row."""
+    lines = text.rstrip("\n").split("\n")
+    rows = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True)
     begin = after = 1
-    for row in rows:
-        begin, after = after, rows.line_num + 1
-        if len(row) > width:
-            break
-    return begin
+    with suppress(csv.Error):  # a quote is left open, or closed within a value
+        for row in rows:
+            begin, after = after, rows.line_num + 1
+            if len(row) > width or (quoted and "".join(lines[begin - 1 : after - 1]).count('"') % 2):
+                break
+        return begin
+    return after

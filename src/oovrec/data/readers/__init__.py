@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 from oovrec.data.columns import Columns
 from oovrec.data.interactions import Interactions
+from oovrec.data.text import existing
 from oovrec.errors import OovrecError
 
 
@@ -39,10 +40,10 @@ def read(path: Path, columns: Columns | None = None) -> Interactions:
     """The interactions of a file or folder, by the reader of its format.
 
     Raises:
-        OovrecError: no reader knows the format; columns are named for a format whose columns are fixed;
-            whatever the reader finds wrong.
+        OovrecError: nothing is there; no reader knows the format; columns are named for a format whose columns are
+            fixed; whatever the reader finds wrong.
     """
-    known = readers()
+    path, known = existing(path), readers()
     reader = next((reader for reader in known if reader.reads(path)), None)
     if reader is None:
         formats = ", ".join(reader.FORMAT for reader in known)

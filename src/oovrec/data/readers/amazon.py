@@ -16,9 +16,9 @@ from typing import Any
 
 import polars as pl
 
-from oovrec.data.columns import Columns, interactions
+from oovrec.data.columns import Columns, interactions, table_interactions
 from oovrec.data.interactions import Interactions, number_attributes
-from oovrec.data.text import read_table, stream_lines
+from oovrec.data.text import stream_lines
 from oovrec.errors import OovrecError
 
 FORMAT = "an Amazon reviews folder (reviews and meta_*)"
@@ -43,7 +43,7 @@ def read(path: Path, columns: Columns) -> Interactions:
     """
     reviews, metadata = _reviews(path)[0], _metadata(path)[0]
     if reviews.suffix == ".csv":
-        log = interactions(read_table(reviews), Columns(), reviews, lambda row: f"line {row + 2}")
+        log = table_interactions(reviews, Columns())
     else:
         log = interactions(_json_reviews(reviews), Columns(), reviews, lambda row: f"review {row + 1}")
     items = dict(_items(metadata, set(log.frame["item"])))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from oovrec.data.columns import Columns, interactions
+from oovrec.data.columns import Columns, table_interactions
 from oovrec.data.interactions import Interactions
-from oovrec.data.text import read_table
 
 FORMAT = "a CSV or TSV file (.csv, .tsv, also .gz)"
 NAMED_COLUMNS = True
@@ -23,5 +22,4 @@ def read(path: Path, columns: Columns) -> Interactions:
     Raises:
         OovrecError: not such a table, or wrong columns; a line without user, item or a proper time.
     """
-    log = interactions(read_table(path), columns, path, lambda row: f"line {row + 2}")
-    return log.read_from(path, path)
+    return table_interactions(path, columns).read_from(path, path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from oovrec.data.columns import Columns, interactions
+from oovrec.data.columns import Columns, interactions, table_interactions
 from oovrec.data.interactions import Interactions, number_attributes
 from oovrec.data.text import numbered_lines, read_table, read_text
 from oovrec.errors import OovrecError
@@ -33,24 +33,31 @@ def read(path: Path, columns: Columns) -> Interactions:
     """
     dat = (path / "ratings.dat").is_file()
     ratings, movies = (path / f"{name}{'.dat' if dat else '.csv'}" for name in ("ratings", "movies"))
-    first_row = 1 if dat else 2
-    table = _dat_ratings(ratings) if dat else read_table(ratings)
-    log = interactions(table, Columns(), ratings, lambda row: f"line {row + first_row}")
-    films = _dat_movies(movies) if dat else read_table(movies).drop_nulls().rows()
+    log = _dat_ratings(ratings) if dat else table_interactions(ratings, Columns())
+    films = _dat_movies(movies) if dat else _csv_movies(movies)
     titles = {film: title for film, title, _ in films}
     genres = {film: [("genre", genre) for genre in listed.split("|") if genre != NO_GENRE] for film, _, listed in films}
     return Interactions(log.frame, titles, number_attributes(genres)).read_from(path, ratings, movies)
 
 
-def _dat_ratings(path: Path) -> pl.DataFrame:
+def _dat_ratings(path: Path) -> Interactions:
     """``user::item::rating::time`` lines; polars separates by one character, so every second column is empty."""
     data, names = io.BytesIO(read_text(path).encode()), ["user", "", "item", "-", "rating", "--", "time"]
     try:
         table = pl.read_csv(data, separator=":", has_header=False, new_columns=names, infer_schema=False)
-        return table.select("user", "item", "rating", "time")
+        table = table.select("user", "item", "rating", "time")
     except pl.exceptions.PolarsError as error:
         what = "has lines that are not user::film::rating::time"
         raise OovrecError(what, where=path, remedy="fetch it again") from error
+    return interactions(table, Columns(), path, lambda row: f"line {row + 1}")
+
+
+def _csv_movies(path: Path) -> list[tuple[str, ...]]:
+    table = read_table(path)
+    if table.width != 3:
+        what = f"has the columns {', '.join(table.columns)} and not movieId, title, genres"
+        raise OovrecError(what, where=f"{path}, line 1", remedy="fetch it again")
+    return table.drop_nulls().rows()
 
 
 def _dat_movies(path: Path) -> list[tuple[str, ...]]:

@@ -13,7 +13,7 @@ import polars as pl
 
 from oovrec.data.columns import Columns, interactions, missing, usual
 from oovrec.data.interactions import Interactions, number_attributes
-from oovrec.data.text import read_table
+from oovrec.data.text import read_log
 from oovrec.errors import OovrecError, unknown
 
 FORMAT = "RecBole atomic files (.inter, .item)"
@@ -48,7 +48,7 @@ def read(path: Path, columns: Columns) -> Interactions:
 
 def _typed_table(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     """The table with plain column names, and the type of each."""
-    table = read_table(path, separator="\t", quoted=False)
+    table = read_log(path, separator="\t", quoted=False)
     types: dict[str, str] = {}
     for column in table.columns:
         name, colon, kind = column.rpartition(":")
