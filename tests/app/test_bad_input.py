@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
+from oovrec.errors import OovrecError
 from oovrec.models.sequential.popularity import Popularity
 from oovrec.models.sequential.sasrec import SASRec
 
@@ -98,6 +99,7 @@ def test_a_run_of_another_dataset(command: str, oovrec, copy: Path, other_log: P
     first, *words = command.split()
     result = oovrec(first, copy, *words, "--data", other_log, code=2)
     refused(result, "other.csv: is not the dataset 'films' that the run was trained on; give --data the one")
+    assert "or train again; 'recommend' takes a newer history by --history." in result.stderr
     assert digest(copy) == before
 
 
@@ -215,6 +217,19 @@ def test_tokens_of_another_dataset(oovrec, tokens: Path, tmp_path: Path, log: Pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("change", [("--from", "all"), ("--set", "tokens.clusters=9")])
+def test_tokens_that_are_built_already(change, oovrec, tokens: Path, tmp_path: Path, log: Path) -> None:
+    given = ("--tokens", tokens, *change, "--out", tmp_path / "out")
+    refused(oovrec("train", "metaid-llama", "--data", log, *given, code=2), "these tokens are built already; leave")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokens_for_a_system_that_reads_none(oovrec, tokens: Path, tmp_path: Path, log: Path) -> None:
+    result = oovrec("train", "sasrec", "--data", log, "--tokens", tokens, "--out", tmp_path / "out", code=2)
+    refused(result, "'sasrec' reads no tokens", "train without them")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("command", ["run --data LOG", "train sasrec --data LOG", "tokens build LOG"])
 def test_folders_in_use(command: str, oovrec, log: Path, copy: Path, tmp_path: Path) -> None:
     words = [str(log) if word == "LOG" else word for word in command.split()]
@@ -255,6 +270,31 @@ def test_a_full_disk(recipe: str, oovrec, log: Path, tmp_path: Path, monkeypatch
     out = tmp_path / "out"
     refused(oovrec("train", recipe, "--data", log, "--out", out, code=2), "No space left", "free some space")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("out", [".", "link"])
+def test_a_folder_that_was_there_stays(out: str, oovrec, log: Path, tmp_path: Path, monkeypatch) -> None:
+    def broken(*_: object, **__: object) -> NoReturn:
+        raise OovrecError("something is wrong", remedy="mend it")
+
+    monkeypatch.setattr(Popularity, "fit", broken)
+    empty, link = tmp_path / "empty", tmp_path / "link"
+    empty.mkdir()
+    link.symlink_to(empty)
+    inode = empty.stat().st_ino
+    monkeypatch.chdir(empty if out == "." else tmp_path)
+    refused(oovrec("train", "popularity", "--data", log, "--out", out, code=2), "error: something is wrong; mend it.")
+    assert link.is_symlink()
+    assert (empty.stat().st_ino, list(empty.iterdir())) == (inode, [])
+
+
+@pytest.mark.parametrize("command", ["train popularity --data LOG", "tokens build LOG"])
+def test_a_folder_that_cannot_be_written(command: str, oovrec, log: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("oovrec.app.folders.os.access", lambda place, mode: mode == os.F_OK and Path(place).exists())
+    words = [str(log) if word == "LOG" else word for word in command.split()]
+    out = tmp_path / "new" / "run"
+    refused(oovrec(*words, "--out", out, code=2), f"error: {out}: cannot be written to; choose another --out.")
+    assert not list(tmp_path.iterdir())
 
 
 def test_want_of_memory(oovrec, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ def test_a_history_given_by_hand_needs_no_data(oovrec, finished: Path, log: Path
     shown = oovrec("recommend", moved, "--history", "i1,i2,i3", "-k", 2).stdout
     assert all(item in shown for item in items[:2])
     gone = oovrec("recommend", moved, "--user", "u7", code=2)
-    assert "gone.csv: no such file" in gone.stderr
+    assert "gone.csv: the run's data cannot be read there; say where it lies now by --data." in gone.stderr
     there = oovrec("recommend", moved, "--user", "u7", "--data", log, "--json")
     assert there.stdout == oovrec("recommend", finished, "--user", "u7", "--json").stdout
 
@@ -173,6 +173,8 @@ def test_python_does_what_the_commands_do(oovrec, finished: Path, log: Path, tmp
     tokens = package.build_tokens(dataset, "meta", seed=3, options={"numbers": "own"})
     assert (tokens.items.codes == Tokens.load(finished / "tokens").items.codes).all()
     run = package.train("popularity", log, tmp_path / "run")
+    again = package.train("popularity", dataset, tmp_path / "again")
+    assert package.load_run(again.folder).data == package.load_run(run.folder).data
     evaluation = package.evaluate(run)
     kept = read_result(finished / "references" / "popularity" / "metrics.json")
     assert evaluation.blocks()["raw"] == kept.blocks["raw"]

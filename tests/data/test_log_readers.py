@@ -175,3 +175,14 @@ def test_the_files_digest_and_source_are_kept(tmp_path: Path) -> None:
     path = written(tmp_path / "log.csv", "user,item,time,rating")
     log = read(path)
     assert (log.source, log.sha256) == (str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def test_columns_as_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("who,what\n" + "".join(f"{user},{item}\n" for user in "ab" for item in "xyz"))
+    given = {"user": "who", "item": "what"}
+    assert load_dataset(path, columns=given, k_core=1).fingerprint == (
+        load_dataset(path, columns=Columns(**given), k_core=1).fingerprint
+    )
+    with pytest.raises(OovrecError, match="columns: unknown key 'usr'; did you mean 'user'"):
+        load_dataset(path, columns={"usr": "who"})

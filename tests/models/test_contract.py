@@ -169,6 +169,12 @@ def test_recommends_the_best_items_that_were_not_seen(fitted: Recommender, some:
         np.testing.assert_allclose(values, np.sort(all_scores[unseen])[::-1][:10], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("k", [0, -1])
+def test_less_than_one_item_is_refused(fitted: Recommender, some: Histories, k: int) -> None:
+    with pytest.raises(OovrecError, match=f"k = {k}: is below 1; ask for at least one item"):
+        fitted.recommend(some, k)
+
+
 def test_no_options_are_the_defaults_and_survive_json(name: str) -> None:
     defaults = system(name).Config()
     assert configured(name, {}) == defaults

@@ -240,6 +240,7 @@ def test_a_little_training_learns_ratings_and_words(
     assert figures["explanation"]["seen"]["rouge1"] > 0.8
     assert figures["explanation"]["seen"]["users"] < figures["rating"]["seen"]["users"]  # some wrote nothing
     model.save(tmp_path)
+    (tmp_path / "plain.yaml").unlink()  # a run keeps its wordings
     again = load(tmp_path)
     assert isinstance(again, GenerativeRecommender)
     np.testing.assert_allclose(rate(again, histories, items), rate(model, histories, items), rtol=1e-5)

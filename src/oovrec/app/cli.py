@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -34,12 +35,15 @@ from oovrec.app.options import (
     UserColumn,
 )
 from oovrec.app.waiting import spin_briefly
+from oovrec.errors import OovrecError
 
 if TYPE_CHECKING:
     from oovrec.app.recipe import Recipe
     from oovrec.app.source import Source
 
 spin_briefly()
+
+ID = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*?))\s*(?:,|\Z)')  # of a list, in quotes or bare
 
 app = typer.Typer(
     cls=Commands,
@@ -115,6 +119,9 @@ def train(
     """Train one recipe's model and keep it in a run folder."""
     from oovrec.app import pipeline
 
+    if tokens is not None and (built_from or any(change.startswith("tokens") for change in overrides or [])):
+        remedy = "leave --from and --set tokens.… out, or build others"
+        raise OovrecError("these tokens are built already", where=f"--tokens {tokens}", remedy=remedy)
     source = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core)
     chosen = _recipe(recipe, overrides, seed, built_from, backbone)
     trained = pipeline.train(chosen, source, out, tokens=tokens, resume=resume)
@@ -128,7 +135,11 @@ def evaluate(
     data: MovedData = None,
     users: Annotated[
         int,
-        typer.Option(min=0, help="Of so many users, drawn at random, and not kept; 0 takes all.", show_default=False),
+        typer.Option(
+            min=0,
+            help="Of so many users, drawn at random, and not kept; all, for 0 or where there are no more.",
+            show_default=False,
+        ),
     ] = 0,
     json: AsJson = False,
 ) -> None:
@@ -153,9 +164,15 @@ def evaluate(
 def recommend(
     run: RunFolder,
     user: Annotated[str | None, typer.Option(help="A user of the run's data.")] = None,
-    history: Annotated[str | None, typer.Option(metavar="I,I,...", help="Item ids, oldest first.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(metavar="I,I,...", help='Item ids, oldest first; one with commas or outer spaces in "quotes".'),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
     data: MovedData = None,
+    mask_seen: Annotated[
+        bool, typer.Option("--mask-seen/--no-mask-seen", help="Leave the history's own items out, or not.")
+    ] = True,
     json: AsJson = False,
 ) -> None:
     """The next items for a user, or after a history given by hand (which needs no data)."""
@@ -164,8 +181,8 @@ def recommend(
     from oovrec.app import tables
     from oovrec.app.runs import load_run
 
-    ids = None if history is None else [item.strip() for item in history.split(",") if item.strip()]
-    best = load_run(run).recommend(user=user, history=ids, k=k, data=data)
+    ids = None if history is None else _ids(history)
+    best = load_run(run).recommend(user=user, history=ids, k=k, data=data, mask_seen=mask_seen)
     if json:
         tables.show_json([asdict(item) for item in best])
     else:
@@ -322,6 +339,12 @@ def tokens_report(
     built = Tokens.load(tokens)
     dataset = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core).load()
     typer.echo(write_tokens_report(built, dataset, out))
+
+
+def _ids(row: str) -> list[str]:
+    """The ids of a row of CSV; spaces around one are not its own unless they are in its quotes."""
+    ids = ((quoted or "").replace('""', '"') or bare for quoted, bare in ID.findall(row))
+    return [name for name in ids if name]
 
 
 def _source(

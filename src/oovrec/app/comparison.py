@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from rich.markup import escape
 
 from oovrec.app.folders import seconds
 from oovrec.app.pipeline import evaluate, prepare, train_on
@@ -22,12 +23,13 @@ from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import read_result
 from oovrec.files import read_json
 from oovrec.models.base import Entities
+from oovrec.progress import say
 
 EXAMPLES = 3  # users whose recommendations are shown
 
 
 def compare(
-    recipe: Recipe | str | Path, data: Source | str | Path, out: str | Path, *, resume: bool = False
+    recipe: Recipe | str | Path, data: Source | Dataset | str | Path, out: str | Path, *, resume: bool = False
 ) -> ReportData:
     """Train a recipe's model and its references on the same data, test all of them once, write the report.
 
@@ -48,11 +50,8 @@ def compare(
 
 
 def report(main: Run, dataset: Dataset) -> ReportData:
-    """Write the report of a trained run and of the references in its folder."""
-    references = [
-        load_run(_reference(main, name)) for name in main.recipe.references if _reference(main, name).exists()
-    ]
-    runs = [main, *references]
+    """Write the report of a trained run and of the references in its folder, those whose training is finished."""
+    runs = [main, *_references(main)]
     evaluations = [_tested(run, dataset) for run in runs]
     rows = [
         SystemRow.of(run.label, run.tokens_from, evaluation, evaluations[0] if run is not main else None)
@@ -72,6 +71,19 @@ def report(main: Run, dataset: Dataset) -> ReportData:
     )
     write_report(shown, main.folder)
     return shown
+
+
+def _references(main: Run) -> list[Run]:
+    """The finished references; of each other one that was begun it is said how to finish it."""
+    finished = []
+    for name in main.recipe.references:
+        folder = _reference(main, name)
+        if (folder / "model.safetensors").exists():
+            finished.append(load_run(folder))
+        elif folder.exists():
+            remedy = f"'oovrec run --out {main.folder} --resume', with the settings it was begun with, finishes it"
+            say(escape(f"note: {name} is left out, for its training is not finished; {remedy}"))
+    return finished
 
 
 def _reference(main: Run, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -30,8 +31,11 @@ def check_free(folder: Path) -> None:
     """Make sure that a new run can begin in ``folder``.
 
     Raises:
-        OovrecError: a run or something else is there.
+        OovrecError: a run or something else is there, or nothing can be written.
     """
+    there = next((place for place in (folder, *folder.parents) if os.access(place, os.F_OK)), folder)
+    if not os.access(there, os.W_OK | os.X_OK) and (there != folder or there.is_dir()):
+        raise OovrecError("cannot be written to", where=folder, remedy="choose another --out")
     if (folder / "config.yaml").exists():
         raise OovrecError(
             "already holds a run", where=folder, remedy="give --resume to go on with it, or another --out"
@@ -74,16 +78,28 @@ def resumable(folder: Path) -> bool:
 
 @contextmanager
 def kept_or_removed(folder: Path) -> Iterator[None]:
-    """On an error before there is anything to resume from, remove what was written to the new ``folder``."""
+    """On an error before there is anything to resume from, remove what was written to the new ``folder``.
+
+    A folder that was there already, empty, stays: it may be a link, or where the command runs.
+    """
     before = folder.exists()
     try:
         yield
     except Exception:
         if not resumable(folder) and not (folder / "model.safetensors").exists():
-            shutil.rmtree(folder, ignore_errors=True)
             if before:
-                folder.mkdir(parents=True)
+                _empty(folder)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _empty(folder: Path) -> None:
+    for path in list(folder.iterdir()):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 @contextmanager

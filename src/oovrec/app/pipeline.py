@@ -57,7 +57,7 @@ def build(
 
 
 def prepare(
-    recipe: Recipe | str | Path, data: Source | str | Path, out: str | Path, resume: bool
+    recipe: Recipe | str | Path, data: Source | Dataset | str | Path, out: str | Path, resume: bool
 ) -> tuple[Run, Dataset]:
     """A run as it is asked for, not yet begun, and its data.
 
@@ -70,7 +70,7 @@ def prepare(
     elif not (folder / "config.yaml").is_file():
         raise OovrecError("there is no run to resume here", where=folder, remedy="start without --resume")
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    source = data if isinstance(data, Source) else Source(source=str(data))
+    source = Source.of(data)
     dataset = source.load()
     warn(dataset)
     return Run(folder, recipe, source.found(dataset)), dataset
@@ -78,7 +78,7 @@ def prepare(
 
 def train(
     recipe: Recipe | str | Path,
-    data: Source | str | Path = "ml-100k",
+    data: Source | Dataset | str | Path = "ml-100k",
     out: str | Path = "runs/run",
     *,
     tokens: str | Path | None = None,
@@ -88,7 +88,8 @@ def train(
 
     Args:
         recipe: a recipe, a shipped one's name, or a YAML file.
-        data: a name of the catalogue, a folder or a file; a :class:`Source` where there is more to say.
+        data: a name of the catalogue, a folder or a file; a :class:`Source` where there is more to say;
+            a dataset, which its source must give again.
         out: the run folder; new, unless ``resume``.
         tokens: a folder of tokens to use in place of building the recipe's.
         resume: go on with the run in ``out``; a finished one is given back as it is.
@@ -106,6 +107,8 @@ def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
     start, folder, begun = time.monotonic(), run.folder, (run.folder / "config.yaml").exists()
     tokens = Tokens.load(given) if given else None
     if tokens:
+        if not system(run.recipe.system).needs_tokens:
+            raise OovrecError(f"'{run.recipe.system}' reads no tokens", where=given, remedy="train without them")
         run = Run(folder, run.recipe.model_copy(update={"tokens": TokenRecipe.of(tokens)}), run.data)
     if begun:
         check_same(load_run(folder), run)
@@ -136,23 +139,29 @@ def _tokens(run: Run, dataset: Dataset) -> Tokens | None:
     return build_tokens(dataset, wanted.method, wanted.built_from, run.recipe.seed, wanted.options)
 
 
-def evaluate(run: Run, split: Literal["validation", "test"] = "test", data: Dataset | str | None = None) -> Evaluation:
+def evaluate(
+    run: Run | str | Path, split: Literal["validation", "test"] = "test", data: Dataset | str | None = None
+) -> Evaluation:
     """Rank the held-out item of every user, and test what else the model was trained to do.
 
-    Test figures are also kept, in ``metrics.json`` and ``ranks.safetensors``; those of a sample of the users are not.
+    Test figures are also kept, in ``metrics.json`` and ``ranks.safetensors``; with those of a sample of the users, or
+    of validation, nothing is written.
 
     Args:
+        run: a finished run, or its folder.
         data: the dataset, already read, or where it lies now, if not where it was.
 
     Raises:
-        OovrecError: the run is not finished or broken, or the data is not its own.
+        OovrecError: the run is not finished or broken, the data is not its own, or there is no such split.
     """
+    run = run if isinstance(run, Run) else load_run(run)
     model, dataset = run.model, run.dataset(data)
-    with timed(run.folder):
+    kept = split == "test" and not dataset.sample
+    with timed(run.folder) if kept else nullcontext():
         evaluation = protocol.evaluate(model.scores, dataset, split)
         if isinstance(model, GenerativeRecommender):
             evaluation = replace(evaluation, tasks=task_figures(model, dataset, split))
-    if split == "test" and not dataset.sample:
+    if kept:
         write_result(run.folder / "metrics.json", result(run, evaluation))
         write_ranks(run.folder / "ranks.safetensors", evaluation, run.data.fingerprint)
     return evaluation

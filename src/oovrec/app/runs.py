@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from oovrec.app.recipe import Recipe, parse_recipe
 from oovrec.app.source import Source
 from oovrec.config import checked
+from oovrec.data.catalog import CATALOG
 from oovrec.data.columns import Columns
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
@@ -85,6 +87,9 @@ class Run:
                 return data
             found = self.data.verified(data)
         else:
+            if data is None and self.data.source not in CATALOG and not os.access(self.data.source, os.R_OK):
+                remedy = "say where it lies now by --data"
+                raise OovrecError("the run's data cannot be read there", where=self.data.source, remedy=remedy)
             found = self.data.model_copy(update={"source": data or self.data.source}).load()
         return self._with_added(found) if count else found
 
@@ -129,25 +134,33 @@ class Run:
     def recommend(
         self,
         *,
-        user: str | None = None,
-        history: Sequence[str] | None = None,
+        user: str | int | None = None,
+        history: Iterable[str | int] | None = None,
         k: int = 10,
         data: Dataset | str | None = None,
+        mask_seen: bool = True,
     ) -> list[Recommended]:
         """The ``k`` best items that the history lacks, for a known user or after a history given by hand.
 
+        Ids are strings; a number is taken for the string it is written as.
+
         Args:
             user: an id; everything the user is known to have taken is the history. Needs the dataset.
-            history: item ids, oldest first. Needs nothing but the run folder.
+            history: item ids, oldest first; a list, not one string. Needs nothing but the run folder.
+            k: how many; at least 1.
             data: the dataset, or where it lies now.
+            mask_seen: leave the history's own items out.
 
         Raises:
-            OovrecError: neither or both of user and history; an unknown id.
+            OovrecError: neither or both of user and history; an unknown id; a history that is no list; a ``k`` below 1.
         """
-        if (user is None) == (history is None):
+        if user is not None and history is None:
+            known = self._history_of(str(user), self.dataset(data))
+        elif history is not None and user is None:
+            known = self._history(history)
+        else:
             raise OovrecError("give a user or a history, one of the two", remedy="use --user or --history")
-        known = self._history_of(user, self.dataset(data)) if user is not None else self._history(history or [])
-        best = self.model.recommend(known, k)
+        best = self.model.recommend(known, k, mask_seen=mask_seen)
         entities = self.model.entities
         titles = entities.titles or [""] * len(entities.items)
         pairs = enumerate(zip(best.items[0], best.scores[0], strict=True), 1)
@@ -160,17 +173,26 @@ class Run:
 
     def _history_of(self, user: str, dataset: Dataset) -> Histories:
         if user not in dataset.user_index:
-            raise unknown("user", user, dataset.users, where=dataset.name)
+            raise self._unknown("user", user, dataset.users, where=dataset.name)
         return dataset.full.take(slice(dataset.user_index[user], dataset.user_index[user] + 1))
 
-    def _history(self, items: Sequence[str]) -> Histories:
+    def _history(self, history: Iterable[str | int]) -> Histories:
+        if isinstance(history, (str, bytes)) or not isinstance(history, Iterable):
+            raise OovrecError(f"{history!r} is no list of item ids", where="history", remedy="give a list of them")
+        items = [str(item) for item in history]
         if not items:
             raise OovrecError("the history is empty", remedy="give at least one item id")
         index = {item: position for position, item in enumerate(self.model.entities.items)}
         for item in items:
             if item not in index:
-                raise unknown("item", item, index, where=self.folder)
+                raise self._unknown("item", item, index, where=self.folder)
         return Histories.of([[index[item] for item in items]])
+
+    def _unknown(self, kind: str, name: str, choices: Iterable[str], *, where: object) -> OovrecError:
+        """As :func:`oovrec.errors.unknown`; a name may also be missing because the k-core lacks it."""
+        error, least = unknown(kind, name, choices, where=where), self.data.k_core
+        core = f"; users and items with fewer than {least} interactions are left out" if least > 1 else ""
+        return OovrecError(error.what, where=where, remedy=f"{error.remedy}{core}")
 
 
 def load_run(folder: str | Path) -> Run:

@@ -34,6 +34,25 @@ class Source(Options):
     sha256: str = Field("", pattern=DIGEST)
     fingerprint: str = Field("", pattern=DIGEST)
 
+    @classmethod
+    def of(cls, data: Source | Dataset | str | Path) -> Source:
+        """The source of data in any form; a dataset's is read once more, to see that it gives the same.
+
+        Raises:
+            OovrecError: a dataset that its source alone, without columns or another ``k_core``, does not give.
+        """
+        if not isinstance(data, Dataset):
+            return data if isinstance(data, Source) else cls(source=str(data))
+        source = cls(source=data.source, name=data.name)
+        try:
+            same = bool(data.source) and source.load().fingerprint == data.fingerprint
+        except OovrecError:
+            same = False
+        if not same:
+            what = f"the dataset '{data.name}' cannot be read again by its source alone"
+            raise OovrecError(what, where="data", remedy="give a Source, which says columns and k_core too")
+        return source
+
     def load(self) -> Dataset:
         """Read it.
 
@@ -47,10 +66,9 @@ class Source(Options):
     def verified(self, dataset: Dataset) -> Dataset:
         """``dataset``, which must be what was found before, if anything was."""
         if self.fingerprint and dataset.fingerprint != self.fingerprint:
-            remedy = "give --data the one it was trained on"
-            raise OovrecError(
-                f"is not the dataset '{self.name}' that the run was trained on", where=self.source, remedy=remedy
-            )
+            what = f"is not the dataset '{self.name}' that the run was trained on"
+            remedy = "give --data the one that was, or train again; 'recommend' takes a newer history by --history"
+            raise OovrecError(what, where=self.source, remedy=remedy)
         return dataset
 
     def found(self, dataset: Dataset) -> Source:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from oovrec.config import checked
 from oovrec.data import catalog
 from oovrec.data.columns import Columns
 from oovrec.data.dataset import Dataset
@@ -15,14 +17,15 @@ __all__ = ["Columns", "load_dataset"]
 
 
 def load_dataset(
-    data: str | Path, *, columns: Columns | None = None, k_core: int = 5, name: str | None = None
+    data: str | Path, *, columns: Columns | Mapping[str, str] | None = None, k_core: int = 5, name: str | None = None
 ) -> Dataset:
     """Read interactions, keep their k-core and put them in time order.
 
     Args:
         data: a name of the catalogue (fetched on first use), a folder or a file. A folder that bears a
             name of the catalogue is meant by ``./name``.
-        columns: which column of a CSV, Parquet or RecBole log is what, where the names are not usual ones.
+        columns: which column of a CSV, Parquet or RecBole log is what, where the names are not usual ones; a
+            mapping has the same keys (``user``, ``item``, …).
         k_core: every user and item keeps at least this many interactions; 1 keeps all.
         name: for tables and pages; without it the catalogue's, the folder's or the file's.
 
@@ -32,6 +35,7 @@ def load_dataset(
     """
     if k_core < 1:
         raise OovrecError(f"{k_core} is below 1", where="k_core", remedy="give 1 to keep all interactions, or more")
+    columns = checked(Columns, columns, where="columns") if isinstance(columns, Mapping) else columns
     path, known_as = _located(data)
     log = read(path, columns)
     core = log.k_core(k_core)

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation import metrics
 from oovrec.evaluation.ranks import both_ranks, ranks
 from oovrec.evaluation.resampling import resampled_means
 from oovrec.progress import Bar
 
 Scores = Callable[[Histories], Tensor]  # histories -> [batch, items], higher is better
+SPLITS = ("validation", "test")
 COMPARED = ("ndcg@10", "hit@10")
 AT_ONCE = 1024 if torch.accelerator.is_available() else 256  # users whose items are scored together
 
@@ -99,7 +100,7 @@ def evaluate(
         seed: of the bootstrap of the intervals.
 
     Raises:
-        OovrecError: a score is NaN, or no user has a target.
+        OovrecError: a score is NaN, no user has a target, or there is no such split.
     """
     histories, targets = _split(dataset, split)
     raw, masked = np.empty_like(targets), np.empty_like(targets)
@@ -161,6 +162,8 @@ def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> dict[str, dict[st
 
 
 def _split(dataset: Dataset, split: Literal["validation", "test"]) -> tuple[Histories, np.ndarray]:
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
     histories, targets = dataset.histories(split), dataset.targets(split)
     if not len(targets):
         what = "no user has three items, so nothing is held out"

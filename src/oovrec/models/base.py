@@ -196,7 +196,17 @@ class Recommender(ABC):
         """Take over what :meth:`state` gave; raises KeyError, ValueError or RuntimeError where it does not fit."""
 
     def recommend(self, histories: Histories, k: int = 10, *, mask_seen: bool = True) -> Recommendations:
-        """The ``k`` best items of each history, without the history's own unless ``mask_seen`` is off."""
+        """The ``k`` best items of each history, without the history's own unless ``mask_seen`` is off.
+
+        Raises:
+            OovrecError: ``k`` is below 1.
+        """
+        if k < 1:
+            raise OovrecError("is below 1", where=f"k = {k}", remedy="ask for at least one item")
+        return self._best(histories, k, mask_seen)
+
+    def _best(self, histories: Histories, k: int, mask_seen: bool) -> Recommendations:
+        """The same by sorting the scores of all items."""
         scores = self.scores(histories)
         if mask_seen:
             scores[torch.from_numpy(histories.rows), torch.from_numpy(histories.items.astype(np.int64))] = -torch.inf

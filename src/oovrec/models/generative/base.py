@@ -22,11 +22,11 @@ from oovrec.decoding.exact import exact_scores, exact_top_k
 from oovrec.decoding.stepper import Stepper
 from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError, unknown
-from oovrec.files import write_json
+from oovrec.files import write_json, write_yaml
 from oovrec.language.packed import Packed
 from oovrec.language.prompts import Prompter
 from oovrec.language.tokenizer import OWN, Spelling, Vocabulary, extend, filled, own_tokenizer, pretrained_tokenizer
-from oovrec.language.wordings import RANKING, Group, Task, read_templates
+from oovrec.language.wordings import RANKING, Group, Task, is_file, read_templates
 from oovrec.models import backbones
 from oovrec.models.base import Entities, NeuralRecommender, Recommendations
 from oovrec.models.generative.augmentation import Augmentation, AugmentedEmbedding, Sides
@@ -37,6 +37,7 @@ from oovrec.progress import quiet_transformers
 
 CHUNK = {"cpu": 16, "cuda": 1024}  # histories decoded at once: on a processor their logits stay in its cache
 SEARCHED = {"cpu": 128, "cuda": 2048}  # histories searched at once for their best items
+TEMPLATES = "templates.yaml"  # in a run's backbone/, where they are not shipped ones
 LORA_REMEDY = "give model.backbone, or leave model.lora out"
 
 
@@ -104,6 +105,11 @@ class GenerativeConfig(Options):
         """Unknown keys name their neighbours."""
         return checked(LoraOptions, value, where="model.lora") if isinstance(value, Mapping) else value
 
+    @field_validator("templates")
+    @classmethod
+    def _of_any_folder(cls, value: str) -> str:
+        return str(Path(value).expanduser().resolve()) if is_file(value) else value
+
     @model_validator(mode="after")
     def _on_a_backbone(self) -> Self:
         if self.lora is not None and self.backbone is None:
@@ -129,13 +135,16 @@ class GenerativeRecommender(NeuralRecommender):
 
     def __init__(self, config: GenerativeConfig, entities: Entities, saved: Path | None = None) -> None:
         """Args:
-        saved: a run folder's ``backbone/``: shape and tokenizer come from there, weights are loaded later.
+        saved: a run folder's ``backbone/``: shape, tokenizer and wordings come from there, weights are loaded
+            later.
         """
         super().__init__(config, entities)
         if entities.tokens is None:
             raise OovrecError(f"the system '{self.name}' needs tokens", remedy="build some with 'oovrec tokens build'")
         self._check_tasks()
-        self.templates = read_templates(config.templates, {*RANKING, *config.tasks.mixed()})
+        kept = None if saved is None else saved / TEMPLATES
+        wordings = str(kept) if kept is not None and kept.is_file() else config.templates
+        self.templates = read_templates(wordings, {*RANKING, *config.tasks.mixed()})
         self.base = self._base(saved)
         tokens = entities.tokens if self.reads_users else replace(entities.tokens, users=None)
         self.vocabulary: Vocabulary = extend(self._tokenizer(saved), tokens, config.spelling)
@@ -271,14 +280,11 @@ class GenerativeRecommender(NeuralRecommender):
         size = CHUNK.get(self.device.type, CHUNK["cuda"])
         return (prompts.take(np.arange(at, min(at + size, len(prompts)))) for at in range(0, len(prompts), size))
 
-    def recommend(self, histories: Histories, k: int = 10, *, mask_seen: bool = True) -> Recommendations:
-        """As :meth:`Recommender.recommend`, but only items that may be among the best are scored; ties: lower index."""
-        return self._best(histories, k, mask_seen)
-
     @torch.no_grad()
     def _best(
         self, histories: Histories, k: int, mask_seen: bool, task: Task = "sequential", group: Group = "seen"
     ) -> Recommendations:
+        """Only items that may be among the best are scored; ties: lower index."""
         self.module.eval()
         order = np.argsort(np.minimum(histories.lengths, self.config.history), kind="stable")  # prompts of like length
         items = np.empty((len(order), min(k, len(self.entities.items))), np.int64)
@@ -298,6 +304,8 @@ class GenerativeRecommender(NeuralRecommender):
         if self.config.lora is not None:
             write_json(folder / "backbone" / "base.json", {"name": self.config.backbone, **self.marks})
         self.vocabulary.tokenizer.save_pretrained(folder / "backbone")
+        if is_file(self.config.templates):  # which may change or go; what the model was trained on stays
+            write_yaml(folder / "backbone" / TEMPLATES, self.templates.to_dict())
         super().save(folder)
 
     @classmethod
