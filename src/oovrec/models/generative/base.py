@@ -36,6 +36,7 @@ from oovrec.models.generative.samples import Mixture, Samples, Tasks, Training
 from oovrec.progress import quiet_transformers
 
 CHUNK = {"cpu": 16, "cuda": 1024}  # histories decoded at once: on a processor their logits stay in its cache
+ONE_STEP = {"cpu": 128, "cuda": 1024}  # the same of ids of one token: all that each lot does anew is the output rows
 SEARCHED = {"cpu": 128, "cuda": 2048}  # histories searched at once for their best items
 TEMPLATES = "templates.yaml"  # in a run's backbone/, where they are not shipped ones
 LORA_REMEDY = "give model.backbone, or leave model.lora out"
@@ -273,11 +274,12 @@ class GenerativeRecommender(NeuralRecommender):
     def answered(self, prompts: Packed, trie: Trie) -> Tensor:
         """``[prompts, entries]`` exact log-probability of each entry of ``trie``."""
         self.module.eval()
-        return torch.cat([exact_scores(self.stepper(part), trie) for part in self.chunks(prompts)])
+        return torch.cat([exact_scores(self.stepper(part), trie) for part in self.chunks(prompts, trie.depth)])
 
-    def chunks(self, prompts: Packed) -> Iterator[Packed]:
-        """As many prompts at a time as are decoded at once."""
-        size = CHUNK.get(self.device.type, CHUNK["cuda"])
+    def chunks(self, prompts: Packed, depth: int) -> Iterator[Packed]:
+        """As many prompts at a time as are decoded at once, for answers of so many tokens."""
+        sizes = ONE_STEP if depth == 1 else CHUNK
+        size = sizes.get(self.device.type, sizes["cuda"])
         return (prompts.take(np.arange(at, min(at + size, len(prompts)))) for at in range(0, len(prompts), size))
 
     @torch.no_grad()
