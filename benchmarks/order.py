@@ -71,11 +71,13 @@ def circumstances() -> dict[str, Any]:
 
 
 def against(ours: list[Evaluation], theirs: list[Evaluation]) -> dict[str, Any]:
-    """Means over seeds of masked figures, and the difference from ``theirs``."""
+    """Means over seeds of masked figures, and the difference from ``theirs`` where these are of another recipe."""
     found: dict[str, Any] = {}
     for metric in COMPARED:
         a, b = (np.mean([per_user(one.masked)[metric] for one in side], axis=0) for side in (ours, theirs))
-        found[metric] = {"mean": float(a.mean()), "difference": asdict(paired_bootstrap(a, b))}
+        found[metric] = {"mean": float(a.mean())}
+        if ours is not theirs:
+            found[metric]["difference"] = asdict(paired_bootstrap(a, b))
     return found
 
 
@@ -92,8 +94,11 @@ def main() -> None:
     systems = {recipe: against(found[recipe], found[first]) for recipe in options.recipes}
     for recipe, figures in systems.items():
         for metric, figure in figures.items():
-            low, high = figure["difference"]["interval"]
-            print(f"{recipe}: masked {metric} {figure['mean']:.4f}, over {first} {low:+.4f} to {high:+.4f} (95%)")
+            lead = ""
+            if recipe != first:
+                low, high = figure["difference"]["interval"]
+                lead = f", over {first} {low:+.4f} to {high:+.4f} (95%)"
+            print(f"{recipe}: masked {metric} {figure['mean']:.4f}{lead}")
     if len(systems) > 1:
         about = {"dataset": dataset.name, "seeds": options.seeds, "against": first}
         write_json(options.out / f"{dataset.name}.json", {**about, "masked": systems, **circumstances()})
