@@ -5,8 +5,8 @@
 Times of the Amazon data are days, and everybody's files have a day's items in the order of their ids. Here a user's
 items of one day are put into random order before anything is split, so that other items are held out; the rest is as
 in ``oovrec train`` and ``oovrec evaluate``. Each seed draws an order of its own, the same for all recipes. Writes
-``<out>/<dataset>-<recipe>-s<seed>.json``, and of several recipes ``<out>/<dataset>-against-<first>.json``: each against the first, by
-resampling users, whose figures are means over the seeds. What is done already is not done again.
+``<out>/<dataset>-<recipe>-s<seed>.json``, and of several recipes ``<out>/<dataset>-against-<first>.json``: each against
+the first, by resampling users, whose figures are means over the seeds. What is done already is not done again.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def main() -> None:
                 lead = f", over {first} {low:+.4f} to {high:+.4f} (95%)"
             print(f"{recipe}: masked {metric} {figure['mean']:.4f}{lead}")
     if len(systems) > 1:
-        about = {"dataset": dataset.name, "seeds": options.seeds, "against": first}
-        write_json(options.out / f"{dataset.name}-against-{first}.json", {**about, "masked": systems, **circumstances()})
+        about = {"dataset": dataset.name, "seeds": options.seeds, "against": first, "masked": systems}
+        write_json(options.out / f"{dataset.name}-against-{first}.json", {**about, **circumstances()})
 
 
 if __name__ == "__main__":
