@@ -50,3 +50,11 @@ def _keys(config: type[BaseModel], path: list[str]) -> list[str]:
             break
         config = inner
     return list(config.model_fields)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"model": {"width": 8}}`` becomes ``{"model.width": 8}``."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from oovrec.app.runs import Run
+from oovrec.config import flat
 from oovrec.errors import OovrecError
 from oovrec.evaluation.results import environment
 from oovrec.files import read_json, write_json, write_yaml
@@ -61,14 +61,6 @@ def check_same(run: Run, wanted: Run) -> None:
                 raise OovrecError(
                     what, where=run.folder, remedy="give the same settings, or another --out without --resume"
                 )
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"model": {"width": 8}}`` becomes ``{"model.width": 8}``."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
 
 
 def resumable(folder: Path) -> bool:

@@ -74,11 +74,7 @@ def read_items(path: Path, known: set[str]) -> Described:
         raise missing("item", table.columns, path)
     rows: dict[str, int] = {}
     for row, name in enumerate(table[item].fill_null("").to_list()):
-        if name in rows:
-            what: str | None = f"repeats the item of line {row_line(path, rows[name])}"
-        else:
-            what = _wrong(name, known)
-        if what:
+        if what := _wrong(name, known, rows, path):
             raise OovrecError(what, where=f"{path}, line {row_line(path, row)}", remedy="mend the line or remove it")
         rows[name] = row
     if not rows:
@@ -87,11 +83,13 @@ def read_items(path: Path, known: set[str]) -> Described:
     return Described(list(rows), titles, _attributes(table, path) if ATTRIBUTES in table.columns else None)
 
 
-def _wrong(name: str, known: set[str]) -> str | None:
+def _wrong(name: str, known: set[str], rows: dict[str, int], path: Path) -> str | None:
     if not name:
         return "has no item"
     if name in known:
         return f"the run knows the item '{name}' already"
+    if name in rows:
+        return f"repeats the item of line {row_line(path, rows[name])}"
     holds = pl.Series([name]).str.contains(LINE_BREAK).item()
     return "has a tab or line break in the item id" if holds else None
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from oovrec.config import Options, checked
+from oovrec.config import Options, checked, flat
 from oovrec.errors import OovrecError, unknown
 from oovrec.files import read_yaml
 from oovrec.models.backbones import chosen
@@ -125,17 +125,30 @@ def read_recipe(name: str | Path, overrides: Iterable[str] = (), backbone: str |
     for override in overrides:
         apply_override(values, override)
     if backbone is not None:
-        shapes = getattr(system(str(values.get("system"))), "shapes", None)
-        if shapes is None:
-            remedy = "leave --backbone out, or choose a recipe of a language model"
-            raise OovrecError(f"'{values.get('system')}' has no backbone", where=where, remedy=remedy)
         with _within(where):
-            values["model"] = {**_section(values, "model"), **chosen(backbone, shapes)}
+            values["model"] = {**_section(values, "model"), **_backbone(values, backbone)}
     recipe = parse_recipe(values, where)
-    if recipe.tokens is not None:  # those of a run may be of any file
-        with _within(where):
-            check_options(recipe.tokens.method, recipe.tokens.options, where="tokens")
+    with _within(where):
+        _check_choices(recipe)
     return recipe
+
+
+def _backbone(values: Mapping[str, Any], name: str) -> dict[str, str | None]:
+    shapes = getattr(system(str(values.get("system"))), "shapes", None)
+    if shapes is None:
+        remedy = "leave --backbone out, or choose a recipe of a language model"
+        raise OovrecError(f"'{values.get('system')}' has no backbone", remedy=remedy)
+    return chosen(name, shapes)
+
+
+def _check_choices(recipe: Recipe) -> None:
+    """What a recipe can be asked to make; a run's may have tokens of any file in their place."""
+    if recipe.tokens is not None:
+        check_options(recipe.tokens.method, recipe.tokens.options, where="tokens")
+    known = flat(recipe.to_dict())
+    for key in recipe.search:
+        if key not in known:
+            raise unknown("key", key, known, where="search")
 
 
 def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
@@ -186,11 +199,6 @@ def _check(recipe: Recipe) -> None:
         raise OovrecError(f"'{recipe.system}' needs tokens", remedy="add 'tokens: {method: meta, from: train}'")
     if recipe.tokens is not None and not needs_tokens:
         raise OovrecError(f"'{recipe.system}' reads no tokens", remedy="leave 'tokens' out")
-    searched = {"model": recipe.model, "training": TrainingConfig.model_fields}
-    for key in recipe.search:
-        section, _, name = key.partition(".")
-        if section in searched and name.partition(".")[0] not in searched[section]:
-            raise unknown("key", key, [f"{section}.{known}" for known in searched[section]], where="search")
 
 
 def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:

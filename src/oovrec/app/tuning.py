@@ -20,13 +20,14 @@ from rich.table import Table
 from rich.text import Text
 
 from oovrec.app import tables
-from oovrec.app.folders import flat, seconds
+from oovrec.app.folders import seconds
 from oovrec.app.pipeline import train_on, warn
 from oovrec.app.recipe import Recipe, apply_override, parse_recipe, read_recipe
 from oovrec.app.runs import Run
 from oovrec.app.source import Source
+from oovrec.config import flat
 from oovrec.data.dataset import Dataset
-from oovrec.errors import OovrecError, unknown
+from oovrec.errors import OovrecError
 from oovrec.evaluation.results import git_commit, hardware, versions
 from oovrec.files import read_json, write_json, write_yaml
 from oovrec.progress import say
@@ -91,9 +92,6 @@ class Study:
     def own(self) -> dict[str, Any]:
         """The recipe's values of the searched keys."""
         known = flat(self.base.to_dict())
-        for key in self.base.search:
-            if key not in known:
-                raise unknown("key", key, known, where=f"{self.recipe}, search")
         return {key: known[key] for key in self.base.search}
 
     def about(self) -> dict[str, Any]:
