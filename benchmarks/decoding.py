@@ -238,7 +238,8 @@ def step_vs_catalogue(options: argparse.Namespace) -> None:
         stack.enter_context(torch.no_grad())
         tries = {n: trie.to(device) for n, trie in opened_tries(options.sizes, alphabet, depth, folder)}
         module = T5Network(network, embedding, tries[options.sizes[0]], "restricted").to(device).eval()
-        stepper = T5Stepper(module, prompts, torch.ones_like(prompts, dtype=torch.bool))
+        lengths = torch.full_like(prompts[:, 0], prompts.shape[1])
+        stepper = T5Stepper(module, torch.arange(batch, device=device), lengths, [prompts])
         runs: dict[int, list[float]] = {size: [] for size in tries}
         for _, (size, trie) in itertools.product(range(options.repeats), tries.items()):  # sizes take turns
             runs[size].append(seconds(lambda trie=trie: beam_search(stepper, trie, BEAMS), 5) / depth)

@@ -27,7 +27,7 @@ from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommende
 from oovrec.models.generative.lora import merged
 from oovrec.models.generative.network import ItemNetwork, Loss, stock
 from oovrec.models.generative.samples import Samples, Training
-from oovrec.models.generative.t5_layers import MASKED, decode, encode, feed_forward, norm, position_bias
+from oovrec.models.generative.t5_layers import MASKED, Memory, decode, encode, feed_forward, norm, position_bias
 from oovrec.training.loop import Batch
 
 GROUP_COST = {"cpu": 4}  # of a group's attention, in tokens of all else; accelerators take one group
@@ -76,10 +76,10 @@ class T5Network(ItemNetwork):
         self.encoder.embed_tokens = self.decoder.embed_tokens = nn.Identity()
         self.start, self.config = config.decoder_start_token_id, config
 
-    def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """``[B, L]`` ids and bool mask to ``[B, L, d]``."""
-        memory = encode(self.encoder, self.embedding(ids).flatten(0, 1), [ids.shape], mask.sum(dim=1))
-        return memory.states.view(*ids.shape, -1)
+    def encode(self, lengths: Tensor, prompts: list[Tensor]) -> Memory:
+        """The encoded prompts, which are as :meth:`forward` takes them."""
+        read = self.embedding(torch.cat([group.flatten() for group in prompts]))
+        return encode(self.encoder, read, [group.shape for group in prompts], lengths)
 
     def plain(self) -> PreTrainedModel:
         inputs, outputs = self.tables()
@@ -128,18 +128,24 @@ class T5Stepper:
 
     Args:
         network: the model, in eval mode.
-        ids: ``[B, L]`` prompts.
-        mask: ``[B, L]`` bool.
+        rows: ``[B]`` where in the batch each of the prompts stands.
+        lengths, prompts: as :meth:`T5Network.forward` takes them.
     """
 
-    def __init__(self, network: T5Network, ids: Tensor, mask: Tensor) -> None:
+    def __init__(self, network: T5Network, rows: Tensor, lengths: Tensor, prompts: list[Tensor]) -> None:
         self.network = network
-        memory = network.encode(ids, mask)
+        memory = network.encode(lengths, prompts)
         crosses = [block.layer[1].EncDecAttention for block in network.decoder.block]
-        self.memory = [(_heads(cross.k(memory), cross), _heads(cross.v(memory), cross)) for cross in crosses]
-        self.memory_bias = torch.where(mask, 0.0, MASKED)[:, None, None]
+        table = partial(memory.table, rows)
+        self.memory = [
+            (_heads(table(cross.k(memory.states)), cross), _heads(table(cross.v(memory.states)), cross))
+            for cross in crosses
+        ]
+        ends = torch.empty_like(lengths).index_copy_(0, rows, lengths)
+        real = torch.arange(memory.longest, device=rows.device) < ends[:, None]
+        self.memory_bias = torch.where(real, 0.0, MASKED)[:, None, None]
         self.start = [(keys[:, :, :0], values[:, :, :0]) for keys, values in self.memory]  # of no token yet
-        start, place = torch.full_like(ids[:, :1], network.start), ids.new_zeros(1)
+        start, place = torch.full_like(rows, network.start)[:, None], rows.new_zeros(1)
         states, self.start = self._decode(start, place, place, torch.ones_like(place, dtype=torch.bool)[None])
         self.first = states[:, 0]
 
@@ -230,22 +236,22 @@ class T5(GenerativeRecommender):
         return T5Network(network, embedding, self._trie, self.config.loss, self.ratings)
 
     def stepper(self, prompts: Packed) -> T5Stepper:
-        ids, lengths = torch.from_numpy(prompts.padded(self.vocabulary.pad)), torch.from_numpy(prompts.lengths)
-        mask = torch.arange(ids.shape[1]) < lengths[:, None]
-        return T5Stepper(self.module, ids.to(self.device), mask.to(self.device))
+        order, lengths, groups = self._by_length(prompts)
+        rows, lengths, *groups = (part.to(self.device) for part in (torch.from_numpy(order), lengths, *groups))
+        return T5Stepper(self.module, rows, lengths, groups)
 
     def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
         training = Training.of(dataset)
         return [partial(self._batch, training, samples) for samples in self.samples(training, batch_size, rng)]
 
     def _batch(self, training: Training, samples: Samples) -> dict[str, Tensor | list[Tensor]]:
-        prompts = self.training_prompts(training, samples)
+        order, lengths, prompts = self._by_length(self.training_prompts(training, samples))
+        _, answer = self.answer(training, samples.take(order))
+        return {**answer, "lengths": lengths, "prompts": prompts}
+
+    def _by_length(self, prompts: Packed) -> tuple[np.ndarray, Tensor, list[Tensor]]:
+        """The order of prompts by length, and in that order their lengths and their groups of like length."""
         order = np.argsort(prompts.lengths, kind="stable")
         prompts = prompts.take(order)
-        cost = GROUP_COST.get(self.device.type)
-        _, answer = self.answer(training, samples.take(order))
-        return {
-            **answer,
-            "lengths": torch.from_numpy(prompts.lengths),
-            "prompts": [torch.from_numpy(ids) for ids in grouped(prompts, cost, self.vocabulary.pad)],
-        }
+        groups = grouped(prompts, GROUP_COST.get(self.device.type), self.vocabulary.pad)
+        return order, torch.from_numpy(prompts.lengths), [torch.from_numpy(ids) for ids in groups]

@@ -34,6 +34,24 @@ class Memory:
     groups: list[Group]
     fill: list[Tensor]
 
+    @property
+    def longest(self) -> int:
+        """Of the prompts, filling included."""
+        return max(group.keys for group in self.groups)
+
+    def table(self, rows: Tensor, states: Tensor) -> Tensor:
+        """``states`` ``[tokens, n]``, which stand as the memory's, as ``[B, longest, n]``, filled up with zeros.
+
+        Args:
+            rows: ``[B]`` of the table, for each prompt.
+        """
+        table = states.new_zeros(len(rows), self.longest, states.shape[1])
+        sizes = [group.batch for group in self.groups]
+        parts = states.split([group.batch * group.keys for group in self.groups])
+        for group, some, part in zip(self.groups, rows.split(sizes), parts, strict=True):
+            table[some, : group.keys] = part.view(group.batch, group.keys, -1)
+        return table
+
 
 def encode(stack: T5Stack, states: Tensor, shapes: list[torch.Size], lengths: Tensor) -> Memory:
     """The encoder.
