@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 from typer.testing import CliRunner
 
 import oovrec
@@ -79,6 +80,7 @@ def test_the_commands_of_the_readme_run(
 ) -> None:
     """In order, in one folder, on a small log in place of the named dataset, with small models."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)  # it would serve until Ctrl-C
     assert len(readme_commands()) > 5
     for words in readme_commands():
         changed = [str(films) if word == "ml-100k" else word for word in words]

@@ -85,7 +85,7 @@ def test_wrong_names_and_values(words, fragments, oovrec, log: Path, tmp_path: P
         (["--history", "i1,i333"], ["unknown item 'i333'; did you mean 'i3'"]),
         (["--history", "zebra"], ["unknown item 'zebra'; choose one of: i0, i1", "(32 in all)"]),
         (["--history", ","], ["the history is empty; give at least one item id"]),
-        ([], ["give a user or a history, one of the two; use --user or --history"]),
+        ([], ["give a user or a history, one of the two."]),
         (["--user", "u1", "--history", "i1"], ["give a user or a history, one of the two"]),
     ],
 )

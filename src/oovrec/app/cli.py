@@ -190,6 +190,22 @@ def recommend(
 
 
 @app.command()
+def serve(
+    run: RunFolder,
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; 0.0.0.0 is every one of the machine's.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
+    data: MovedData = None,
+) -> None:
+    """Recommendations over HTTP, and a page to try them."""
+    from oovrec.app.runs import load_run
+    from oovrec.app.serve import serve as listen
+
+    listen(load_run(run), host, port, data)
+
+
+@app.command()
 def export(run: RunFolder, out: Out) -> None:
     """A language model's run as a plain transformers checkpoint and tokenizer."""
     from oovrec.app.export import export as write

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.results import TokensFrom
 from oovrec.files import read_json, read_text, read_yaml
-from oovrec.models.base import Recommender, load, system
+from oovrec.models.base import Recommendations, Recommender, load, system
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class Recommended:
         id: the item's.
         title: its text; '' where it has none.
         score: higher is better; a log-probability where the model has them.
+        tokens: its name as it stands in a prompt; '' where the model uses none.
     """
 
     rank: int
     id: str
     title: str
     score: float
+    tokens: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,18 +157,34 @@ class Run:
         Raises:
             OovrecError: neither or both of user and history; an unknown id; a history that is no list; a ``k`` below 1.
         """
+        known = self.histories(user=user, history=history, data=data)
+        return self.named(self.model.recommend(known, k, mask_seen=mask_seen))[0]
+
+    def histories(
+        self,
+        *,
+        user: str | int | None = None,
+        history: Iterable[str | int] | None = None,
+        data: Dataset | str | None = None,
+    ) -> Histories:
+        """What :meth:`recommend` asks the model with, one history; arguments and errors as there."""
         if user is not None and history is None:
-            known = self._history_of(str(user), self.dataset(data))
-        elif history is not None and user is None:
-            known = self._history(history)
-        else:
-            raise OovrecError("give a user or a history, one of the two", remedy="use --user or --history")
-        best = self.model.recommend(known, k, mask_seen=mask_seen)
+            return self._history_of(str(user), self.dataset(data))
+        if history is not None and user is None:
+            return self._history(history)
+        raise OovrecError("give a user or a history, one of the two")
+
+    def named(self, best: Recommendations) -> list[list[Recommended]]:
+        """The lists that a model made, for people; without items that cannot be recommended."""
         entities = self.model.entities
         titles = entities.titles or [""] * len(entities.items)
-        pairs = enumerate(zip(best.items[0], best.scores[0], strict=True), 1)
-        rows = [Recommended(rank, entities.items[item], titles[item], float(score)) for rank, (item, score) in pairs]
-        return [row for row in rows if row.score > -float("inf")]
+        tokens = entities.tokens and entities.tokens.items
+
+        def row(rank: int, item: int, score: float) -> Recommended:
+            return Recommended(rank, entities.items[item], titles[item], score, tokens.text(item) if tokens else "")
+
+        lists = (zip(*pair, strict=True) for pair in zip(best.items.tolist(), best.scores.tolist(), strict=True))
+        return [[row(rank, *pair) for rank, pair in enumerate(pairs, 1) if pair[1] > -math.inf] for pairs in lists]
 
     def _with_added(self, dataset: Dataset) -> Dataset:
         entities = self.model.entities
@@ -182,7 +201,7 @@ class Run:
         items = [str(item) for item in history]
         if not items:
             raise OovrecError("the history is empty", remedy="give at least one item id")
-        index = {item: position for position, item in enumerate(self.model.entities.items)}
+        index = self.model.entities.item_index
         for item in items:
             if item not in index:
                 raise self._unknown("item", item, index, where=self.folder)

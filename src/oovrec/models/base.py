@@ -68,6 +68,11 @@ class Entities:
         return cls(dataset.items, dataset.users, dataset.titles, tokens, dataset.attributes, scale)
 
     @cached_property
+    def item_index(self) -> dict[str, int]:
+        """Item id to index."""
+        return {item: index for index, item in enumerate(self.items)}
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the item ids in order: a checkpoint fits data with the same one."""
         return hashlib.sha256("\n".join(self.items).encode()).hexdigest()

@@ -1,0 +1,234 @@
+"""A run behind an API, and a page to try it: ``oovrec serve`` (pip install 'oovrec[serve]').
+
+Requests that come while the model answers others wait and are then answered in one batch: nobody waits for a batch to
+fill, and under load the model reads many histories at once. ``/docs`` says what each address takes and gives.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from oovrec import __version__
+from oovrec.app.figures import GOLDEN_ANGLE
+from oovrec.app.page import page
+from oovrec.app.runs import Recommended, Run
+from oovrec.app.together import Together
+from oovrec.config import Options, checked
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
+from oovrec.evaluation.results import read_result
+
+try:
+    import uvicorn
+    from fastapi import Body, FastAPI, Query, Request
+    from fastapi.concurrency import run_in_threadpool
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import HTMLResponse, JSONResponse
+    from starlette.exceptions import HTTPException
+except ImportError as missing:
+    raise OovrecError("serving needs FastAPI and uvicorn", remedy="run: pip install 'oovrec[serve]'") from missing
+
+MOST = 1000  # items a list
+TOGETHER = 256  # requests a batch
+FOUND = 20  # items of a search
+
+
+class Wanted(Options):
+    """What ``POST /recommend`` takes: one of user and history.
+
+    Attributes:
+        user: an id of the run's data; everything the user is known to have taken is the history.
+        history: item ids, oldest first.
+        k: how many items.
+        mask_seen: leave the history's own items out.
+    """
+
+    user: str | int | None = None
+    history: list[str | int] | None = None
+    k: int = Field(10, ge=1, le=MOST)
+    mask_seen: bool = True
+
+
+@dataclass(frozen=True)
+class Question:
+    """One history, and what is asked of it."""
+
+    history: Histories
+    k: int
+    mask_seen: bool
+
+
+def answers(run: Run, questions: Sequence[Question]) -> list[list[Recommended]]:
+    """The lists of all questions; those that mask alike are one batch."""
+    found: dict[int, list[Recommended]] = {}
+    for mask_seen in (True, False):
+        rows = [row for row, question in enumerate(questions) if question.mask_seen is mask_seen]
+        if not rows:
+            continue
+        known = [questions[row].history for row in rows]
+        batch = Histories.of([one[0] for one in known], [int(one.users[0]) for one in known])
+        best = run.model.recommend(batch, max(questions[row].k for row in rows), mask_seen=mask_seen)
+        found |= {row: items[: questions[row].k] for row, items in zip(rows, run.named(best), strict=True)}
+    return [found[row] for row in range(len(questions))]
+
+
+class Catalogue:
+    """The items of a run, to be searched and shown."""
+
+    def __init__(self, run: Run) -> None:
+        entities = run.model.entities
+        self._ids, self._index = entities.items, entities.item_index
+        self._titles = entities.titles or [""] * len(entities.items)
+        self._tokens = entities.tokens and entities.tokens.items
+        self._folded = [title.casefold() for title in self._titles]
+
+    def item(self, index: int) -> dict[str, str]:
+        """Id, title and tokens of an item."""
+        tokens = self._tokens.text(index) if self._tokens else ""
+        return {"id": self._ids[index], "title": self._titles[index], "tokens": tokens}
+
+    def search(self, query: str, limit: int) -> list[dict[str, str]]:
+        """The item of that id, then those whose titles begin with the words, then those that have them elsewhere."""
+        words, exact = query.strip().casefold(), self._index.get(query.strip())
+        places = ((title.find(words), index) for index, title in enumerate(self._folded)) if words else ()
+        having = sorted((place > 0, index) for place, index in places if place >= 0 and index != exact)
+        found = [index for _, index in having] if exact is None else [exact, *(index for _, index in having)]
+        return [self.item(index) for index in found[:limit]]
+
+
+class Service:
+    """What the addresses answer.
+
+    Args:
+        dataset: what the run was trained on, for users to be known by their ids; None serves histories alone.
+
+    Raises:
+        OovrecError: the run is not finished, or broken.
+    """
+
+    def __init__(self, run: Run, dataset: Dataset | None) -> None:
+        self._run, self._dataset, self._catalogue = run, dataset, Catalogue(run)
+        self._model = Together[Question, list[Recommended]](lambda questions: answers(run, questions), TOGETHER)
+
+    def health(self) -> dict[str, str]:
+        """Whether the server answers."""
+        return {"status": "ok"}
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Of the run; ``figures`` are the masked ones of its test, None where it was not evaluated."""
+        path = self._run.folder / "metrics.json"
+        return {
+            "system": self._run.label,
+            "data": self._run.data.name,
+            "tokens_from": self._run.tokens_from,
+            "items": len(self._run.model.entities.items),
+            "users": None if self._dataset is None else len(self._dataset.users),
+            "figures": read_result(path).blocks["masked"] if path.exists() else None,
+        }
+
+    def about(self) -> dict[str, Any]:
+        """What is served: system, data, what its tokens were built from, its masked figures on held-out items."""
+        return self.facts
+
+    def items(self, query: str, limit: Annotated[int, Query(ge=1, le=MOST)] = FOUND) -> list[dict[str, str]]:
+        """Items by id or by words of their title."""
+        return self._catalogue.search(query, limit)
+
+    def user(self, user: str) -> dict[str, Any]:
+        """What a user is known to have taken, oldest first."""
+        if self._dataset is None or user not in self._dataset.user_index:
+            raise HTTPException(404, f"unknown user '{user}'.")
+        history = self._dataset.full[self._dataset.user_index[user]]
+        return {"id": user, "history": [self._catalogue.item(int(item)) for item in history]}
+
+    async def recommend(self, body: Annotated[dict[str, Any], Body()]) -> list[dict[str, Any]]:
+        """The best next items, best first, as ``oovrec recommend --json`` gives them."""
+        wanted = checked(Wanted, body, where="")
+        history = await run_in_threadpool(self._history, wanted)
+        return [asdict(item) for item in await self._model(Question(history, wanted.k, wanted.mask_seen))]
+
+    def _history(self, wanted: Wanted) -> Histories:
+        if wanted.user is not None and self._dataset is None:
+            what = "no users are known here, for the run's data was not found"
+            raise OovrecError(what, where="user", remedy="give a history, or start 'oovrec serve' with --data")
+        return self._run.histories(user=wanted.user, history=wanted.history, data=self._dataset)
+
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Ends the model's thread with the server."""
+        yield
+        self._model.close()
+
+
+def application(service: Service) -> FastAPI:
+    """The API and the page."""
+    about = service.facts
+    app = FastAPI(title=f"oovrec: {about['system']} on {about['data']}", version=__version__, lifespan=service.lifespan)
+    home = HTMLResponse(page("serve.html.j2", run=about, most=MOST, angle=GOLDEN_ANGLE))
+    body = {"required": True, "content": {"application/json": {"schema": Wanted.model_json_schema()}}}
+    app.add_api_route("/", lambda: home, include_in_schema=False)
+    app.get("/health")(service.health)
+    app.get("/run")(service.about)
+    app.get("/items")(service.items)
+    app.get("/users/{user:path}")(service.user)
+    app.post("/recommend", openapi_extra={"requestBody": body})(service.recommend)
+    app.add_exception_handler(OovrecError, _refused)
+    app.add_exception_handler(RequestValidationError, _refused)
+    app.add_exception_handler(HTTPException, _refused)
+    return app
+
+
+def _refused(_: Request, error: Exception) -> JSONResponse:
+    """One sentence, as on the command line."""
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": str(error.detail)}, status_code=error.status_code)
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return JSONResponse({"error": f"{place}: {first['msg'].lower()}."}, status_code=422)
+    return JSONResponse({"error": str(error)}, status_code=422)
+
+
+def serve(run: Run, host: str, port: int, data: str | None = None) -> None:
+    """Answer over HTTP until Ctrl-C.
+
+    Args:
+        data: where the run's data lies now.
+
+    Raises:
+        OovrecError: the run or ``data`` is broken, or the port cannot be had.
+    """
+    app = application(Service(run, _dataset(run, data)))
+    config = uvicorn.Config(app, host=host, port=port, log_level="warning")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((host, port))
+            bound.listen()  # whoever reads the address may ask at once
+        except (OSError, OverflowError) as error:
+            what = f"cannot listen there ({getattr(error, 'strerror', None) or error})"
+            raise OovrecError(what, where=f"{host}:{port}", remedy="choose another --host or --port") from error
+        shown = f"[{host}]" if ":" in host else host
+        print(f"{app.title}, at http://{shown}:{bound.getsockname()[1]} (Ctrl-C stops)", flush=True)
+        uvicorn.Server(config).run(sockets=[bound])
+
+
+def _dataset(run: Run, data: str | None) -> Dataset | None:
+    """The run's data; None where it is not where it was, and nobody said where it is."""
+    try:
+        return run.dataset(data)
+    except OovrecError as error:
+        if data is not None:
+            raise
+        print(f"users are not known here, histories are: {error}", flush=True)
+        return None

@@ -1,0 +1,231 @@
+"""The API gives what the command line gives, alone and under load, and refuses in a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from oovrec.app.runs import Run, load_run
+from oovrec.app.serve import Question, Service, answers, application
+from oovrec.app.together import Together
+
+COMMAND = "from oovrec.app.cli import app; app()"
+
+
+@pytest.fixture(scope="module")
+def run(finished: Path) -> Run:
+    return load_run(finished)
+
+
+@pytest.fixture(scope="module")
+def client(run: Run) -> TestClient:
+    return TestClient(application(Service(run, run.dataset())))
+
+
+@pytest.fixture
+def alone(run: Run) -> TestClient:
+    """A server that has no data, and so knows no users."""
+    return TestClient(application(Service(run, None)))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"user": "u7"}, ["--user", "u7"]),
+        ({"history": ["i3", "i9"], "k": 4}, ["--history", "i3,i9", "-k", "4"]),
+        ({"history": ["i3"], "k": 1000, "mask_seen": False}, ["--history", "i3", "-k", "1000", "--no-mask-seen"]),
+    ],
+)
+def test_it_answers_as_the_command_does(body, words, client: TestClient, oovrec, finished: Path) -> None:
+    answer = client.post("/recommend", json=body)
+    assert answer.status_code == 200
+    assert answer.json() == json.loads(oovrec("recommend", finished, *words, "--json").stdout)
+
+
+def test_every_item_stands_with_its_tokens(client: TestClient, run: Run) -> None:
+    table = (run.folder / "tokens" / "item_tokens.tsv").read_text().splitlines()
+    tokens = {item: "".join(words) for item, *words in (line.split("\t") for line in table)}
+    items = client.post("/recommend", json={"history": ["i3"], "k": 1000}).json()
+    assert len(items) == len(tokens) - 1
+    assert all(item["tokens"] == tokens[item["id"]] for item in items)
+
+
+def test_questions_answered_together_are_answered_as_alone(run: Run) -> None:
+    asked = [
+        Question(run.histories(history=[f"i{number}", f"i{number * 7 % 32}"]), 1 + number % 5, number % 3 > 0)
+        for number in range(12)
+    ]
+    for question, found in zip(asked, answers(run, asked), strict=True):
+        (wanted,) = answers(run, [question])
+        assert [item.id for item in found] == [item.id for item in wanted]
+        assert [item.score for item in found] == pytest.approx([item.score for item in wanted], abs=1e-5)
+        assert len(found) == question.k
+
+
+def test_who_comes_while_others_are_answered_shares_a_batch() -> None:
+    begun, go, batches = threading.Event(), threading.Event(), []
+
+    def answer(questions: list[int]) -> list[int]:
+        begun.set()
+        assert go.wait(10)
+        batches.append(questions)
+        if 13 in questions:
+            raise ValueError("no answer")
+        return [question * 10 for question in questions]
+
+    async def ask() -> list[int | BaseException]:
+        together = Together(answer, most=4)
+        first = asyncio.ensure_future(together(0))
+        await asyncio.to_thread(begun.wait)
+        others = [asyncio.ensure_future(together(number)) for number in (1, 2, 3, 4, 13, 5)]
+        await asyncio.sleep(0)
+        others[1].cancel()
+        go.set()
+        found = await asyncio.gather(first, *others, return_exceptions=True)
+        found.append(await together(6))
+        together.close()
+        return found
+
+    *found, last = asyncio.run(ask())
+    assert batches == [[0], [1, 2, 3, 4], [13, 5], [6]]
+    assert [found[0], found[1], found[3], found[4], last] == [0, 10, 30, 40, 60]
+    assert isinstance(found[2], asyncio.CancelledError)
+    assert all(isinstance(one, ValueError) for one in found[5:])
+
+
+def test_requests_side_by_side(client: TestClient) -> None:
+    bodies = [{"history": [f"i{number}"], "k": 3} for number in range(32)]
+    with client:
+        wanted = [client.post("/recommend", json=body).json() for body in bodies]
+        found: dict[int, list[dict[str, object]]] = {}
+
+        def ask(number: int) -> None:
+            found[number] = client.post("/recommend", json=bodies[number]).json()
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(32)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [[item["id"] for item in found[number]] for number in range(32)] == [
+        [item["id"] for item in items] for items in wanted
+    ]
+
+
+def test_what_is_said_of_the_run(client: TestClient, alone: TestClient, finished: Path) -> None:
+    about, metrics = client.get("/run").json(), json.loads((finished / "metrics.json").read_text())
+    assert (about["system"], about["data"], about["tokens_from"]) == ("META ID (Llama)", "films", "train")
+    assert (about["items"], about["users"], about["figures"]) == (32, 60, metrics["masked"])
+    assert alone.get("/run").json() == {**about, "users": None}
+    assert client.get("/health").json() == {"status": "ok"}
+
+
+def test_items_are_found_by_id_and_by_title(client: TestClient) -> None:
+    def found(query: str, **more: int) -> list[str]:
+        return [item["id"] for item in client.get("/items", params={"query": query, **more}).json()]
+
+    assert found(" i7 ") == ["i7"]
+    assert found("fILM [7") == ["i7"]
+    assert sorted(found("[1", limit=50)) == sorted(f"i{number}" for number in (1, *range(10, 20)))
+    assert found("film", limit=3) == found("film", limit=50)[:3]
+    assert found("no such") == found("") == []
+
+
+def test_a_users_history(client: TestClient, run: Run) -> None:
+    dataset = run.dataset()
+    row = dataset.user_index["u7"]
+    wanted = [dataset.items[item] for item in dataset.full[row]]
+    assert [item["id"] for item in client.get("/users/u7").json()["history"]] == wanted
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"user": "u77"}, "films: unknown user 'u77'; did you mean 'u7'."),
+        ({"history": ["i333"]}, "unknown item 'i333'; did you mean 'i3'."),
+        ({"history": []}, "the history is empty; give at least one item id."),
+        ({}, "give a user or a history, one of the two."),
+        ({"user": "u1", "history": ["i1"]}, "give a user or a history, one of the two."),
+        ({"histroy": ["i1"]}, "unknown key 'histroy'; did you mean 'history'."),
+        ({"user": "u1", "k": 0}, "k: input should be greater than or equal to 1, not 0; change the value."),
+        ({"user": "u1", "k": 1001}, "k: input should be less than or equal to 1000, not 1001; change the value."),
+        ({"history": "i1"}, "history: input should be a valid list, not 'i1'; change the value."),
+        ([], "body: input should be a valid dictionary."),
+    ],
+)
+def test_it_refuses_in_a_sentence(body, sentence: str, client: TestClient) -> None:
+    answer = client.post("/recommend", json=body)
+    assert answer.status_code == 422
+    assert answer.json().keys() == {"error"}
+    assert sentence.removesuffix(".") in answer.json()["error"]
+
+
+def test_addresses_and_users_that_are_not_there(client: TestClient, alone: TestClient) -> None:
+    for address in ("/users/nobody", "/nothing"):
+        answer = client.get(address)
+        assert (answer.status_code, list(answer.json())) == (404, ["error"])
+    assert client.get("/items").json() == {"error": "query.query: field required."}
+    assert client.post("/recommend", content="{").status_code == 422
+    answer = alone.post("/recommend", json={"user": "u7"})
+    assert (answer.status_code, "--data" in answer.json()["error"]) == (422, True)
+    assert alone.post("/recommend", json={"history": ["i1"]}).status_code == 200
+
+
+def test_the_page_needs_nothing_from_elsewhere(client: TestClient, alone: TestClient) -> None:
+    shown = client.get("/").text
+    assert "META ID (Llama) on films" in shown
+    assert not re.findall(r"https?://", shown)
+    assert "Saw held-out" not in shown
+    assert ('id="user"' in shown, 'id="user"' in alone.get("/").text) == (True, False)
+
+
+def test_a_model_whose_tokens_saw_the_answers_says_so(log: Path, oovrec, tmp_path: Path) -> None:
+    quick = ("--set", "training.epochs=1", "--set", "model.shape=debug")
+    oovrec("train", "metaid-llama", "--data", log, "--from", "all", "--out", tmp_path / "run", *quick)
+    leaky = TestClient(application(Service(load_run(tmp_path / "run"), None)))
+    assert "Saw held-out interactions" in leaky.get("/").text
+    about = leaky.get("/run").json()
+    assert (about["tokens_from"], about["figures"]) == ("all", None)
+
+
+def test_a_port_that_is_taken(oovrec, finished: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = oovrec("serve", finished, "--port", port, code=2).stderr
+    assert said.startswith(f"error: 127.0.0.1:{port}: cannot listen there (Address already in use)")
+
+
+def test_a_server_from_start_to_ctrl_c(finished: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", COMMAND, "serve", str(finished), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert address, (line, process.communicate())
+        body = json.dumps({"user": "u7", "k": 2}).encode()
+        request = urllib.request.Request(
+            f"{address[0]}/recommend", data=body, headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert len(json.load(answer)) == 2
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, said) == (130, "stopped.\n")
