@@ -109,14 +109,15 @@ class Service:
 
     Args:
         dataset: what the run was trained on, for users to be known by their ids; None serves histories alone.
+        together: requests a batch, at most.
 
     Raises:
         OovrecError: the run is not finished, or broken.
     """
 
-    def __init__(self, run: Run, dataset: Dataset | None) -> None:
+    def __init__(self, run: Run, dataset: Dataset | None, together: int = TOGETHER) -> None:
         self._run, self._dataset, self._catalogue = run, dataset, Catalogue(run)
-        self._model = Together[Question, list[Recommended]](lambda questions: answers(run, questions), TOGETHER)
+        self._model = Together[Question, list[Recommended]](lambda questions: answers(run, questions), together)
 
     def health(self) -> dict[str, str]:
         """Whether the server answers."""
