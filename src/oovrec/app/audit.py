@@ -11,7 +11,6 @@ from rich.text import Text
 
 from oovrec.app.tables import grid
 from oovrec.data.dataset import Dataset
-from oovrec.errors import OovrecError
 from oovrec.files import write_json
 from oovrec.tokens.audit import Audit, audit
 from oovrec.tokens.findings import Finding
@@ -54,17 +53,9 @@ def run(dataset: Dataset, items: Path, users: Path | None = None, out: Path | No
 def _given(dataset: Dataset, items: Path, users: Path | None) -> tuple[TokenTable, TokenTable | None]:
     """The tables of items and users, each in the dataset's order."""
     built = Tokens.load(items) if items.is_dir() else None
-    of_items = _checked(built.items if built else read_table(items), dataset.items, items)
-    if users is not None:
-        return of_items, _checked(read_table(users), dataset.users, users)
-    return of_items, _checked(built.users, dataset.users, items) if built and built.users else None
-
-
-def _checked(table: TokenTable, ids: Sequence[str], path: Path) -> TokenTable:
-    try:
-        return table.reindexed(ids)
-    except OovrecError as error:
-        raise OovrecError(error.what, where=error.where or path, remedy=error.remedy) from error
+    of_items = (built.items if built else read_table(items)).reindexed(dataset.items)
+    of_users = read_table(users) if users else built.users if built else None
+    return of_items, of_users and of_users.reindexed(dataset.users)
 
 
 def tables(found: Audit) -> list[Table | Text]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -32,12 +32,14 @@ class TokenTable:
         vocabulary: ``[tokens]`` token strings, those of the first level first, then those new in the second, ….
         centroids: ``[tokens, d]`` float32, what a token stands for in the embedding space the ids were
             clustered in; rows of zeros for tokens without one. None if the scheme has no embeddings.
+        file: where it was read; None for one that was made here.
     """
 
     ids: list[str]
     codes: np.ndarray
     vocabulary: list[str]
     centroids: np.ndarray | None = None
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         unique, counts = np.unique(self.codes, axis=0, return_counts=True)
@@ -99,10 +101,9 @@ class TokenTable:
         """
         row = {name: index for index, name in enumerate(self.ids)}
         if missing := [name for name in ids if name not in row]:
-            raise OovrecError(
-                f"{len(missing)} ids have no tokens, '{missing[0]}' first", remedy="build tokens from this dataset"
-            )
-        return TokenTable(list(ids), self.codes[[row[name] for name in ids]], self.vocabulary, self.centroids)
+            what = f"{len(missing)} ids have no tokens, '{missing[0]}' first"
+            raise OovrecError(what, where=self.file, remedy="build tokens from this dataset")
+        return replace(self, ids=list(ids), codes=self.codes[[row[name] for name in ids]])
 
 
 def _natural(token: str) -> tuple[str, int]:
@@ -139,7 +140,7 @@ def read_table(path: Path) -> TokenTable:
         ids.append(name)
         tuples.append(tokens)
     _refuse_beginnings(path, seen_tuples)
-    return TokenTable.of(ids, tuples)
+    return replace(TokenTable.of(ids, tuples), file=path)
 
 
 def _refuse_beginnings(path: Path, lines: dict[tuple[str, ...], int]) -> None:
@@ -242,4 +243,4 @@ def _load_table(folder: Path, about: dict[str, Any], name: str, centroids: np.nd
     if centroids is not None and len(centroids) != len(vocabulary):
         raise OovrecError("does not fit tokens.json", where=folder / "centroids.safetensors", remedy=AGAIN)
     translate = np.array([code[token] for token in table.vocabulary], np.int32)
-    return TokenTable(table.ids, translate[table.codes], vocabulary, centroids)
+    return replace(table, codes=translate[table.codes], vocabulary=vocabulary, centroids=centroids)
