@@ -2,7 +2,7 @@
 
     python benchmarks/decoding.py [--rows NAME ...] [--data DIR] [--vocabulary own|DIR] [--device cpu|cuda] [--run DIR]
 
-``top10-exact-vs-beam`` (of a run ``top10-exact-vs-beam-llama`` or ``-t5``): users a second. Ours: the exact best ten
+``top10-exact-vs-beam`` (of a run ``top10-exact-vs-beam-llama``, ``-t5`` or ``-t5-small``): users a second. Ours: the exact best ten
 of the whole catalogue, under bf16 where the hardware has it, item probabilities in float32. Stock: transformers'
 ``generate``, a beam of ten under ``prefix_allowed_tokens_fn``, in the precision and the batches that suit it best.
 Same weights, same users; the model is a fitted run's, or trained a little so that it has preferences (the flatter they
@@ -195,7 +195,8 @@ def top10(options: argparse.Namespace) -> None:
         "stock_rates": {name: round(rate, 3) for name, rate in rates.items()},
         **checked,
     }
-    name = f"top10-exact-vs-beam-{model.name}" if options.run else "top10-exact-vs-beam"
+    shape = "" if model.config.shape == "compact" else f"-{model.config.shape}".replace(f"-{model.name}-", "-")
+    name = f"top10-exact-vs-beam-{model.name}{shape}" if options.run else "top10-exact-vs-beam"
     publish(rows.row(name, "users/s", mine, rates[best], about, ratio=mine / rates[best]))
 
 
