@@ -2,13 +2,13 @@
 
     python benchmarks/decoding.py [--rows NAME ...] [--data DIR] [--vocabulary own|DIR] [--device cpu|cuda] [--run DIR]
 
-``top10-exact-vs-beam`` (of a run ``top10-exact-vs-beam-llama``, ``-t5`` or ``-t5-small``): users a second. Ours: the exact best ten
-of the whole catalogue, under bf16 where the hardware has it, item probabilities in float32. Stock: transformers'
-``generate``, a beam of ten under ``prefix_allowed_tokens_fn``, in the precision and the batches that suit it best.
-Same weights, same users; the model is a fitted run's, or trained a little so that it has preferences (the flatter they
-are, the more must be expanded). On the same users, in float32, the stock's ten are scored by our exact scores: at no
-rank may they be better than ours. ``prompts_read`` are users a second of ours whose prompts are read and no more, which
-no decoder can exceed.
+``top10-exact-vs-beam`` (of a run ``top10-exact-vs-beam-llama``, ``-t5`` or ``-t5-small``): users a second. Ours: the
+exact best ten of the whole catalogue, under bf16 where the hardware has it, item probabilities in float32. Stock:
+transformers' ``generate``, a beam of ten under ``prefix_allowed_tokens_fn``, in the precision and the batches that suit
+it best. Same weights, same users; the model is a fitted run's, or trained a little so that it has preferences (the
+flatter they are, the more must be expanded). On the same users, in float32, the stock's ten are scored by our exact
+scores: at no rank may they be better than ours. ``prompts_read`` are users a second of ours whose prompts are read and
+no more, which no decoder can exceed.
 
 ``step-vs-catalogue``: milliseconds a step of a beam of ten on random ids of four codes of 256, the trie mapped from
 its file. ``ours`` is at 10^6 items, ``stock`` at 10^4, ``ratio`` the former over the latter: 1 is flat.
