@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from oovrec.app.memory import keep_freed
 from oovrec.app.waiting import spin_briefly
 
 spin_briefly()  # as the command line does, before torch is loaded
+keep_freed()
 
 import torch
 

@@ -12,6 +12,7 @@ from oovrec import __version__
 from oovrec.app.bench_cli import bench_app
 from oovrec.app.exits import Commands
 from oovrec.app.items_cli import items_app
+from oovrec.app.memory import keep_freed
 from oovrec.app.options import (
     DEFAULT_DATA,
     DEFAULT_RECIPE,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from oovrec.app.source import Source
 
 spin_briefly()
+keep_freed()
 
 ID = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*?))\s*(?:,|\Z)')  # of a list, in quotes or bare
 
