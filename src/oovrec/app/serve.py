@@ -209,7 +209,7 @@ def serve(run: Run, host: str, port: int, data: str | None = None) -> None:
         OovrecError: the run or ``data`` is broken, or the port cannot be had.
     """
     app = application(Service(run, _dataset(run, data)))
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning")
+    config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
