@@ -195,8 +195,9 @@ def top10(options: argparse.Namespace) -> None:
         "stock_rates": {name: round(rate, 3) for name, rate in rates.items()},
         **checked,
     }
-    shape = "" if model.config.shape == "compact" else f"-{model.config.shape}".replace(f"-{model.name}-", "-")
-    name = f"top10-exact-vs-beam-{model.name}{shape}" if options.run else "top10-exact-vs-beam"
+    shape = model.config.shape.removeprefix(f"{model.name}-")
+    fitted_name = f"-{model.name}" + ("" if shape == "compact" else f"-{shape}")
+    name = "top10-exact-vs-beam" + (fitted_name if options.run else "")
     publish(rows.row(name, "users/s", mine, rates[best], about, ratio=mine / rates[best]))
 
 

@@ -7,8 +7,6 @@ import platform
 import subprocess
 import sys
 
-import pytest
-
 ROUNDS, BYTES = 20, 64 << 20
 STEPS = f"""
 import resource
@@ -32,11 +30,10 @@ def run(keep: bool, **environment: str) -> tuple[str, int]:
     return said, int(pages)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_pages_are_handed_out_once() -> None:
     (_, plain), (said, kept) = run(False), run(True)
-    assert said == "True"
-    assert kept < plain / 4 + 1000
+    assert said == str(platform.libc_ver()[0] == "glibc")
+    assert kept < (plain / 4 if said == "True" else plain) + 1000
 
 
 def test_the_environment_has_its_way() -> None:

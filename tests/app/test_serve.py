@@ -64,7 +64,7 @@ def test_every_item_stands_with_its_tokens(client: TestClient, run: Run) -> None
 
 def test_questions_answered_together_are_answered_as_alone(run: Run) -> None:
     asked = [
-        Question(run.histories(history=[f"i{number}", f"i{number * 7 % 32}"]), 1 + number % 5, number % 3 > 0)
+        Question(run.histories(None, [f"i{number}", f"i{number * 7 % 32}"], None), 1 + number % 5, number % 3 > 0)
         for number in range(12)
     ]
     for question, found in zip(asked, answers(run, asked), strict=True):

@@ -14,7 +14,7 @@ def keep_freed() -> bool:
     """Let glibc keep freed blocks for the next step; whether it does.
 
     Of its own it gives large ones back to the system, which clears every page anew when the next step asks for as
-    much: a third to two thirds of the time of a step's cheap parts. Where the environment says otherwise, or the C
+    much: a third of the time of T5's feed-forward part, and more. Where the environment says otherwise, or the C
     library is another, nothing is changed.
     """
     if os.name != "posix" or any(name in os.environ for name in TOLD):

@@ -157,19 +157,20 @@ class Run:
         Raises:
             OovrecError: neither or both of user and history; an unknown id; a history that is no list; a ``k`` below 1.
         """
-        known = self.histories(user=user, history=history, data=data)
+        dataset = self.dataset(data) if user is not None and history is None else None
+        known = self.histories(user, history, dataset)
         return self.named(self.model.recommend(known, k, mask_seen=mask_seen))[0]
 
     def histories(
-        self,
-        *,
-        user: str | int | None = None,
-        history: Iterable[str | int] | None = None,
-        data: Dataset | str | None = None,
+        self, user: str | int | None, history: Iterable[str | int] | None, dataset: Dataset | None
     ) -> Histories:
-        """What :meth:`recommend` asks the model with, one history; arguments and errors as there."""
-        if user is not None and history is None:
-            return self._history_of(str(user), self.dataset(data))
+        """What :meth:`recommend` asks the model with, one history; arguments and errors as there.
+
+        Args:
+            dataset: as :meth:`dataset` gives it; a history by hand needs none.
+        """
+        if user is not None and history is None and dataset is not None:
+            return self._history_of(str(user), dataset)
         if history is not None and user is None:
             return self._history(history)
         raise OovrecError("give a user or a history, one of the two")

@@ -161,7 +161,7 @@ class Service:
         if wanted.user is not None and self._dataset is None:
             what = "no users are known here, for the run's data was not found"
             raise OovrecError(what, where="user", remedy="give a history, or start 'oovrec serve' with --data")
-        return self._run.histories(user=wanted.user, history=wanted.history, data=self._dataset)
+        return self._run.histories(wanted.user, wanted.history, self._dataset)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -216,8 +216,8 @@ def serve(run: Run, host: str, port: int, data: str | None = None) -> None:
         try:
             bound.bind((host, port))
             bound.listen()  # whoever reads the address may ask at once
-        except (OSError, OverflowError) as error:
-            what = f"cannot listen there ({getattr(error, 'strerror', None) or error})"
+        except OSError as error:
+            what = f"cannot listen there ({error.strerror or error})"
             raise OovrecError(what, where=f"{host}:{port}", remedy="choose another --host or --port") from error
         shown = f"[{host}]" if ":" in host else host
         print(f"{app.title}, at http://{shown}:{bound.getsockname()[1]} (Ctrl-C stops)", flush=True)

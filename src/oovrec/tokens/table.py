@@ -76,7 +76,11 @@ class TokenTable:
 
     @classmethod
     def of(
-        cls, ids: Sequence[str], tuples: Sequence[Sequence[str]], centroids: dict[str, np.ndarray] | None = None
+        cls,
+        ids: Sequence[str],
+        tuples: Sequence[Sequence[str]],
+        centroids: dict[str, np.ndarray] | None = None,
+        file: Path | None = None,
     ) -> TokenTable:
         """A table from token strings; ``centroids`` by token string."""
         depth = max(map(len, tuples))
@@ -91,7 +95,7 @@ class TokenTable:
             for token, vector in centroids.items():
                 if token in code:
                     rows[code[token]] = vector
-        return cls(list(ids), codes, vocabulary, rows)
+        return cls(list(ids), codes, vocabulary, rows, file)
 
     def reindexed(self, ids: Sequence[str]) -> TokenTable:
         """The same tokens in the order of ``ids``.
@@ -140,7 +144,7 @@ def read_table(path: Path) -> TokenTable:
         ids.append(name)
         tuples.append(tokens)
     _refuse_beginnings(path, seen_tuples)
-    return replace(TokenTable.of(ids, tuples), file=path)
+    return TokenTable.of(ids, tuples, file=path)
 
 
 def _refuse_beginnings(path: Path, lines: dict[tuple[str, ...], int]) -> None:
