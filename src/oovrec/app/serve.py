@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Annotated, Any
@@ -221,7 +221,8 @@ def serve(run: Run, host: str, port: int, data: str | None = None) -> None:
             raise OovrecError(what, where=f"{host}:{port}", remedy="choose another --host or --port") from error
         shown = f"[{host}]" if ":" in host else host
         print(f"{app.title}, at http://{shown}:{bound.getsockname()[1]} (Ctrl-C stops)", flush=True)
-        uvicorn.Server(config).run(sockets=[bound])
+        with suppress(KeyboardInterrupt):  # a server's usual end; uvicorn raises it again once all is answered
+            uvicorn.Server(config).run(sockets=[bound])
 
 
 def _dataset(run: Run, data: str | None) -> Dataset | None:
