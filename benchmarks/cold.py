@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from oovrec.app.additions import with_items
 from oovrec.app.new_items import renumbered
@@ -104,12 +103,8 @@ def dealt(labels: np.ndarray, around: list[Around], seed: int) -> list[Around]:
 
 def ranked(model: Recommender, histories: Histories, targets: np.ndarray) -> dict[str, np.ndarray]:
     """Raw and masked ranks of each history's target."""
-    found: dict[str, list[torch.Tensor]] = {"raw": [], "masked": []}
-    for rows, batch in histories.batches(BATCH):
-        scores, wanted = model.scores(batch), torch.from_numpy(targets[rows])
-        found["raw"].append(ranks(scores, wanted).cpu())
-        found["masked"].append(ranks(scores, wanted, batch).cpu())
-    return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+    found = [ranks(model.scores(batch), targets[rows], batch) for rows, batch in histories.batches(BATCH)]
+    return {name: np.concatenate([getattr(part, name) for part in found]) for name in ("raw", "masked")}
 
 
 def figures(ranks: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, Any]:

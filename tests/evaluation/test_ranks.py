@@ -1,6 +1,8 @@
-"""Ranks against a brute-force loop, ties, masks, infinities and NaN."""
+"""Ranks and best items against a brute-force loop and numpy's sort: ties, masks, infinities and NaN."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.evaluation.ranks import both_ranks, ranks
+from oovrec.evaluation import ranks
 
+Rank = Callable[..., ranks.Ranks]
 ITEMS = 7
 LEVELS = st.sampled_from([-np.inf, -1.0, 0.0, 0.5, np.inf])  # few, so that ties are the rule
 ROW = st.tuples(
@@ -28,39 +31,73 @@ def by_hand(scores: list[float], target: int, excluded: set[int]) -> int:
     return 1 + sum(scores[item] >= scores[target] for item in candidates if item != target)
 
 
+@pytest.fixture(params=["scan", "tensors"], ids=["processor", "accelerator"])
+def rank(request: pytest.FixtureRequest) -> Rank:
+    """Both ways to the same ranks; the accelerator's works on a processor too."""
+    found: Rank = {"scan": ranks.ranks, "tensors": ranks._by_tensors}[request.param]
+    return found
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.lists(ROW, min_size=1, max_size=4))
-def test_equals_counting_one_by_one(rows: list[tuple[list[float], int, list[int]]]) -> None:
+@given(rows=st.lists(ROW, min_size=1, max_size=4))
+@pytest.mark.parametrize("rank", [ranks.ranks, ranks._by_tensors], ids=["processor", "accelerator"])
+def test_equals_counting_one_by_one(rank: Rank, rows: list[tuple[list[float], int, list[int]]]) -> None:
     scores = torch.tensor([row[0] for row in rows])
-    targets = torch.tensor([row[1] for row in rows])
-    seen = Histories.of([row[2] for row in rows])
-    assert ranks(scores, targets).tolist() == [by_hand(*row[:2], set()) for row in rows]
-    assert ranks(scores, targets, seen).tolist() == [by_hand(*row[:2], set(row[2])) for row in rows]
-    assert [found.tolist() for found in both_ranks(scores, targets, seen)] == [
-        ranks(scores, targets).tolist(),
-        ranks(scores, targets, seen).tolist(),
-    ]
+    found = rank(scores, np.array([row[1] for row in rows]), Histories.of([row[2] for row in rows]), ITEMS)
+    assert found.raw.tolist() == [by_hand(*row[:2], set()) for row in rows]
+    assert found.masked.tolist() == [by_hand(*row[:2], set(row[2])) for row in rows]
+    for tops, hidden in zip(found.tops, ([set()] * len(rows), [set(row[2]) for row in rows]), strict=True):
+        for top, (levels, _, _), out in zip(tops.tolist(), rows, hidden, strict=True):
+            left = [item for item in range(ITEMS) if item not in out and levels[item] > -np.inf]
+            best = [item for item in top if item >= 0]
+            assert sorted(best) == left
+            assert [levels[item] for item in best] == sorted((levels[item] for item in left), reverse=True)
+            assert top == best + [-1] * (ITEMS - len(best))
 
 
-def test_a_constant_score_is_the_worst_not_the_best() -> None:
-    assert ranks(torch.zeros(1, 50), torch.tensor([3])).tolist() == [50]
+@pytest.mark.parametrize("items", [1, 63, 64, 65, 200, 1000])
+@pytest.mark.parametrize("levels", [3, 10**6])
+def test_a_catalogue_of_blocks_is_sorted_as_by_numpy(items: int, levels: int) -> None:
+    rng = np.random.default_rng(items + levels)
+    scores = torch.from_numpy(rng.integers(0, levels, (70, items)).astype(np.float32) - levels // 2)
+    targets, seen = rng.integers(0, items, 70), [rng.integers(0, items, rng.integers(0, 150)) for _ in range(70)]
+    found = ranks.ranks(scores, targets, Histories.of(seen), 10)
+    width = min(10, items)
+    for row, (line, target, out) in enumerate(zip(scores.numpy(), targets, seen, strict=True)):
+        order = np.argsort(-line, kind="stable")  # of equals the lowest first
+        left = order[~np.isin(order, out)]
+        assert found.raw[row] == (line >= line[target]).sum()
+        assert found.masked[row] == (len(left) + 1 if target in out else (line[left] >= line[target]).sum())
+        assert found.tops[0, row].tolist() == order[:width].tolist()
+        assert found.tops[1, row].tolist() == (left.tolist() + [-1] * width)[:width]
 
 
-def test_a_repeat_is_a_miss_even_with_the_highest_score() -> None:
-    scores = torch.tensor([[9.0, 1.0, 2.0, 3.0]])
-    assert ranks(scores, torch.tensor([0])).tolist() == [1]
-    assert ranks(scores, torch.tensor([0]), Histories.of([[0, 1]])).tolist() == [3]  # below the 2 candidates left
+def test_a_constant_score_is_the_worst_not_the_best(rank: Rank) -> None:
+    assert rank(torch.zeros(1, 50), np.array([3]), Histories.of([[]]), 0).raw.tolist() == [50]
 
 
-def test_nan_is_an_error_that_names_the_row() -> None:
-    scores = torch.zeros(3, 5)
-    scores[2, 4] = torch.nan
-    with pytest.raises(OovrecError, match=r"row 2.*NaN.*learning_rate"):
-        ranks(scores, torch.tensor([0, 0, 0]))
+def test_a_repeat_is_a_miss_even_with_the_highest_score(rank: Rank) -> None:
+    found = rank(torch.tensor([[9.0, 1.0, 2.0, 3.0]]), np.array([0]), Histories.of([[0, 1]]), 0)
+    assert found.raw.tolist() == [1]
+    assert found.masked.tolist() == [3]  # below the 2 candidates left
 
 
-def test_scores_are_left_as_they_were() -> None:
+@pytest.mark.parametrize("item", [4, 70])  # within a block and behind the last one
+def test_nan_is_an_error_that_names_the_row(rank: Rank, item: int) -> None:
+    scores = torch.zeros(50, 71)
+    scores[42, item] = torch.nan
+    with pytest.raises(OovrecError, match=r"row 42.*NaN.*learning_rate"):
+        rank(scores, np.zeros(50, np.int64), Histories.of([[]] * 50), 5)
+
+
+def test_scores_are_left_as_they_were(rank: Rank) -> None:
     scores = torch.arange(6.0).reshape(1, 6)
     before = scores.clone()
-    ranks(scores, torch.tensor([1]), Histories.of([[5]]))
+    rank(scores, np.array([1]), Histories.of([[5]]), 3)
     assert torch.equal(scores, before)
+
+
+def test_one_row_for_all_is_read_as_a_table(rank: Rank) -> None:
+    found = rank(torch.arange(6.0).expand(40, -1), np.full(40, 4), Histories.of([[5]] * 40), 2)
+    assert (found.raw.tolist(), found.masked.tolist()) == ([2] * 40, [1] * 40)
+    assert found.tops.tolist() == [[[5, 4]] * 40, [[4, 3]] * 40]

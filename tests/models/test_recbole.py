@@ -134,8 +134,8 @@ class NormedBefore(nn.Module):
         self.norm, self.block = block.attention_norm, block
         block.attention_norm = nn.Identity()
 
-    def forward(self, states: Tensor, real: Tensor | None) -> Tensor:
-        return self.block(self.norm(states), real)
+    def forward(self, states: Tensor, real: Tensor | None = None, asked: Tensor | None = None) -> Tensor:
+        return self.block(self.norm(states), real, asked if asked is None else self.norm(asked))
 
 
 def test_sasrec(recbole: Path) -> None:
@@ -154,7 +154,7 @@ def test_sasrec(recbole: Path) -> None:
         names |= {f"blocks.{n}.out": f"{attention}.dense", f"blocks.{n}.feed_norm": f"{attention}.LayerNorm"}
         names |= {f"blocks.{n}.feed.0": f"{feed}.dense_1", f"blocks.{n}.feed.3": f"{feed}.dense_2"}
     loaded(model, {**embeddings(theirs), **linear(theirs, names)})
-    model.module.blocks, model.module.scale = nn.Sequential(*map(NormedBefore, model.module.blocks)), 1.0
+    model.module.blocks, model.module.scale = nn.ModuleList(map(NormedBefore, model.module.blocks)), 1.0
     for length in range(1, LENGTH + 1):
         model.module.positions.weight.data[:length] = theirs["position_embedding.weight"][:length].flip(0)
         some = histories.lengths == length

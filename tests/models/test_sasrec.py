@@ -75,6 +75,12 @@ def test_only_the_newest_items_count(model: SASRec) -> None:
     assert not torch.allclose(scores[1], scores[2])
 
 
+def test_the_last_state_asked_for_alone_is_the_one_among_all(model: SASRec) -> None:
+    items, lengths = torch.tensor([[3, 1, 2, 4], [5, 6, -1, -1], [7, -1, -1, -1]]), torch.tensor([4, 2, 1])
+    among_all = model.module.hidden(items)[torch.arange(3), lengths - 1]
+    torch.testing.assert_close(model.module.last(items, lengths), among_all)
+
+
 def test_an_empty_history_prefers_nothing(model: SASRec) -> None:
     assert (model.scores(Histories.of([[], []])) == 0).all()
     assert (model.scores(Histories.of([[], [1]]))[0] == 0).all()

@@ -14,7 +14,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation import metrics
-from oovrec.evaluation.ranks import both_ranks, ranks
+from oovrec.evaluation.ranks import ranks
 from oovrec.evaluation.resampling import resampled_means
 from oovrec.progress import Bar
 
@@ -108,9 +108,8 @@ def evaluate(
     tops = np.empty((2, len(targets), width), np.int64)
     with Bar(f"evaluating on {split}", len(targets), "users") as bar:
         for rows, batch, scored in _scored(scores, histories, batch_size, len(dataset.items)):
-            found = both_ranks(scored, torch.from_numpy(targets[rows]), batch)
-            raw[rows], masked[rows] = (part.cpu() for part in found)
-            tops[:, rows] = _tops(scored, batch, width)
+            found = ranks(scored, targets[rows], batch, width)
+            raw[rows], masked[rows], tops[:, rows] = found.raw, found.masked, found.tops
             bar.advance(len(batch))
     repeats = np.zeros(len(targets), bool)
     repeats[histories.rows[histories.items == targets[histories.rows]]] = True
@@ -140,7 +139,7 @@ def validation_score(scores: Scores, dataset: Dataset, *, users: int = 0, batch_
     histories, targets = _split(dataset.sampled(users), "validation")
     masked = np.empty_like(targets)
     for rows, batch, scored in _scored(scores, histories, batch_size, len(dataset.items)):
-        masked[rows] = ranks(scored, torch.from_numpy(targets[rows]), batch).cpu()
+        masked[rows] = ranks(scored, targets[rows], batch).masked
     return float(metrics.ndcg(masked, 10).mean())
 
 
@@ -182,18 +181,3 @@ def _scored(
         if scored.shape != (len(batch), items):
             raise ValueError(f"scores of shape {tuple(scored.shape)} for {len(batch)} histories and {items} items")
         yield order[places], batch, scored
-
-
-def _tops(scores: Tensor, histories: Histories, width: int) -> np.ndarray:
-    """``[2, batch, width]`` the best items, and the best that a history lacks; -1 where there are no more or at −inf.
-
-    One search serves both: whatever a history has, among so many more the wanted ones are left.
-    """
-    seen = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
-    seen[torch.from_numpy(histories.rows), torch.from_numpy(histories.items.astype(np.int64))] = True
-    most = int(histories.lengths.max(initial=0))
-    best = scores.topk(min(width + most, scores.shape[1]), dim=1)
-    items = torch.where(best.values == -torch.inf, -1, best.indices)
-    known = seen.gather(1, best.indices)
-    lacked = torch.where(known, -1, items).gather(1, known.long().argsort(dim=1, stable=True))
-    return torch.stack([items[:, :width], lacked[:, :width]]).cpu().numpy()

@@ -1,6 +1,8 @@
-"""Where each target stands in the whole catalogue, without sorting it."""
+"""Where each target stands in the whole catalogue, and what stands first, without sorting it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,59 +10,98 @@ from torch import Tensor
 
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
+from oovrec.evaluation.scan import TASK, scan
+from oovrec.tokens.parallel import in_parallel
 
 
-def ranks(scores: Tensor, targets: Tensor, excluded: Histories | None = None) -> Tensor:
-    """The 1-based rank of each target among all candidates.
+@dataclass(frozen=True)
+class Ranks:
+    """Of each target its 1-based rank, and the best items.
 
     Ties count against the model: every other candidate that scores at least as high as the target
     stands before it, so a constant score is the worst one and not a lucky one.
 
+    Attributes:
+        raw: ``[batch]`` int64, among all items.
+        masked: ``[batch]`` int64, among those that are not excluded. A target that is itself excluded
+            ranks below every candidate: a miss, never left out.
+        tops: ``[2, batch, width]`` int64 the best items, and the best that are not excluded; -1 where there
+            are no more or at −inf. Of equals on a processor the lowest.
+    """
+
+    raw: np.ndarray
+    masked: np.ndarray
+    tops: np.ndarray
+
+
+def ranks(scores: Tensor, targets: np.ndarray, excluded: Histories, width: int = 0) -> Ranks:
+    """Rank each target.
+
     Args:
         scores: ``[batch, items]``, higher is better; infinities are fine.
         targets: ``[batch]`` item indices.
-        excluded: items that are no candidates, a sequence a row (repeated entries count once). A
-            target that is itself excluded ranks below every candidate: a miss, never left out.
-
-    Returns:
-        ``[batch]`` int64, on the device of ``scores``.
+        excluded: items that are no candidates when masked, a sequence a row (repeated entries count once).
+        width: how many of the best to tell.
 
     Raises:
         OovrecError: a score is NaN.
     """
-    if excluded is not None:
-        return both_ranks(scores, targets, excluded)[1]
-    return _among_all(scores, targets.to(scores.device))[0]
+    rank = _by_scan if scores.device.type == "cpu" else _by_tensors
+    return rank(scores, targets, excluded, min(width, scores.shape[1]))
 
 
-def both_ranks(scores: Tensor, targets: Tensor, excluded: Histories) -> tuple[Tensor, Tensor]:
-    """:func:`ranks` among all candidates and among those that are not ``excluded``, in one pass over the scores."""
-    targets = targets.to(scores.device)
-    raw, own = _among_all(scores, targets)
-    return raw, _without(excluded, scores, targets, own, raw)
+def _by_scan(scores: Tensor, targets: np.ndarray, excluded: Histories, width: int) -> Ranks:
+    table, count = scores.detach().contiguous().numpy(), len(targets)
+    raw, masked, tops = np.empty(count, np.int64), np.empty(count, np.int64), np.empty((2, count, width), np.int64)
+
+    def task(first: int) -> int:
+        part = slice(first, first + TASK)
+        bounds = excluded.indptr[first : first + TASK + 1]
+        spoilt = scan(table[part], targets[part], bounds, excluded.items, raw[part], masked[part], tops[:, part])
+        return int(first + spoilt if spoilt >= 0 else -1)
+
+    for row in in_parallel(task, range(0, count, TASK)):
+        if row >= 0:
+            raise _not_a_number(row)
+    return Ranks(raw, masked, tops)
 
 
-def _among_all(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Ranks ``[batch]``, and the targets' own scores ``[batch, 1]``."""
+def _by_tensors(scores: Tensor, targets: np.ndarray, excluded: Histories, width: int) -> Ranks:
+    """The same where the scores are on an accelerator."""
     spoilt = torch.isnan(scores.amax(dim=1))  # a NaN is a row's maximum: one pass, no copy
     if spoilt.any():
-        row = int(spoilt.nonzero()[0])
-        remedy = "train the model again with a lower training.learning_rate"
-        raise OovrecError("the model gives NaN scores", where=f"row {row} of the batch", remedy=remedy)
-    own = scores.gather(1, targets[:, None])
-    # the target is among those counted, so this is its rank; on a processor 32 bits count far faster than 64
-    return (scores >= own).sum(dim=1, dtype=torch.int32).long(), own
-
-
-def _without(excluded: Histories, scores: Tensor, targets: Tensor, own: Tensor, ahead: Tensor) -> Tensor:
+        raise _not_a_number(int(spoilt.nonzero()[0]))
     batch, items = scores.shape
+    wanted = torch.from_numpy(targets).to(scores.device)
+    own = scores.gather(1, wanted[:, None])
+    raw = (scores >= own).sum(dim=1)  # the target is among those counted, so this is its rank
     cells = np.unique(excluded.rows * items + excluded.items)
     row, item = (torch.from_numpy(part).to(scores.device) for part in np.divmod(cells, items))
 
     def count(flags: Tensor) -> Tensor:
         return torch.bincount(row[flags], minlength=batch)
 
-    everything = torch.ones_like(row, dtype=torch.bool)
-    below_all = items - count(everything) + 1
-    repeats = count(item == targets[row]) > 0
-    return torch.where(repeats, below_all, ahead - count(scores[row, item] >= own[row, 0]))
+    left = items - count(torch.ones_like(row, dtype=torch.bool))
+    repeats = count(item == wanted[row]) > 0
+    masked = torch.where(repeats, left + 1, raw - count(scores[row, item] >= own[row, 0]))
+    return Ranks(raw.cpu().numpy(), masked.cpu().numpy(), _tops(scores, row, item, width))
+
+
+def _tops(scores: Tensor, row: Tensor, item: Tensor, width: int) -> np.ndarray:
+    """``tops``, where ``row`` and ``item`` are the excluded cells.
+
+    One search serves both: whatever is excluded, among so many more the wanted ones are left.
+    """
+    excluded = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    excluded[row, item] = True
+    most = int(torch.bincount(row).max()) if len(row) else 0
+    best = scores.topk(min(width + most, scores.shape[1]), dim=1)
+    items = torch.where(best.values == -torch.inf, -1, best.indices)
+    hidden = excluded.gather(1, best.indices)
+    left = torch.where(hidden, -1, items).gather(1, hidden.long().argsort(dim=1, stable=True))
+    return torch.stack([items[:, :width], left[:, :width]]).cpu().numpy()
+
+
+def _not_a_number(row: int) -> OovrecError:
+    remedy = "train the model again with a lower training.learning_rate"
+    return OovrecError("the model gives NaN scores", where=f"row {row} of the batch", remedy=remedy)

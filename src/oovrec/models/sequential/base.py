@@ -39,7 +39,7 @@ class SequentialOptions(Options):
 class SequentialNetwork(nn.Module):
     """A network with a state a position; forward is the loss of a softmax over the catalogue at every position.
 
-    A subclass gives :meth:`hidden`.
+    A subclass gives :meth:`hidden`, and :meth:`last` where it reads a whole history otherwise.
 
     Args:
         items: size of the catalogue.
@@ -53,6 +53,10 @@ class SequentialNetwork(nn.Module):
     @abstractmethod
     def hidden(self, items: Tensor) -> Tensor:
         """``[B, L]`` items, right-padded by -1, to ``[B, L, d]``; position ``t`` sees the items up to ``t`` only."""
+
+    def last(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """``[B, d]`` the state at the last of each history's ``lengths`` ``[B]`` of the items ``[B, L]`` (then -1)."""
+        return self.hidden(items)[torch.arange(len(items), device=items.device), lengths - 1]
 
     def forward(self, items: Tensor, where: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
         """Loss of a batch.
@@ -71,7 +75,7 @@ class SequentialRecommender(NeuralRecommender):
     """Ranks by the inner product of an item's embedding and the state at the history's last item.
 
     Its ``module`` is a :class:`SequentialNetwork`, learnt from every position of every training history. A system with
-    another objective gives its own :meth:`epoch`, one that reads histories otherwise its own :meth:`last`.
+    another objective gives its own :meth:`epoch`.
     """
 
     config: SequentialOptions
@@ -101,14 +105,10 @@ class SequentialRecommender(NeuralRecommender):
         lengths = torch.from_numpy(recent.lengths).to(self.device)
         if not recent.lengths.any():
             return torch.zeros(len(histories), len(self.entities.items), device=self.device)
-        last = self.last(torch.from_numpy(recent.padded(PAD)).to(self.device), lengths.clamp_min(1))
+        last = self.module.last(torch.from_numpy(recent.padded(PAD)).to(self.device), lengths.clamp_min(1))
         last = last.float() * (lengths > 0)[:, None]
         with torch.autocast(self.device.type, enabled=False):  # coarser scores would tie
             return last @ self.module.items.weight[: len(self.entities.items)].T
-
-    def last(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """``[B, d]`` the state at the last of each history's ``lengths`` ``[B]`` of the items ``[B, L]`` (then -1)."""
-        return self.module.hidden(items)[torch.arange(len(items), device=items.device), lengths - 1]
 
 
 def next_items(batch: Histories, scale: float) -> dict[str, Tensor]:

@@ -142,6 +142,14 @@ class BERT4RecNetwork(SequentialNetwork):
             states = block(states, (items != PAD)[:, None, None])
         return states
 
+    def last(self, items: Tensor, lengths: Tensor) -> Tensor:
+        rows, columns = torch.arange(len(items), device=items.device), torch.arange(items.shape[1], device=items.device)
+        known = items.where(columns < lengths[:, None], PAD)
+        asked = F.pad(known, (0, 1), value=PAD)
+        asked[rows, lengths] = self.mask
+        state: Tensor = self.output(self.hidden(asked)[rows, lengths])
+        return state
+
     def forward(self, items: Tensor, where: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
         """Loss of a batch.
 
@@ -189,14 +197,6 @@ class BERT4Rec(SequentialRecommender):
         lengths = np.concatenate([batch.lengths for batch in batches]) if batches else np.empty(0)
         masked = self.config.masked * lengths + (1 - self.config.masked) ** lengths  # one where it would be none
         return float(((1 - self.config.last) * masked + self.config.last).sum())
-
-    def last(self, items: Tensor, lengths: Tensor) -> Tensor:
-        rows, columns = torch.arange(len(items), device=items.device), torch.arange(items.shape[1], device=items.device)
-        known = items.where(columns < lengths[:, None], PAD)
-        asked = F.pad(known, (0, 1), value=PAD)
-        asked[rows, lengths] = self.module.mask
-        state: Tensor = self.module.output(self.module.hidden(asked)[rows, lengths])
-        return state
 
     def _scores(self, histories: Histories) -> Tensor:
         return super()._scores(histories) + self.module.bias

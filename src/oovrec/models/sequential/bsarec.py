@@ -129,6 +129,9 @@ class BSARecNetwork(SequentialNetwork):
         read_states: Tensor = self.blocks[-1](states, low[read], seen[..., read, :], states[:, read])
         return read_states
 
+    def last(self, items: Tensor, lengths: Tensor) -> Tensor:
+        return super().last(items, lengths) if self.causal else self.hidden(padded_left(items, lengths))[:, 0]
+
 
 def low_pass(length: int, components: int) -> Tensor:
     """``[length, length]`` the matrix that keeps a sequence's mean and lowest ``components // 2`` frequencies."""
@@ -160,11 +163,6 @@ class BSARec(SequentialRecommender):
         scale = len(ordered) / max(len(parts), 1)
         chosen = [parts[number] for number in rng.permutation(len(parts))]
         return [partial(samples, histories, targets[part], lengths[part], scale) for part in chosen]
-
-    def last(self, items: Tensor, lengths: Tensor) -> Tensor:
-        if self.config.causal:
-            return super().last(items, lengths)
-        return self.module.hidden(padded_left(items, lengths))[:, 0]
 
 
 def prefixes(histories: Histories, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -63,9 +63,8 @@ class CL4SRecNetwork(SASRecNetwork):
         self.contrast, self.temperature = config.contrast, config.temperature
         self.mask = nn.Parameter(torch.zeros(config.width))
 
-    def hidden(self, items: Tensor) -> Tensor:
-        vectors = torch.where((items == MASK)[..., None], self.mask, self.items(items.clamp_min(0)))
-        return self.encode(vectors, items != PAD)
+    def vectors(self, items: Tensor) -> Tensor:
+        return torch.where((items == MASK)[..., None], self.mask, super().vectors(items))
 
     def forward(  # type: ignore[override]
         self,
@@ -85,8 +84,7 @@ class CL4SRecNetwork(SASRecNetwork):
             pairs: mean number of windows a batch.
         """
         loss = super().forward(items, where, targets, scale)
-        last = self.hidden(views)[torch.arange(len(views), device=views.device), lengths - 1]
-        return loss + self.contrast * nt_xent(last.float() / self.temperature**0.5) / (2 * pairs)
+        return loss + self.contrast * nt_xent(self.last(views, lengths).float() / self.temperature**0.5) / (2 * pairs)
 
 
 def nt_xent(states: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ ones). Deviations:
 
 from __future__ import annotations
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -53,15 +54,19 @@ class Block(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.feed = nn.Sequential(nn.Linear(width, width), nn.ReLU(), Dropout(dropout), nn.Linear(width, width))
 
-    def forward(self, states: Tensor, real: Tensor | None = None) -> Tensor:
-        """``[B, L, d]`` to the same; with ``real`` ``[B, L]`` each position sees all the real ones."""
-        normed = self.attention_norm(states)
-        parts = self.query(normed), self.key(states), self.value(states)
+    def forward(self, states: Tensor, real: Tensor | None = None, asked: Tensor | None = None) -> Tensor:
+        """``[B, L, d]`` to the same; with ``real`` ``[B, L]`` each position sees all the real ones.
+
+        Args:
+            asked: ``[B, q, d]`` the states that are wanted; None wants all.
+        """
+        asked = states if asked is None else asked
+        parts = self.query(self.attention_norm(asked)), self.key(states), self.value(states)
         queries, keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
         drop = self.dropout.p if self.training else 0.0
         sees = {"is_causal": True} if real is None else {"attn_mask": real[:, None, None]}
         mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=drop, **sees)
-        normed = self.feed_norm(states + self.out(mixed.transpose(1, 2).flatten(2)))
+        normed = self.feed_norm(asked + self.out(mixed.transpose(1, 2).flatten(2)))
         return normed + self.dropout(self.feed(normed))
 
 
@@ -78,19 +83,39 @@ class SASRecNetwork(SequentialNetwork):
         self.positions = nn.Embedding(config.length, config.width)
         self.scale = config.width**0.5  # without it the network learns much more slowly at first
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.Sequential(*(Block(config.width, config.heads, config.dropout) for _ in range(config.layers)))
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.dropout) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
         self.apply(initialise)
 
     def hidden(self, items: Tensor) -> Tensor:
-        return self.encode(self.items(items.clamp_min(0)), items != PAD)
+        return self.encode(self.vectors(items), items != PAD)
+
+    def last(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """As :class:`SequentialNetwork` says; of the last block no other state is computed."""
+        real = torch.arange(items.shape[1], device=items.device) < lengths[:, None]
+        states = self.embedded(self.vectors(items), real)
+        for block in self.blocks[:-1]:
+            states = block(states)
+        newest = states[torch.arange(len(items), device=items.device), lengths - 1]
+        read: Tensor = self.norm(self.blocks[-1](states, real, newest[:, None])).squeeze(1)
+        return read
 
     def encode(self, vectors: Tensor, real: Tensor, causal: bool = True) -> Tensor:
         """``[B, L, d]`` states of item vectors of that shape, of which those at ``real`` ``[B, L]`` are a history's."""
-        states: Tensor = self.dropout(vectors * self.scale + self.positions(places(real)))
+        states = self.embedded(vectors, real)
         for block in self.blocks:
             states = block(states, None if causal else real)
-        return self.norm(states)
+        read: Tensor = self.norm(states)
+        return read
+
+    def vectors(self, items: Tensor) -> Tensor:
+        """``[B, L, d]`` of items ``[B, L]``; any at padding (-1)."""
+        found: Tensor = self.items(items.clamp_min(0))
+        return found
+
+    def embedded(self, vectors: Tensor, real: Tensor) -> Tensor:
+        """``[B, L, d]`` what the first block reads."""
+        return self.dropout(vectors * self.scale + self.positions(places(real)))
 
 
 class SASRec(SequentialRecommender):
