@@ -154,7 +154,7 @@ def test_a_users_history(client: TestClient, run: Run) -> None:
     ("body", "sentence"),
     [
         ({"user": "u77"}, "films: unknown user 'u77'; did you mean 'u7'."),
-        ({"history": ["i333"]}, "unknown item 'i333'; did you mean 'i3'."),
+        ({"history": ["i333"]}, "history: unknown item 'i333'; did you mean 'i3'."),
         ({"history": []}, "the history is empty; give at least one item id."),
         ({}, "give a user or a history, one of the two."),
         ({"user": "u1", "history": ["i1"]}, "give a user or a history, one of the two."),

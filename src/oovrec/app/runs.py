@@ -205,7 +205,7 @@ class Run:
         index = self.model.entities.item_index
         for item in items:
             if item not in index:
-                raise self._unknown("item", item, index, where=self.folder)
+                raise self._unknown("item", item, index, where="history")
         return Histories.of([[index[item] for item in items]])
 
     def _unknown(self, kind: str, name: str, choices: Iterable[str], *, where: object) -> OovrecError:
