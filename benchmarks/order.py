@@ -12,7 +12,7 @@ the first, by resampling users, whose figures are means over the seeds. What is 
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,8 @@ from oovrec.app.ranks import read_ranks
 from oovrec.app.recipe import read_recipe
 from oovrec.app.runs import Run
 from oovrec.app.source import Source
-from oovrec.data.dataset import DAY, Dataset
+from oovrec.data.dataset import Dataset
 from oovrec.data.load import load_dataset
-from oovrec.errors import OovrecError
 from oovrec.evaluation.metrics import paired_bootstrap, per_user
 from oovrec.evaluation.protocol import COMPARED, Evaluation
 from oovrec.evaluation.results import git_commit, hardware, versions
@@ -34,20 +33,9 @@ from oovrec.files import write_json
 RUNS = Path("runs/order")
 
 
-def shuffled_days(dataset: Dataset, seed: int) -> Dataset:
-    """The same interactions, those of one user and day in random order."""
-    if dataset.times is None:
-        raise OovrecError("has no times", where=dataset.name, remedy="give data whose days are known")
-    chance = np.random.default_rng(seed).random(len(dataset.times))
-    order = np.lexsort((chance, dataset.times // DAY, dataset.full.rows))
-    full = replace(dataset.full, items=dataset.full.items[order])
-    given = {name: getattr(dataset, name) for name in ("ratings", "summaries", "reviews")}
-    return replace(dataset, full=full, **{name: part if part is None else part[order] for name, part in given.items()})
-
-
 def cell(options: argparse.Namespace, dataset: Dataset, recipe: str, seed: int) -> Evaluation:
     """One recipe on one order of the days."""
-    shuffled = shuffled_days(dataset, seed)
+    shuffled = dataset.with_ties_shuffled(seed)
     name = f"{dataset.name}-{recipe}-s{seed}"
     run = Run(RUNS / name, read_recipe(recipe, [f"seed={seed}"]), Source(source=str(options.data)).found(shuffled))
     kept = options.out / f"{name}.json", run.folder / "ranks.safetensors"

@@ -298,3 +298,14 @@ def test_bad_input(words: str, prepare, sentence: str, oovrec, log: Path, no_pro
     assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not Path("runs").exists()
+
+
+def test_data_told_by_a_data_file_fill_a_folder_of_their_own(log: Path, tmp_path: Path) -> None:
+    Path("films-ties0.yaml").write_text(f"source: {log}\ntie_seed: 0\n")
+    Path("dated.yaml").write_text(f"source: {log}\nk_core: 6\n")
+    command = [*COMMAND, "--systems", "popularity", "--datasets", "films-ties0.yaml", "dated.yaml"]
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+    for name in ("films-ties0", "dated"):
+        assert read_result(Path("results", name, "popularity-none-s0.json")).dataset == name
+    config = Path("runs/bench/films-ties0/popularity-none-s0/config.yaml").read_text()
+    assert f"source: {tmp_path / 'films-ties0.yaml'}" in config

@@ -9,7 +9,7 @@ import typer
 
 DEFAULT_DATA, DEFAULT_RECIPE = "ml-100k", "metaid-llama"
 
-DATA = "A name of the catalogue (ml-100k), a folder or a file."
+DATA = "A name of the catalogue (ml-100k), a folder, a file, or a data file (.yaml) that says how to read one."
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA)]
 DataOption = Annotated[str, typer.Option("--data", metavar="DATA", help=DATA)]
 MovedData = Annotated[str | None, typer.Option("--data", metavar="DATA", help="Where the run's data lies now.")]

@@ -210,9 +210,8 @@ class Run:
 
     def _unknown(self, kind: str, name: str, choices: Iterable[str], *, where: object) -> OovrecError:
         """As :func:`oovrec.errors.unknown`; a name may also be missing because the k-core lacks it."""
-        error, least = unknown(kind, name, choices, where=where), self.data.k_core
-        core = f"; users and items with fewer than {least} interactions are left out" if least > 1 else ""
-        return OovrecError(error.what, where=where, remedy=f"{error.remedy}{core}")
+        error = unknown(kind, name, choices, where=where)
+        return OovrecError(error.what, where=where, remedy="; ".join(filter(None, [error.remedy, self.data.left_out])))
 
 
 def load_run(folder: str | Path) -> Run:

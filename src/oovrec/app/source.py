@@ -6,31 +6,24 @@ from pathlib import Path
 
 from pydantic import Field
 
-from oovrec.config import Options
 from oovrec.data.catalog import CATALOG
 from oovrec.data.dataset import Dataset
-from oovrec.data.load import Columns, load_dataset
+from oovrec.data.load import DataFile, is_data_file, load_dataset
 from oovrec.errors import OovrecError
 
 DIGEST = r"^([0-9a-f]{64})?$"
 
 
-class Source(Options):
+class Source(DataFile):
     """Data, as it was asked for and as it was found.
 
     Attributes:
-        source: a name of the catalogue, a folder or a file.
-        columns: which column of a log is what.
-        k_core: every user and item keeps at least this many interactions.
+        source: a name of the catalogue, a folder, a file, or a data file that says the rest.
         name: the dataset's; '' before it was read.
         sha256: of its files; '' before.
         fingerprint: of its ids, histories and times; '' before.
     """
 
-    source: str
-    columns: Columns = Field(default_factory=Columns)
-    k_core: int = Field(5, ge=1)
-    name: str = ""
     sha256: str = Field("", pattern=DIGEST)
     fingerprint: str = Field("", pattern=DIGEST)
 
@@ -39,7 +32,7 @@ class Source(Options):
         """The source of data in any form; a dataset's is read once more, to see that it gives the same.
 
         Raises:
-            OovrecError: a dataset that its source alone, without columns or another ``k_core``, does not give.
+            OovrecError: a dataset that its source alone, without columns, ``k_core`` or ``tie_seed``, does not give.
         """
         if not isinstance(data, Dataset):
             return data if isinstance(data, Source) else cls(source=str(data))
@@ -53,15 +46,22 @@ class Source(Options):
             raise OovrecError(what, where="data", remedy="give a Source, which says columns and k_core too")
         return source
 
+    @property
+    def left_out(self) -> str:
+        """What reading it left out, in words; '' where nothing."""
+        if is_data_file(self.source):
+            return "users and items with few interactions may be left out"
+        few = f"users and items with fewer than {self.k_core} interactions are left out"
+        return few if self.k_core > 1 else ""
+
     def load(self) -> Dataset:
         """Read it.
 
         Raises:
             OovrecError: as :func:`load_dataset`; or it is no longer the data that it was.
         """
-        return self.verified(
-            load_dataset(self.source, columns=self.columns, k_core=self.k_core, name=self.name or None)
-        )
+        given = self.model_dump(include={"k_core", "tie_seed"})
+        return self.verified(load_dataset(self.source, columns=self.columns, **given, name=self.name or None))
 
     def verified(self, dataset: Dataset) -> Dataset:
         """``dataset``, which must be what was found before, if anything was."""

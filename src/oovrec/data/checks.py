@@ -169,9 +169,11 @@ def _warnings(dataset: Dataset, ascending: float, duplicates: int, same_day: flo
             "not by time, and figures on them mean nothing; get the data in its original order"
         )
     if dataset.times is not None and same_day and not (dataset.times % DAY).any():
+        stored = "not known; read the later_day figures too, or have it drawn at random by a data file's tie_seed"
+        drawn = "drawn at random"
         warnings.append(
             f"whole_days: times are whole days and {same_day:.1%} of test targets share the day of the item before "
-            "them, so their order is not known; read the later_day figures too"
+            f"them, so their order is {stored if dataset.tie_seed is None else drawn}"
         )
     if dataset.times is not None and (implausible := _implausible(dataset.times)):
         warnings.append(

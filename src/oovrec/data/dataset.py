@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
 
 Split = Literal["train", "validation", "test"]
 HELD_OUT = {"train": 2, "validation": 2, "test": 1}  # newest items that the split's histories lack
@@ -40,6 +41,7 @@ class Dataset:
         notes: what reading changed (k-core removals, dropped columns), a sentence each.
         sample: how many users are evaluated, drawn at random, always the same ones; 0 takes all.
         skipped: ``[total]`` bool along ``full.items``, interactions that the training part lacks; None for none.
+        tie_seed: with which each user's items of the same time were put in random order; None leaves the log's order.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Dataset:
     notes: list[str] = field(default_factory=list)
     sample: int = 0
     skipped: np.ndarray | None = None
+    tie_seed: int | None = None
 
     @cached_property
     def item_index(self) -> dict[str, int]:
@@ -92,6 +95,33 @@ class Dataset:
         """
         users = rng.random(len(self.users)) < 0.5
         return replace(self, skipped=users[self.full.rows] & (rng.random(len(self.full.items)) < share))
+
+    def with_ties_shuffled(self, seed: int) -> Dataset:
+        """The same interactions, each user's of the same time in random order: what is held out changes too.
+
+        Where times are days, files mostly have a day's items in the order of their ids, which a model can learn.
+
+        Raises:
+            OovrecError: there are no times.
+        """
+        if self.times is None:
+            raise OovrecError("has no times, so no ties", where=self.name, remedy="leave tie_seed out")
+        chance = np.random.default_rng(seed).random(len(self.times))
+        order = np.lexsort((chance, self.times, self.full.rows))
+        note = f"each user's items of the same time are in random order (seed {seed})"
+
+        def moved(column: np.ndarray | None) -> np.ndarray | None:
+            return None if column is None else column[order]
+
+        return replace(
+            self,
+            full=replace(self.full, items=self.full.items[order]),
+            ratings=moved(self.ratings),
+            summaries=moved(self.summaries),
+            reviews=moved(self.reviews),
+            notes=[*self.notes, note],
+            tie_seed=seed,
+        )
 
     def histories(self, split: Split) -> Histories:
         """What is known before the split's targets; for ``train``, every user's training part.

@@ -1,41 +1,79 @@
-"""From a dataset's name, a folder or a file to a :class:`Dataset`."""
+"""From a dataset's name, a folder, a log or a data file to a :class:`Dataset`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from oovrec.config import checked
+from pydantic import Field
+
+from oovrec.config import Options, checked
 from oovrec.data import catalog
 from oovrec.data.columns import Columns
 from oovrec.data.dataset import Dataset
 from oovrec.data.readers import read
 from oovrec.data.text import existing
 from oovrec.errors import OovrecError
+from oovrec.files import read_yaml
 
-__all__ = ["Columns", "load_dataset"]
+__all__ = ["Columns", "DataFile", "is_data_file", "load_dataset"]
+
+K_CORE = 5
+DATA_FILES = (".yaml", ".yml")
+
+
+class DataFile(Options):
+    """What a data file, in YAML, says of data; the same can be given to :func:`load_dataset`.
+
+    Attributes:
+        source: a name of the catalogue, a folder or a file; paths begin where the data file lies.
+        columns: which column of a log is what.
+        k_core: every user and item keeps at least this many interactions.
+        tie_seed: of a random order of each user's items of the same time; None leaves them in the log's order.
+        name: for tables, pages and folders of results; '' takes the file's, without its ending.
+    """
+
+    source: str
+    columns: Columns = Field(default_factory=Columns)
+    k_core: int = Field(K_CORE, ge=1)
+    tie_seed: int | None = Field(None, ge=0)
+    name: str = Field("", pattern=r"^[^/\\]*$")
+
+
+def is_data_file(data: str | Path) -> bool:
+    """Whether ``data`` is named like a data file."""
+    return Path(data).suffix.lower() in DATA_FILES
 
 
 def load_dataset(
-    data: str | Path, *, columns: Columns | Mapping[str, str] | None = None, k_core: int = 5, name: str | None = None
+    data: str | Path,
+    *,
+    columns: Columns | Mapping[str, str] | None = None,
+    k_core: int = K_CORE,
+    tie_seed: int | None = None,
+    name: str | None = None,
 ) -> Dataset:
     """Read interactions, keep their k-core and put them in time order.
 
     Args:
-        data: a name of the catalogue (fetched on first use), a folder or a file. A folder that bears a
-            name of the catalogue is meant by ``./name``.
+        data: a name of the catalogue (fetched on first use), a folder, a file, or a data file (``.yaml``, a
+            :class:`DataFile`), which says the rest. A folder that bears a name of the catalogue is meant by ``./name``.
         columns: which column of a CSV, Parquet or RecBole log is what, where the names are not usual ones; a
             mapping has the same keys (``user``, ``item``, …).
         k_core: every user and item keeps at least this many interactions; 1 keeps all.
+        tie_seed: of a random order of each user's items of the same time; None leaves them in the log's order.
         name: for tables and pages; without it the catalogue's, the folder's or the file's.
 
     Raises:
         OovrecError: no such dataset; ``k_core`` below 1; a file that is broken or of another format; nothing left to
-            learn from.
+            learn from; ``tie_seed`` without times; a data file, and what it says given once more.
     """
     if k_core < 1:
         raise OovrecError(f"{k_core} is below 1", where="k_core", remedy="give 1 to keep all interactions, or more")
     columns = checked(Columns, columns, where="columns") if isinstance(columns, Mapping) else columns
+    if is_data_file(data):
+        return _told(existing(data), columns, k_core, tie_seed, name)
     path, known_as = _located(data)
     log = read(path, columns)
     core = log.k_core(k_core)
@@ -46,7 +84,24 @@ def load_dataset(
     if not len(dataset.evaluated_users()):
         what = "no user has three items, and one each is needed to train, validate and test"
         raise OovrecError(what, where=path, remedy="give longer histories")
-    return dataset
+    return dataset if tie_seed is None else dataset.with_ties_shuffled(tie_seed)
+
+
+def _told(path: Path, columns: Columns | None, k_core: int, tie_seed: int | None, name: str | None) -> Dataset:
+    """What a data file tells of."""
+    values = read_yaml(path)
+    if not isinstance(values, dict) or "source" not in values:
+        raise OovrecError("does not say its data's 'source'", where=path, remedy="give a data file, or the data itself")
+    told = checked(DataFile, values, where=str(path))
+    if (columns or Columns(), k_core, tie_seed) != (Columns(), K_CORE, None):
+        what = "says columns, k_core and ties itself"
+        raise OovrecError(what, where=path, remedy="change them there, or give the data itself")
+    if is_data_file(told.source):
+        raise OovrecError("names another data file", where=f"{path}, source", remedy="give the data itself")
+    source = told.source if told.source in catalog.CATALOG else path.parent / Path(told.source).expanduser()
+    name = name or told.name or path.stem
+    dataset = load_dataset(source, columns=told.columns, k_core=told.k_core, tie_seed=told.tie_seed, name=name)
+    return replace(dataset, source=str(path))
 
 
 def _located(data: str | Path) -> tuple[Path, str]:

@@ -1,0 +1,130 @@
+"""Data files: what they say is what the options say; ties in random order against sets by hand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oovrec.app.source import Source
+from oovrec.data.checks import inspect
+from oovrec.data.dataset import DAY, Dataset
+from oovrec.data.load import Columns, load_dataset
+from oovrec.errors import OovrecError
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Forty users' items over four days, an item's rating its number and its user's."""
+    rng = np.random.default_rng(0)
+    lines = ["who,what,bought,stars"]
+    for user in range(40):
+        items = rng.choice(30, rng.integers(6, 15), replace=False)
+        lines += [f"u{user},i{item},{(1 + rng.integers(4)) * DAY},{item + user / 100}" for item in items]
+    path = tmp_path / "shop.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+COLUMNS = "columns: {user: who, item: what, time: bought, rating: stars}\n"
+
+
+def data_file(log: Path, text: str, name: str = "mine.yaml") -> Path:
+    path = log.with_name(name)
+    path.write_text(text)
+    return path
+
+
+def by_time(data: Dataset) -> dict[tuple[str, int], list[tuple[str, float]]]:
+    """Items and ratings by user and time, in the order of the histories."""
+    found = defaultdict(list)
+    assert data.times is not None
+    assert data.ratings is not None
+    for row, item, time, rating in zip(data.full.rows, data.full.items, data.times, data.ratings, strict=True):
+        found[data.users[row], int(time)].append((data.items[item], float(rating)))
+    return found
+
+
+def test_it_says_what_options_say(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = data_file(log, f"source: shop.csv\n{COLUMNS}k_core: 3\n")
+    columns = Columns(user="who", item="what", time="bought", rating="stars")
+    wanted = load_dataset(log, columns=columns, k_core=3)
+    monkeypatch.chdir("/")  # paths begin where the data file lies
+    found = load_dataset(path)
+    assert (found.fingerprint, found.sha256, found.notes) == (wanted.fingerprint, wanted.sha256, wanted.notes)
+    assert (found.name, found.source) == ("mine", str(path))
+    assert load_dataset(path, name="hers").name == "hers"
+    assert load_dataset(data_file(log, f"source: {log}\n{COLUMNS}name: ours\n", "x.yml")).name == "ours"
+
+
+def test_its_dataset_can_be_read_again(log: Path) -> None:
+    dataset = load_dataset(data_file(log, f"source: shop.csv\n{COLUMNS}tie_seed: 1\n"))
+    source = Source.of(dataset)
+    assert source.load().fingerprint == dataset.fingerprint
+    assert "few interactions" in source.left_out
+
+
+def test_ties_alone_are_in_random_order(log: Path) -> None:
+    columns = Columns(user="who", item="what", time="bought", rating="stars")
+    stored = load_dataset(log, columns=columns, k_core=2)
+    drawn = [load_dataset(log, columns=columns, k_core=2, tie_seed=seed) for seed in (0, 1, 0)]
+    before, after, other, again = map(by_time, (stored, *drawn))
+    assert after == again
+    assert after != before != other != after
+    for key, pairs in before.items():
+        assert sorted(after[key]) == sorted(pairs)  # each rating goes with its item
+    assert list(after) == list(before)  # users and times are in the same order
+    assert drawn[0].notes[-1] == "each user's items of the same time are in random order (seed 0)"
+    assert drawn[0].fingerprint != stored.fingerprint
+    firsts = [pairs[0] == before[key][0] for key, pairs in after.items() if len(pairs) == 2]
+    assert 0.2 < np.mean(firsts) < 0.8  # either of two may be the first
+
+
+def test_the_warning_says_that_the_order_was_drawn(log: Path) -> None:
+    says = {}
+    for seed in (None, 2):
+        dataset = load_dataset(
+            log, columns={"user": "who", "item": "what", "time": "bought", "rating": "stars"}, tie_seed=seed
+        )
+        (says[seed],) = (text for text in inspect(dataset).warnings if text.startswith("whole_days"))
+    assert "not known" in says[None]
+    assert "tie_seed" in says[None]
+    assert says[2].endswith("so their order is drawn at random")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("k_core: 3\n", "mine.yaml: does not say its data's 'source'; give a data file, or the data itself."),
+        ("- shop.csv\n", "mine.yaml: does not say its data's 'source'; give a data file, or the data itself."),
+        ("source: shop.csv\nkcore: 3\n", "mine.yaml: unknown key 'kcore'; did you mean 'k_core'."),
+        ("source: shop.csv\ntie_seed: -1\n", "tie_seed: input should be greater than or equal to 0, not -1"),
+        ("source: shop.csv\nname: a/b\n", "name: string should match pattern"),
+        ("source: gone.csv\n", "gone.csv: no such file or folder; check the path."),
+        ("source: mine.yaml\n", "mine.yaml, source: names another data file; give the data itself."),
+        ("source: [\n", "is not valid YAML"),
+        (
+            "source: shop.csv\ncolumns: {user: who, item: what, time: ''}\ntie_seed: 1\n",
+            "mine: has no times, so no ties; leave tie_seed out.",
+        ),
+    ],
+)
+def test_what_it_cannot_say(log: Path, text: str, sentence: str) -> None:
+    path = data_file(log, text)
+    with pytest.raises(OovrecError) as error:
+        load_dataset(path)
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("given", [{"k_core": 3}, {"columns": {"user": "who"}}, {"tie_seed": 0}])
+def test_what_it_says_is_not_said_twice(log: Path, given: dict[str, object]) -> None:
+    path = data_file(log, f"source: shop.csv\n{COLUMNS}")
+    with pytest.raises(OovrecError, match=r"mine\.yaml: says columns, k_core and ties itself; change them there"):
+        load_dataset(path, **given)
+
+
+def test_one_that_is_not_there() -> None:
+    with pytest.raises(OovrecError, match=r"gone\.yaml: no such file or folder; check the path"):
+        load_dataset("gone.yaml")
