@@ -307,5 +307,7 @@ def test_data_told_by_a_data_file_fill_a_folder_of_their_own(log: Path, tmp_path
     subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     for name in ("films-ties0", "dated"):
         assert read_result(Path("results", name, "popularity-none-s0.json")).dataset == name
+    assert json.loads(Path("results/films-ties0/dataset.json").read_text())["tie_seed"] == 0
+    assert "tie_seed" not in json.loads(Path("results/dated/dataset.json").read_text())
     config = Path("runs/bench/films-ties0/popularity-none-s0/config.yaml").read_text()
     assert f"source: {tmp_path / 'films-ties0.yaml'}" in config

@@ -120,6 +120,7 @@ def facts(dataset: Dataset) -> dict[str, object]:
         "items": len(dataset.items),
         "interactions": int(dataset.full.lengths.sum()),
         "fingerprint": dataset.fingerprint,
+        **({} if dataset.tie_seed is None else {"tie_seed": dataset.tie_seed}),
     }
 
 
