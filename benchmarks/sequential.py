@@ -33,7 +33,6 @@ from oovrec.evaluation.protocol import evaluate
 from oovrec.models.base import Entities
 from oovrec.models.sequential.sasrec import SASRec
 from oovrec.training.config import TrainingConfig
-from oovrec.training.optimizer import autocast
 
 HERE = Path(__file__).parent.absolute()
 EPOCHS = 4
@@ -47,8 +46,7 @@ def ours(dataset: Dataset) -> dict[str, Any]:
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        with autocast(training, model.device):
-            evaluate(model.scores, dataset).blocks()
+        evaluate(model.scores, dataset).blocks()
         seconds.append(time.perf_counter() - start)
     targets = len(dataset.histories("train").items) - int((dataset.histories("train").lengths > 0).sum())
     epoch = statistics.median(log.seconds for log in logs[1:])

@@ -6,15 +6,20 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import torch
+from torch import Tensor
 
 import oovrec as package
 from oovrec.app.runs import load_run
+from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.evaluation.results import read_result
+from oovrec.models.base import Recommendations, Recommender
 
 USERS = 60
 
@@ -51,6 +56,34 @@ def test_a_reference_that_is_not_finished_is_left_out(oovrec, finished: Path, tm
     assert "note: sasrec is left out, for its training is not finished; 'oovrec run --out" in told.stderr
     assert "Popularity" in (page := (run / "report.html").read_text())
     assert "SASRec" not in page
+
+
+@pytest.mark.parametrize(("precision", "coarse"), [("bf16", True), ("fp32", False)])
+def test_a_language_model_answers_in_its_trainings_arithmetic(
+    finished: Path, precision: str, coarse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_run(finished)
+    training = run.recipe.training.model_copy(update={"precision": precision})
+    run = replace(run, recipe=run.recipe.model_copy(update={"training": training}))
+    own, seen = run.model.scores, []
+
+    def scores(histories: Histories) -> Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return own(histories)
+
+    monkeypatch.setattr(run.model, "scores", scores)
+    monkeypatch.setattr(
+        run.model, "recommend", lambda histories, k, **_: Recommender._best(run.model, histories, k, True)
+    )
+    package.evaluate(run, "validation")
+    run.recommend(history=["i1", "i2"])
+    assert len(seen) > 1
+    assert set(seen) == {coarse}
+
+
+def test_any_other_model_answers_in_float32(finished: Path) -> None:
+    with load_run(finished / "references" / "sasrec").arithmetic():
+        assert not torch.is_autocast_enabled("cpu")
 
 
 def test_a_folder_is_evaluated_as_its_run_is(popularity: Path) -> None:

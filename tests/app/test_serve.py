@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 from oovrec.app.runs import Run, load_run
@@ -80,13 +81,14 @@ def test_who_comes_while_others_are_answered_shares_a_batch() -> None:
     def answer(questions: list[int]) -> list[int]:
         begun.set()
         assert go.wait(10)
+        assert torch.is_autocast_enabled("cpu")  # of the thread that answers
         batches.append(questions)
         if 13 in questions:
             raise ValueError("no answer")
         return [question * 10 for question in questions]
 
     async def ask() -> list[int | BaseException]:
-        together = Together(answer, most=4)
+        together = Together(answer, 4, torch.autocast("cpu", torch.bfloat16))
         first = asyncio.ensure_future(together(0))
         await asyncio.to_thread(begun.wait)
         others = [asyncio.ensure_future(together(number)) for number in (1, 2, 3, 4, 13, 5)]

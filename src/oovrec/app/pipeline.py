@@ -157,7 +157,7 @@ def evaluate(
     run = run if isinstance(run, Run) else load_run(run)
     model, dataset = run.model, run.dataset(data)
     kept = split == "test" and not dataset.sample
-    with timed(run.folder) if kept else nullcontext():
+    with timed(run.folder) if kept else nullcontext(), run.arithmetic():
         evaluation = protocol.evaluate(model.scores, dataset, split)
         if isinstance(model, GenerativeRecommender):
             evaluation = replace(evaluation, tasks=task_figures(model, dataset, split))

@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,8 @@ from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.results import TokensFrom
 from oovrec.files import read_json, read_text, read_yaml
 from oovrec.models.base import Recommendations, Recommender, load, system
+from oovrec.models.generative.base import GenerativeRecommender
+from oovrec.training.optimizer import autocast
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,12 @@ class Run:
         """``train`` or ``all``; ``none`` for systems without tokens."""
         return "none" if self.recipe.tokens is None else self.recipe.tokens.built_from
 
+    def arithmetic(self) -> AbstractContextManager[Any]:
+        """What the model answers in: a language model as in its training and validation, any other in float32."""
+        if isinstance(self.model, GenerativeRecommender):
+            return autocast(self.recipe.training, self.model.device)
+        return nullcontext()
+
     @property
     def label(self) -> str:
         """The system for tables: ``SASRec``, ``META ID (Llama)``; with the mark of items that were added."""
@@ -159,7 +168,8 @@ class Run:
         """
         dataset = self.dataset(data) if user is not None and history is None else None
         known = self.histories(user, history, dataset)
-        return self.named(self.model.recommend(known, k, mask_seen=mask_seen))[0]
+        with self.arithmetic():
+            return self.named(self.model.recommend(known, k, mask_seen=mask_seen))[0]
 
     def histories(
         self, user: str | int | None, history: Iterable[str | int] | None, dataset: Dataset | None

@@ -117,7 +117,9 @@ class Service:
 
     def __init__(self, run: Run, dataset: Dataset | None, together: int = TOGETHER) -> None:
         self._run, self._dataset, self._catalogue = run, dataset, Catalogue(run)
-        self._model = Together[Question, list[Recommended]](lambda questions: answers(run, questions), together)
+        self._model = Together[Question, list[Recommended]](
+            lambda questions: answers(run, questions), together, run.arithmetic()
+        )
 
     def health(self) -> dict[str, str]:
         """Whether the server answers."""

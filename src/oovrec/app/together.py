@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
 Q = TypeVar("Q")
@@ -17,13 +18,14 @@ class Together(Generic[Q, A]):
     Args:
         answer: answers a batch, in its order, in a thread of its own.
         most: questions a batch.
+        within: what the thread enters before it answers.
     """
 
-    def __init__(self, answer: Callable[[list[Q]], list[A]], most: int) -> None:
+    def __init__(self, answer: Callable[[list[Q]], list[A]], most: int, within: AbstractContextManager[Any]) -> None:
         self._answer, self._most = answer, most
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._work: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1)
+        self._thread = ThreadPoolExecutor(1, initializer=within.__enter__)
 
     async def __call__(self, question: Q) -> A:
         future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
