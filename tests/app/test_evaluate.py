@@ -71,10 +71,11 @@ def test_a_language_model_answers_in_its_trainings_arithmetic(
         seen.append(torch.is_autocast_enabled("cpu"))
         return own(histories)
 
+    def recommend(histories: Histories, k: int, *, mask_seen: bool) -> Recommendations:
+        return Recommender._best(run.model, histories, k, mask_seen)  # by the scores
+
     monkeypatch.setattr(run.model, "scores", scores)
-    monkeypatch.setattr(
-        run.model, "recommend", lambda histories, k, **_: Recommender._best(run.model, histories, k, True)
-    )
+    monkeypatch.setattr(run.model, "recommend", recommend)
     package.evaluate(run, "validation")
     run.recommend(history=["i1", "i2"])
     assert len(seen) > 1
