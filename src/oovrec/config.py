@@ -42,6 +42,23 @@ def checked(config: type[C], options: Mapping[str, Any], *, where: str) -> C:
         raise OovrecError(what, where=key, remedy="change the value") from error
 
 
+def check_names(values: Mapping[Any, Any], section: str | None) -> None:
+    """Make sure that every key is a name.
+
+    Args:
+        section: the keys' own place.
+
+    Raises:
+        OovrecError: one is a number, a date, or what YAML takes for true, false or nothing.
+    """
+    for key, value in values.items():
+        if not isinstance(key, str):
+            remedy = "write a name, in quotes if YAML takes it for something else, as it does with on, off, yes and no"
+            raise OovrecError(f"the key {key!r} is no name", where=section, remedy=remedy)
+        if isinstance(value, dict):
+            check_names(value, key if section is None else f"{section}.{key}")
+
+
 def _keys(config: type[BaseModel], path: list[str]) -> list[str]:
     """The keys of the options that the outer keys ``path`` lead to."""
     for key in path:

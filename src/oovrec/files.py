@@ -143,6 +143,8 @@ def read_yaml(path: Path, *, remedy: str = "mend the file") -> Any:
         raise OovrecError(
             f"is not valid YAML ({getattr(error, 'problem', error)})", where=where, remedy=remedy
         ) from error
+    except ValueError as error:  # a date that there is not, a number that is none
+        raise OovrecError(f"is not valid YAML ({error})", where=path, remedy=remedy) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:

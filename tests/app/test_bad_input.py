@@ -46,7 +46,7 @@ def copy(finished: Path, tmp_path: Path) -> Path:
         (["data", "get", "ml-10k"], ["unknown dataset 'ml-10k'; did you mean 'ml-100k'"]),
         (["data", "show", "./none.csv"], ["none.csv: no such file or folder; check the path"]),
         (["data", "show", "LOG", "--user-column", "usr_id"], ["unknown column 'usr_id'; did you mean 'user_id'"]),
-        (["data", "show", "LOG", "--k-core", "50"], ["none of", "are left", "lower --k-core"]),
+        (["data", "show", "LOG", "--k-core", "50"], ["none of", "are left", "lower k_core"]),
         (
             ["run", "--data", "LOG", "--recipe", "metaid-lama"],
             ["unknown recipe 'metaid-lama'; did you mean 'metaid-llama'"],
@@ -214,6 +214,13 @@ def test_tokens_of_another_dataset(oovrec, tokens: Path, tmp_path: Path, log: Pa
     stranger.write_text(re.sub(r",i(\d)", r",j\1", log.read_text()))
     result = oovrec("train", "metaid-llama", "--data", stranger, "--tokens", tokens, "--out", tmp_path / "out", code=2)
     refused(result, "item_tokens.tsv: 32 ids have no tokens", "build tokens from this dataset")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokens_of_the_same_items_in_other_histories(oovrec, tokens: Path, tmp_path: Path, other_log: Path) -> None:
+    """What these were built from may be what is held out here, and no page would say so."""
+    result = oovrec("train", "metaid-llama", "--data", other_log, "--tokens", tokens, "--out", tmp_path / "out", code=2)
+    refused(result, "were built from other data than 'other', perhaps from what is held out here", "build tokens from")
     assert not (tmp_path / "out").exists()
 
 

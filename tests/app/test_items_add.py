@@ -151,6 +151,13 @@ def added(oovrec, finished: Path, newer: Path, tmp_path_factory: pytest.TempPath
     return out, oovrec("items", "add", finished, "--log", newer, "--out", out, "--json")
 
 
+def test_a_data_file_tells_of_a_log(oovrec, finished: Path, newer: Path, added, tmp_path: Path) -> None:
+    told = tmp_path / "newer.yaml"
+    told.write_text(f"source: {newer}\nk_core: 99\n")  # a k-core would leave out what is new
+    result = oovrec("items", "add", finished, "--log", told, "--out", tmp_path / "run", "--json")
+    assert result.stdout == added[1].stdout
+
+
 def digest(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

@@ -195,6 +195,18 @@ def test_examples_mark_the_hit_or_say_where_it_stood(run: ReportData, page: str)
             assert user.recommended[user.hit].title == user.target.title
 
 
+def test_a_target_that_the_history_has_is_no_hit(dataset: Dataset, run: ReportData, tmp_path: Path) -> None:
+    user = np.flatnonzero(dataset.full.lengths >= 3)[0]
+    items = dataset.full.items.copy()
+    items[dataset.full.indptr[user + 1] - 1] = items[dataset.full.indptr[user]]
+    repeating = replace(dataset, full=replace(dataset.full, items=items))
+    (example,) = example_users(repeating, evaluation(repeating, 9.0), [0])
+    assert (example.rank, example.hit) == (None, None)
+    write_report(replace(run, examples=[example]), tmp_path)
+    text = Reader((tmp_path / "report.html").read_text()).text
+    assert f"Held out: {example.target.title}, which the history has already." in text
+
+
 def test_examples_show_the_newest_history_and_unseen_items(dataset: Dataset, tokens: Tokens, run: ReportData) -> None:
     for row, user in enumerate(run.examples):
         history = dataset.histories("test")[row]
@@ -262,6 +274,9 @@ class TestVerdict:
     def test_main_loses(self, run: ReportData) -> None:
         sentence = verdict.verdict(replace(run, systems=self.rows(0.2, 0.1, 0.3)))
         assert sentence == "Third is ahead of it, with 0.3000."
+
+    def test_a_tie_is_no_lead(self, run: ReportData) -> None:
+        assert verdict.verdict(replace(run, systems=self.rows(0.2, 0.2, 0.1))) == "Second has the same."
 
     def test_chance_is_called_chance(self, run: ReportData) -> None:
         assert "may be chance" in verdict.verdict(replace(run, systems=self.rows(0.2, 0.21, p=0.4)))

@@ -163,12 +163,16 @@ def test_a_users_history(client: TestClient, run: Run) -> None:
         ({"histroy": ["i1"]}, "unknown key 'histroy'; did you mean 'history'."),
         ({"user": "u1", "k": 0}, "k: input should be greater than or equal to 1, not 0; change the value."),
         ({"user": "u1", "k": 1001}, "k: input should be less than or equal to 1000, not 1001; change the value."),
+        ({"user": "u1", "k": True}, "k: input should be a valid integer, not True; change the value."),
+        ({"user": True}, "input should be a valid string, not True; change the value."),
+        ({"user": "\ud800"}, "films: unknown user '?'"),
         ({"history": "i1"}, "history: input should be a valid list, not 'i1'; change the value."),
         ([], "body: input should be a valid dictionary."),
     ],
 )
 def test_it_refuses_in_a_sentence(body, sentence: str, client: TestClient) -> None:
-    answer = client.post("/recommend", json=body)
+    text = json.dumps(body)  # half a character as \\ud800
+    answer = client.post("/recommend", content=text, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert answer.json().keys() == {"error"}
     assert sentence.removesuffix(".") in answer.json()["error"]

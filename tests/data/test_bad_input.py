@@ -35,7 +35,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "wrong columns": (
         {"log.csv": "who,what\na,b\n"},
-        r"log\.csv: no column looks like the user among: who, what; name it with --user-column\.$",
+        r"log\.csv: no column looks like the user among: who, what; name it with --user-column, or in a data file\.$",
     ),
     "no item column": ({"log.csv": "user,what\na,b\n"}, r"no column looks like the item among: user, what"),
     "column twice": ({"log.csv": "user,user,item\na,b,c\n"}, r"line 1: the header has 'user' twice; rename one"),
@@ -161,7 +161,7 @@ def test_bad_input(tmp_path: Path, case: str) -> None:
 
 def test_too_small_for_its_core(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text(SEQUENCES)
-    with pytest.raises(OovrecError, match=r"none of 5 interactions are left .* must have 5; lower --k-core"):
+    with pytest.raises(OovrecError, match=r"none of 5 interactions are left .* must have 5; lower k_core"):
         load_dataset(tmp_path / "log.txt")
 
 

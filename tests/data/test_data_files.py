@@ -11,7 +11,7 @@ import pytest
 from oovrec.app.source import Source
 from oovrec.data.checks import inspect
 from oovrec.data.dataset import DAY, Dataset
-from oovrec.data.load import Columns, load_dataset
+from oovrec.data.load import Columns, load_dataset, read_all
 from oovrec.errors import OovrecError
 
 
@@ -101,7 +101,14 @@ def test_the_warning_says_that_the_order_was_drawn(log: Path) -> None:
         ("- shop.csv\n", "mine.yaml: does not say its data's 'source'; give a data file, or the data itself."),
         ("source: shop.csv\nkcore: 3\n", "mine.yaml: unknown key 'kcore'; did you mean 'k_core'."),
         ("source: shop.csv\ntie_seed: -1\n", "tie_seed: input should be greater than or equal to 0, not -1"),
-        ("source: shop.csv\nname: a/b\n", "name: string should match pattern"),
+        ("source: shop.csv\nk_core: yes\n", "k_core: input should be a valid integer, not True"),
+        ("source: shop.csv\nname: a/b\n", "mine.yaml, name: 'a/b' is no name; begin with a letter or digit"),
+        ("source: shop.csv\nname: ..\n", "'..' is no name"),
+        ("source: shop.csv\nname: ' '\n", "' ' is no name"),
+        ('source: shop.csv\nname: "a\\nb"\n', r"'a\nb' is no name"),
+        ("source: shop.csv\nyes: 3\n", "mine.yaml: the key True is no name; write a name, in quotes"),
+        ("source: shop.csv\nname: 2020-02-31\n", "is not valid YAML (day"),
+        ("source: ~nobody_at_all/shop.csv\n", "shop.csv: no such file or folder; check the path."),
         ("source: gone.csv\n", "gone.csv: no such file or folder; check the path."),
         ("source: mine.yaml\n", "mine.yaml, source: names another data file; give the data itself."),
         ("source: [\n", "is not valid YAML"),
@@ -123,6 +130,46 @@ def test_what_it_says_is_not_said_twice(log: Path, given: dict[str, object]) -> 
     path = data_file(log, f"source: shop.csv\n{COLUMNS}")
     with pytest.raises(OovrecError, match=r"mine\.yaml: says columns, k_core and ties itself; change them there"):
         load_dataset(path, **given)
+
+
+def test_paths_begin_where_a_link_to_it_lies(log: Path, tmp_path: Path) -> None:
+    (there := tmp_path / "there").mkdir()
+    (there / "mine.yaml").write_text(f"source: shop.csv\n{COLUMNS}")
+    link = tmp_path / "link.yaml"
+    link.symlink_to(there / "mine.yaml")
+    dataset = load_dataset(link)
+    source = Source(source=str(link)).found(dataset)
+    assert source.load().fingerprint == dataset.fingerprint
+
+
+def test_it_can_be_where_data_lie_now_that_were_read_by_options(log: Path) -> None:
+    columns = Columns(user="who", item="what", time="bought", rating="stars")
+    by_options = Source(source=str(log), columns=columns, k_core=3)
+    found = by_options.found(by_options.load())
+    told = data_file(log, f"source: shop.csv\n{COLUMNS}k_core: 3\n")
+    assert found.moved(str(told)).load().fingerprint == found.fingerprint
+    with pytest.raises(OovrecError, match="is not the dataset 'shop' that the run was trained on"):
+        found.moved(str(data_file(log, f"source: shop.csv\n{COLUMNS}k_core: 3\ntie_seed: 0\n"))).load()
+
+
+def test_what_was_asked_for_by_options() -> None:
+    assert Source.asked_for("log.csv", {"item": "what"}, None) == Source(source="log.csv", columns=Columns(item="what"))
+    assert Source.asked_for("mine.yaml", {}, None) == Source(source="mine.yaml")
+    for columns, k_core in (({}, 5), ({"user": ""}, None)):
+        with pytest.raises(OovrecError, match=r"mine\.yaml: says columns, k_core and ties itself"):
+            Source.asked_for("mine.yaml", columns, k_core)
+
+
+def test_all_interactions_of_its_log(log: Path) -> None:
+    path = data_file(log, f"source: shop.csv\n{COLUMNS}k_core: 30\n")
+    assert len(read_all(path).frame) == len(log.read_text().splitlines()) - 1
+    with pytest.raises(OovrecError, match="says columns"):
+        read_all(path, Columns(user="who"))
+
+
+def test_ties_need_a_seed_that_there_is(log: Path) -> None:
+    with pytest.raises(OovrecError, match=r"tie_seed: -1 is below 0; give a number from 0"):
+        load_dataset(log, columns={"user": "who", "item": "what"}, tie_seed=-1)
 
 
 def test_one_that_is_not_there() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.evaluation import ranks
+from oovrec.evaluation.metrics import per_user
 
 Rank = Callable[..., ranks.Ranks]
 ITEMS = 7
@@ -27,7 +28,7 @@ ROW = st.tuples(
 def by_hand(scores: list[float], target: int, excluded: set[int]) -> int:
     candidates = [item for item in range(ITEMS) if item not in excluded]
     if target in excluded:
-        return len(candidates) + 1
+        return ranks.MISSED
     return 1 + sum(scores[item] >= scores[target] for item in candidates if item != target)
 
 
@@ -67,7 +68,7 @@ def test_a_catalogue_of_blocks_is_sorted_as_by_numpy(items: int, levels: int) ->
         order = np.argsort(-line, kind="stable")  # of equals the lowest first
         left = order[~np.isin(order, out)]
         assert found.raw[row] == (line >= line[target]).sum()
-        assert found.masked[row] == (len(left) + 1 if target in out else (line[left] >= line[target]).sum())
+        assert found.masked[row] == (ranks.MISSED if target in out else (line[left] >= line[target]).sum())
         assert found.tops[0, row].tolist() == order[:width].tolist()
         assert found.tops[1, row].tolist() == (left.tolist() + [-1] * width)[:width]
 
@@ -79,7 +80,10 @@ def test_a_constant_score_is_the_worst_not_the_best(rank: Rank) -> None:
 def test_a_repeat_is_a_miss_even_with_the_highest_score(rank: Rank) -> None:
     found = rank(torch.tensor([[9.0, 1.0, 2.0, 3.0]]), np.array([0]), Histories.of([[0, 1]]), 0)
     assert found.raw.tolist() == [1]
-    assert found.masked.tolist() == [3]  # below the 2 candidates left
+    assert found.masked.tolist() == [ranks.MISSED]
+    missed = per_user(found.masked)
+    assert missed.pop("mrr") == pytest.approx([0.0])
+    assert all(value.tolist() == [0.0] for value in missed.values())  # though two candidates are left
 
 
 @pytest.mark.parametrize("item", [4, 70])  # within a block and behind the last one

@@ -87,7 +87,7 @@ def run(
     time_column: TimeColumn = None,
     rating_column: RatingColumn = None,
     title_column: TitleColumn = None,
-    k_core: KCore = 5,
+    k_core: KCore = None,
 ) -> None:
     """The main job: tokens, a model, baselines, honest figures, a report."""
     from oovrec.app import tables
@@ -116,7 +116,7 @@ def train(
     time_column: TimeColumn = None,
     rating_column: RatingColumn = None,
     title_column: TitleColumn = None,
-    k_core: KCore = 5,
+    k_core: KCore = None,
 ) -> None:
     """Train one recipe's model and keep it in a run folder."""
     from oovrec.app import pipeline
@@ -223,7 +223,7 @@ def data_show(
     time_column: TimeColumn = None,
     rating_column: RatingColumn = None,
     title_column: TitleColumn = None,
-    k_core: KCore = 5,
+    k_core: KCore = None,
     json: AsJson = False,
 ) -> None:
     """Counts, dates, splits, and what in the data would make figures mislead."""
@@ -266,7 +266,7 @@ def tokens_build(
     time_column: TimeColumn = None,
     rating_column: RatingColumn = None,
     title_column: TitleColumn = None,
-    k_core: KCore = 5,
+    k_core: KCore = None,
 ) -> None:
     """Build a folder of tokens: item_tokens.tsv, user_tokens.tsv, tokens.json."""
     from oovrec.app import pipeline, tables
@@ -289,7 +289,7 @@ def tokens_score(
     time_column: TimeColumn = None,
     rating_column: RatingColumn = None,
     title_column: TitleColumn = None,
-    k_core: KCore = 5,
+    k_core: KCore = None,
     json: AsJson = False,
 ) -> None:
     """How well tokens keep what the interactions say (MS, DS, lift on held-out items)."""
@@ -319,7 +319,7 @@ def tokens_audit(
     time_column: TimeColumn = None,
     rating_column: RatingColumn = None,
     title_column: TitleColumn = None,
-    k_core: KCore = 5,
+    k_core: KCore = None,
     json: AsJson = False,
 ) -> None:
     """Did tokens, whoever made them, see held-out interactions? The exit code is 0 either way."""
@@ -346,7 +346,7 @@ def tokens_report(
     time_column: TimeColumn = None,
     rating_column: RatingColumn = None,
     title_column: TitleColumn = None,
-    k_core: KCore = 5,
+    k_core: KCore = None,
 ) -> None:
     """Draw tokens: a page with a map of the clusters, their items and what is near them."""
     from oovrec.app.folders import check_free
@@ -372,14 +372,12 @@ def _source(
     time: str | None,
     rating: str | None,
     title: str | None,
-    k_core: int,
+    k_core: int | None,
 ) -> Source:
     from oovrec.app.source import Source
-    from oovrec.data.columns import Columns
 
-    return Source(
-        source=data, columns=Columns(user=user, item=item, time=time, rating=rating, title=title), k_core=k_core
-    )
+    columns = {"user": user, "item": item, "time": time, "rating": rating, "title": title}
+    return Source.asked_for(data, {role: name for role, name in columns.items() if name is not None}, k_core)
 
 
 def _recipe(

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from oovrec.data.columns import LINE_BREAK, Columns, missing, usual
+from oovrec.data.columns import LINE_BREAK, Columns, usual
 from oovrec.data.histories import Histories
-from oovrec.data.readers import read
+from oovrec.data.load import read_all
 from oovrec.data.text import read_table, row_line
 from oovrec.errors import OovrecError
 from oovrec.tokens.cold import Described
@@ -40,7 +40,7 @@ def read_new(
     if log is None:
         assert new is not None
         return new, None
-    seen = read(Path(log), columns).dataset("log")
+    seen = read_all(log, columns).dataset("log")
     if new is None:
         rows = [row for row, item in enumerate(seen.items) if item not in there]
         if not rows:
@@ -71,7 +71,8 @@ def read_items(path: Path, known: set[str]) -> Described:
         usual("title", table.columns),
     )
     if item is None:
-        raise missing("item", table.columns, path)
+        lack = f"no column looks like the item among: {', '.join(table.columns)}"
+        raise OovrecError(lack, where=path, remedy="call it 'item'")
     rows: dict[str, int] = {}
     for row, name in enumerate(table[item].fill_null("").to_list()):
         if what := _wrong(name, known, rows, path):

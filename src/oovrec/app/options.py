@@ -18,7 +18,10 @@ ItemColumn = Annotated[str | None, typer.Option(help="Column of the item ids.")]
 TimeColumn = Annotated[str | None, typer.Option(help="Column of the times; '' takes the rows to be in time order.")]
 RatingColumn = Annotated[str | None, typer.Option(help="Column of the ratings; '' leaves them out.")]
 TitleColumn = Annotated[str | None, typer.Option(help="Column of the items' titles; '' leaves them out.")]
-KCore = Annotated[int, typer.Option(min=1, help="Keep users and items with at least this many interactions.")]
+KCore = Annotated[
+    int | None,
+    typer.Option(min=1, help="Keep users and items with at least this many interactions; 5 without it."),
+]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write; must be new or empty.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an option; as often as you like.")

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from oovrec.config import Options, checked, flat
+from oovrec.config import Options, check_names, checked, flat
 from oovrec.errors import OovrecError, unknown
 from oovrec.files import read_yaml
 from oovrec.models.backbones import chosen
@@ -158,7 +158,7 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         OovrecError: an unknown key or system, or a bad value; each names the section.
     """
     with _within(where):
-        _check_names(values, None)
+        check_names(values, None)
         sections = {name: _section(values, name) for name in SECTIONS}
         parts = {**values, "training": checked(TrainingConfig, sections["training"], where="training")}
         if isinstance(name := values.get("system"), str):
@@ -178,15 +178,6 @@ def _within(where: str) -> Iterator[None]:
     except OovrecError as error:
         place = ", ".join(part for part in (where, error.where) if part)
         raise OovrecError(error.what, where=place, remedy=error.remedy) from error
-
-
-def _check_names(values: Mapping[Any, Any], section: str | None) -> None:
-    for key, value in values.items():
-        if not isinstance(key, str):
-            remedy = "write a name, in quotes if YAML takes it for something else, as it does with on, off, yes and no"
-            raise OovrecError(f"the key {key!r} is no name", where=section, remedy=remedy)
-        if isinstance(value, dict):
-            _check_names(value, key if section is None else f"{section}.{key}")
 
 
 def _check(recipe: Recipe) -> None:

@@ -12,6 +12,7 @@ from oovrec.app.token_facts import Item, TokenFacts, title_of
 from oovrec.data.checks import Report
 from oovrec.data.dataset import Dataset
 from oovrec.evaluation.protocol import Evaluation, compare
+from oovrec.evaluation.ranks import MISSED
 from oovrec.evaluation.results import TokensFrom
 from oovrec.tokens.table import Tokens
 
@@ -60,7 +61,7 @@ class ExampleUser:
         history: the newest items, oldest first.
         earlier: how many items stand before these.
         target: the held-out item.
-        rank: where the target stands among the items that the user had not had.
+        rank: where the target stands among the items that the user had not had; None if it is none of them.
         recommended: the best ten of these.
         hit: the target's place in ``recommended``, from 0; None if it is not there.
     """
@@ -70,7 +71,7 @@ class ExampleUser:
     history: list[Item]
     earlier: int
     target: Item
-    rank: int
+    rank: int | None
     recommended: list[Item]
     hit: int | None
 
@@ -100,7 +101,7 @@ def example_users(
                 history=[item(int(index)) for index in history[-SHOWN_HISTORY:]],
                 earlier=max(0, len(history) - SHOWN_HISTORY),
                 target=item(target),
-                rank=int(evaluation.masked[row]),
+                rank=int(rank) if (rank := evaluation.masked[row]) != MISSED else None,
                 recommended=[item(index) for index in best],
                 hit=best.index(target) if target in best else None,
             )

@@ -96,7 +96,7 @@ class Run:
             if data is None and self.data.source not in CATALOG and not os.access(self.data.source, os.R_OK):
                 remedy = "say where it lies now by --data"
                 raise OovrecError("the run's data cannot be read there", where=self.data.source, remedy=remedy)
-            found = self.data.model_copy(update={"source": data or self.data.source}).load()
+            found = (self.data if data is None else self.data.moved(data)).load()
         return self._with_added(found) if count else found
 
     @cached_property

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from oovrec import __version__
 from oovrec.app.figures import GOLDEN_ANGLE
@@ -51,9 +51,9 @@ class Wanted(Options):
         mask_seen: leave the history's own items out.
     """
 
-    user: str | int | None = None
-    history: list[str | int] | None = None
-    k: int = Field(10, ge=1, le=MOST)
+    user: str | StrictInt | None = None
+    history: list[str | StrictInt] | None = None
+    k: StrictInt = Field(10, ge=1, le=MOST)
     mask_seen: bool = True
 
 
@@ -192,13 +192,14 @@ def application(service: Service) -> FastAPI:
 
 def _refused(_: Request, error: Exception) -> JSONResponse:
     """One sentence, as on the command line."""
+    status, sentence = 422, str(error)
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": str(error.detail)}, status_code=error.status_code)
+        status, sentence = error.status_code, str(error.detail)
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return JSONResponse({"error": f"{place}: {first['msg'].lower()}."}, status_code=422)
-    return JSONResponse({"error": str(error)}, status_code=422)
+        sentence = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}."
+    readable = sentence.encode("utf-8", "replace").decode()  # half a character in a request is no text
+    return JSONResponse({"error": readable}, status_code=status)
 
 
 def serve(run: Run, host: str, port: int, data: str | None = None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
 
 from oovrec.data.catalog import CATALOG
 from oovrec.data.dataset import Dataset
-from oovrec.data.load import DataFile, is_data_file, load_dataset
+from oovrec.data.load import K_CORE, Columns, DataFile, is_data_file, load_dataset, told_twice
 from oovrec.errors import OovrecError
 
 DIGEST = r"^([0-9a-f]{64})?$"
@@ -46,6 +47,23 @@ class Source(DataFile):
             raise OovrecError(what, where="data", remedy="give a Source, which says columns and k_core too")
         return source
 
+    @classmethod
+    def asked_for(cls, data: str, columns: Mapping[str, str], k_core: int | None) -> Source:
+        """Data by the command line's options, of which those that were not given are absent or None.
+
+        Raises:
+            OovrecError: a data file, which says the options' part itself.
+        """
+        if is_data_file(data) and (columns or k_core is not None):
+            raise told_twice(data)
+        return cls(source=data, columns=Columns(**columns), k_core=K_CORE if k_core is None else k_core)
+
+    def moved(self, data: str) -> Source:
+        """The same data, which lies at ``data`` now."""
+        if is_data_file(data):
+            return self.model_copy(update={"source": data, "columns": Columns(), "k_core": K_CORE, "tie_seed": None})
+        return self.model_copy(update={"source": data})
+
     @property
     def left_out(self) -> str:
         """What reading it left out, in words; '' where nothing."""
@@ -73,6 +91,7 @@ class Source(DataFile):
 
     def found(self, dataset: Dataset) -> Source:
         """The same with what reading it found, and a path that holds from any folder."""
-        source = self.source if self.source in CATALOG else str(Path(self.source).expanduser().resolve())
+        path = Path(self.source).expanduser()  # a link stays one: a data file's paths begin where it is asked for
+        source = self.source if self.source in CATALOG else str(path.parent.resolve() / path.name)
         marks = {"source": source, "name": dataset.name, "sha256": dataset.sha256, "fingerprint": dataset.fingerprint}
         return self.model_copy(update=marks)

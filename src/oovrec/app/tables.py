@@ -107,7 +107,8 @@ def example(user: ExampleUser) -> Table:
     past = [*(["…"] if user.earlier else []), *(item.title for item in user.history)]
     answers = [f"{'→ ' if place == user.hit else ''}{item.title}" for place, item in enumerate(user.recommended)]
     if user.hit is None:
-        answers.append(f"(held out, at rank {user.rank:,}: {user.target.title})")
+        place = f"at rank {user.rank:,}" if user.rank else "which the history has already"
+        answers.append(f"(held out, {place}: {user.target.title})")
     tokens = [item.tokens for item in user.recommended]
     rows = list(zip_longest(past, answers, tokens, fillvalue=""))
     columns = {"took, oldest first": "left", "recommended (→ held out)": "left", "in the model's words": "left"}

@@ -32,6 +32,8 @@ def verdict(data: ReportData) -> str:
         return ""
     rival = best(others)
     score = rival.blocks["masked"]["ndcg@10"]
+    if main.blocks["masked"]["ndcg@10"] == score:
+        return f"{rival.label} has the same."
     if main is best(data.systems):
         opening = f"It is ahead of {_and(others)}" if len(others) > 1 else f"It is ahead of {rival.label}"
         nearest = f"; the nearest, {rival.label}, has {score:.4f}" if len(others) > 1 else f", which has {score:.4f}"

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
-from oovrec.config import Options, checked
+from oovrec.config import Options, check_names, checked
 from oovrec.data import catalog
 from oovrec.data.columns import Columns
 from oovrec.data.dataset import Dataset
+from oovrec.data.interactions import Interactions
 from oovrec.data.readers import read
-from oovrec.data.text import existing
+from oovrec.data.text import existing, home
 from oovrec.errors import OovrecError
 from oovrec.files import read_yaml
 
-__all__ = ["Columns", "DataFile", "is_data_file", "load_dataset"]
+__all__ = ["K_CORE", "Columns", "DataFile", "is_data_file", "load_dataset", "read_all", "told_twice"]
 
 K_CORE = 5
+NAME = re.compile(r"\w[^/\\\x00-\x1f\x7f]{0,99}")  # of a folder, too
 DATA_FILES = (".yaml", ".yml")
 
 
@@ -36,14 +39,20 @@ class DataFile(Options):
 
     source: str
     columns: Columns = Field(default_factory=Columns)
-    k_core: int = Field(K_CORE, ge=1)
-    tie_seed: int | None = Field(None, ge=0)
-    name: str = Field("", pattern=r"^[^/\\]*$")
+    k_core: int = Field(K_CORE, ge=1, strict=True)  # for YAML's yes and no are no numbers
+    tie_seed: int | None = Field(None, ge=0, strict=True)
+    name: str = ""
 
 
 def is_data_file(data: str | Path) -> bool:
     """Whether ``data`` is named like a data file."""
     return Path(data).suffix.lower() in DATA_FILES
+
+
+def told_twice(path: str | Path) -> OovrecError:
+    """What a data file says was given once more."""
+    what = "says columns, k_core and ties itself"
+    return OovrecError(what, where=path, remedy="change them there, or give the data itself")
 
 
 def load_dataset(
@@ -71,15 +80,19 @@ def load_dataset(
     """
     if k_core < 1:
         raise OovrecError(f"{k_core} is below 1", where="k_core", remedy="give 1 to keep all interactions, or more")
+    if tie_seed is not None and tie_seed < 0:
+        raise OovrecError(f"{tie_seed} is below 0", where="tie_seed", remedy="give a number from 0")
     columns = checked(Columns, columns, where="columns") if isinstance(columns, Mapping) else columns
     if is_data_file(data):
-        return _told(existing(data), columns, k_core, tie_seed, name)
+        if (columns or Columns(), k_core, tie_seed) != (Columns(), K_CORE, None):
+            raise told_twice(data)
+        return _told(existing(data), name)
     path, known_as = _located(data)
     log = read(path, columns)
     core = log.k_core(k_core)
     if not len(core.frame):
         what = f"none of {len(log.frame):,} interactions are left when every user and item must have {k_core}"
-        raise OovrecError(what, where=path, remedy="lower --k-core or give more data")
+        raise OovrecError(what, where=path, remedy="lower k_core or give more data")
     dataset = core.dataset(name or known_as)
     if not len(dataset.evaluated_users()):
         what = "no user has three items, and one each is needed to train, validate and test"
@@ -87,21 +100,45 @@ def load_dataset(
     return dataset if tie_seed is None else dataset.with_ties_shuffled(tie_seed)
 
 
-def _told(path: Path, columns: Columns | None, k_core: int, tie_seed: int | None, name: str | None) -> Dataset:
-    """What a data file tells of."""
+def read_all(data: str | Path, columns: Columns | None = None) -> Interactions:
+    """All interactions of data in any form, those too that a k-core would leave out.
+
+    Raises:
+        OovrecError: as :func:`load_dataset`.
+    """
+    if not is_data_file(data):
+        return read(_located(data)[0], columns)
+    if columns not in (None, Columns()):
+        raise told_twice(data)
+    told = read_data_file(existing(data))
+    return read(_located(told.source)[0], told.columns)
+
+
+def read_data_file(path: Path) -> DataFile:
+    """What a data file says, its source as it is to be found from anywhere, its name in any case.
+
+    Raises:
+        OovrecError: it is none, or broken.
+    """
     values = read_yaml(path)
     if not isinstance(values, dict) or "source" not in values:
         raise OovrecError("does not say its data's 'source'", where=path, remedy="give a data file, or the data itself")
+    check_names(values, str(path))
     told = checked(DataFile, values, where=str(path))
-    if (columns or Columns(), k_core, tie_seed) != (Columns(), K_CORE, None):
-        what = "says columns, k_core and ties itself"
-        raise OovrecError(what, where=path, remedy="change them there, or give the data itself")
+    if told.name and not NAME.fullmatch(told.name):
+        remedy = "begin with a letter or digit, for a folder of results is called so"
+        raise OovrecError(f"{told.name[:100]!r} is no name", where=f"{path}, name", remedy=remedy)
     if is_data_file(told.source):
         raise OovrecError("names another data file", where=f"{path}, source", remedy="give the data itself")
-    source = told.source if told.source in catalog.CATALOG else path.parent / Path(told.source).expanduser()
-    name = name or told.name or path.stem
-    dataset = load_dataset(source, columns=told.columns, k_core=told.k_core, tie_seed=told.tie_seed, name=name)
-    return replace(dataset, source=str(path))
+    source = told.source if told.source in catalog.CATALOG else str(path.parent.absolute() / home(told.source))
+    return told.model_copy(update={"source": source, "name": told.name or path.stem})
+
+
+def _told(path: Path, name: str | None) -> Dataset:
+    """The dataset that a data file tells of."""
+    told = read_data_file(path)
+    given = told.model_dump(include={"k_core", "tie_seed"})
+    return replace(load_dataset(told.source, columns=told.columns, name=name or told.name, **given), source=str(path))
 
 
 def _located(data: str | Path) -> tuple[Path, str]:

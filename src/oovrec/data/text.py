@@ -40,11 +40,19 @@ def existing(path: str | Path) -> Path:
         OovrecError: nothing is there.
     """
     try:
-        if (found := Path(path).expanduser()).exists():
+        if (found := home(path)).exists():
             return found
-    except (RuntimeError, OSError):  # the home of nobody; a name that no file can have
+    except OSError:  # a name that no file can have
         pass
     raise OovrecError("no such file or folder", where=path, remedy="check the path")
+
+
+def home(path: str | Path) -> Path:
+    """``path``, a home folder that it begins with written out, unless it is nobody's."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def read_text(path: Path, *, encoding: str = "utf-8") -> str:

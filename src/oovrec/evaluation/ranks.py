@@ -13,6 +13,8 @@ from oovrec.errors import OovrecError
 from oovrec.evaluation.scan import TASK, scan
 from oovrec.tokens.parallel import in_parallel
 
+MISSED = int(np.iinfo(np.int64).max)  # the rank of a target that is no candidate: beyond any cutoff
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -23,8 +25,8 @@ class Ranks:
 
     Attributes:
         raw: ``[batch]`` int64, among all items.
-        masked: ``[batch]`` int64, among those that are not excluded. A target that is itself excluded
-            ranks below every candidate: a miss, never left out.
+        masked: ``[batch]`` int64, among those that are not excluded; :data:`MISSED` for a target that is itself
+            excluded, which is a miss and never left out.
         tops: ``[2, batch, width]`` int64 the best items, and the best that are not excluded; -1 where there
             are no more or at −inf. Of equals on a processor the lowest.
     """
@@ -57,7 +59,8 @@ def _by_scan(scores: Tensor, targets: np.ndarray, excluded: Histories, width: in
     def task(first: int) -> int:
         part = slice(first, first + TASK)
         bounds = excluded.indptr[first : first + TASK + 1]
-        spoilt = scan(table[part], targets[part], bounds, excluded.items, raw[part], masked[part], tops[:, part])
+        found = raw[part], masked[part], tops[:, part]
+        spoilt = scan(table[part], targets[part], bounds, excluded.items, MISSED, *found)
         return int(first + spoilt if spoilt >= 0 else -1)
 
     for row in in_parallel(task, range(0, count, TASK)):
@@ -81,9 +84,8 @@ def _by_tensors(scores: Tensor, targets: np.ndarray, excluded: Histories, width:
     def count(flags: Tensor) -> Tensor:
         return torch.bincount(row[flags], minlength=batch)
 
-    left = items - count(torch.ones_like(row, dtype=torch.bool))
     repeats = count(item == wanted[row]) > 0
-    masked = torch.where(repeats, left + 1, raw - count(scores[row, item] >= own[row, 0]))
+    masked = (raw - count(scores[row, item] >= own[row, 0])).masked_fill(repeats, MISSED)
     return Ranks(raw.cpu().numpy(), masked.cpu().numpy(), _tops(scores, row, item, width))
 
 

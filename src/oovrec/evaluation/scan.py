@@ -15,13 +15,14 @@ TASK = 64  # rows a thread reads at a time
 
 
 @njit(cache=True, nogil=True)
-def scan(scores, targets, bounds, items, raw, masked, tops):  # type: ignore[no-untyped-def]
+def scan(scores, targets, bounds, items, missed, raw, masked, tops):  # type: ignore[no-untyped-def]
     """Fill ``raw`` and ``masked`` ``[B]`` and ``tops`` ``[2, B, width]``, which stand in ``evaluation.ranks.Ranks``.
 
     Args:
         scores: ``[B, n]``.
         targets: ``[B]``.
         bounds: ``[B + 1]``, between which of the excluded ``items`` are a row's.
+        missed: the masked rank of a target that is excluded.
 
     Returns:
         The first row that holds a NaN, or -1.
@@ -37,13 +38,11 @@ def scan(scores, targets, bounds, items, raw, masked, tops):  # type: ignore[no-
         if ahead + behind < n:  # a NaN is neither
             return r
         raw[r] = ahead  # the target itself is among them
-        last = n + 1
         for item in excluded:
             if not hidden[item]:
                 hidden[item] = True
                 ahead -= row[item] >= own
-                last -= 1
-        masked[r] = last if hidden[targets[r]] else ahead
+        masked[r] = missed if hidden[targets[r]] else ahead
         for item in excluded:
             maxima[item // BLOCK] = _largest(row, item // BLOCK, hidden)
         _best(row, maxima, hidden, best, tops[1, r])
