@@ -97,6 +97,19 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextmanager
+def silent_transformers() -> Iterator[None]:
+    """Without transformers' advice on what is meant to be so; its errors are still told."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 def say(message: str) -> None:
     """Print a line for the person at the terminal, on standard error (results go to standard output)."""
     console.print(message, highlight=False, soft_wrap=True)

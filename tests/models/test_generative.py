@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import LlamaForCausalLM, T5ForConditionalGeneration
+from transformers.utils import logging
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
@@ -216,6 +217,23 @@ def test_a_saved_checkpoint_serves_as_backbone(entities: Entities, tmp_path: obj
         source.vocabulary.tokenizer.save_pretrained(folder)
         loaded = system(system.Config(backbone=str(folder), augmentation="none", **options), entities)
         torch.testing.assert_close(loaded.scores(histories()), source.scores(histories()), atol=1e-4, rtol=1e-4)
+
+
+def test_of_how_new_rows_begin_nobody_is_told(
+    entities: Entities, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Llama(Llama.Config(shape="debug", augmentation="none", form="prompt"), entities)
+    stock(source).save_pretrained(tmp_path)
+    source.vocabulary.tokenizer.save_pretrained(tmp_path)
+    before, own, seen = logging.get_verbosity(), LlamaForCausalLM.resize_token_embeddings, []
+
+    def resize(network: LlamaForCausalLM, *sizes: int) -> object:
+        seen.append(logging.get_verbosity())
+        return own(network, *sizes)
+
+    monkeypatch.setattr(LlamaForCausalLM, "resize_token_embeddings", resize)
+    Llama(Llama.Config(backbone=str(tmp_path), augmentation="none", form="prompt"), entities)
+    assert (seen, logging.get_verbosity()) == ([logging.ERROR], before)
 
 
 def test_an_untied_t5_checkpoint_keeps_its_output_layer(entities: Entities, tmp_path: Path) -> None:
