@@ -35,9 +35,9 @@ RUNS = Path("runs/order")
 
 def cell(options: argparse.Namespace, dataset: Dataset, recipe: str, seed: int) -> Evaluation:
     """One recipe on one order of the days."""
-    shuffled = dataset.with_ties_shuffled(seed)
-    name = f"{dataset.name}-{recipe}-s{seed}"
-    run = Run(RUNS / name, read_recipe(recipe, [f"seed={seed}"]), Source(source=str(options.data)).found(shuffled))
+    source = Source(source=str(options.data), tie_seed=seed)
+    shuffled, name = source.load(), f"{dataset.name}-{recipe}-s{seed}"
+    run = Run(RUNS / name, read_recipe(recipe, [f"seed={seed}"]), source.found(shuffled))
     kept = options.out / f"{name}.json", run.folder / "ranks.safetensors"
     if not all(path.exists() for path in kept):
         evaluation = evaluate(train_on(run, shuffled), data=shuffled)

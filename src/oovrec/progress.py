@@ -84,30 +84,24 @@ def track(iterable: Iterable[T], description: str, total: int, unit: str = "step
 
 
 @contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Without transformers' own bar for a model that is loaded or saved in a moment."""
+def quiet_transformers(*, advice: bool = True) -> Iterator[None]:
+    """Without transformers' own bar for a model that is loaded or saved in a moment.
+
+    Args:
+        advice: let it warn; its errors are told in any case.
+    """
     from transformers.utils import logging  # not at the start of every command
 
-    shown = logging.is_progress_bar_enabled()
+    shown, told = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    if not advice:
+        logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(told)
         if shown:
             logging.enable_progress_bar()
-
-
-@contextmanager
-def silent_transformers() -> Iterator[None]:
-    """Without transformers' advice on what is meant to be so; its errors are still told."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def say(message: str) -> None:

@@ -153,9 +153,10 @@ def test_it_can_be_where_data_lie_now_that_were_read_by_options(log: Path) -> No
 
 
 def test_what_was_asked_for_by_options() -> None:
-    assert Source.asked_for("log.csv", {"item": "what"}, None) == Source(source="log.csv", columns=Columns(item="what"))
-    assert Source.asked_for("mine.yaml", {}, None) == Source(source="mine.yaml")
-    for columns, k_core in (({}, 5), ({"user": ""}, None)):
+    what = Columns(item="what")
+    assert Source.asked_for("log.csv", what, None) == Source(source="log.csv", columns=what)
+    assert Source.asked_for("mine.yaml", Columns(), None) == Source(source="mine.yaml")
+    for columns, k_core in ((Columns(), 5), (Columns(user=""), None)):
         with pytest.raises(OovrecError, match=r"mine\.yaml: says columns, k_core and ties itself"):
             Source.asked_for("mine.yaml", columns, k_core)
 

@@ -375,9 +375,9 @@ def _source(
     k_core: int | None,
 ) -> Source:
     from oovrec.app.source import Source
+    from oovrec.data.columns import Columns
 
-    columns = {"user": user, "item": item, "time": time, "rating": rating, "title": title}
-    return Source.asked_for(data, {role: name for role, name in columns.items() if name is not None}, k_core)
+    return Source.asked_for(data, Columns(user=user, item=item, time=time, rating=rating, title=title), k_core)
 
 
 def _recipe(

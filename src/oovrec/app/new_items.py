@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from oovrec.data.columns import LINE_BREAK, Columns, usual
+from oovrec.data.columns import LINE_BREAK, Columns, missing, usual
 from oovrec.data.histories import Histories
 from oovrec.data.load import read_all
 from oovrec.data.text import read_table, row_line
@@ -71,8 +71,7 @@ def read_items(path: Path, known: set[str]) -> Described:
         usual("title", table.columns),
     )
     if item is None:
-        lack = f"no column looks like the item among: {', '.join(table.columns)}"
-        raise OovrecError(lack, where=path, remedy="call it 'item'")
+        raise missing("item", table.columns, path, remedy="call it 'item'")
     rows: dict[str, int] = {}
     for row, name in enumerate(table[item].fill_null("").to_list()):
         if what := _wrong(name, known, rows, path):

@@ -118,8 +118,9 @@ def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
     recipe = run.recipe
     with nullcontext() if begun else kept_or_removed(folder):
         entities = Entities.of(dataset, tokens or _tokens(run, dataset))
-        if tokens:
-            _check_built_from(tokens, dataset, given)
+        if tokens and tokens.of_other_data(dataset.fingerprint):  # a leak that no page would tell of
+            what = f"were built from other data than '{dataset.name}', perhaps from what is held out here"
+            raise OovrecError(what, where=given, remedy="build tokens from this data by 'oovrec tokens build'")
         config = checked(system(recipe.system).Config, recipe.model, where="model")
         model = system(recipe.system)(config, entities)
         if not begun:
@@ -130,14 +131,6 @@ def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
             model.save(folder)
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return run
-
-
-def _check_built_from(tokens: Tokens, dataset: Dataset, folder: Path | None) -> None:
-    """What tokens of other data are built from may be what is held out here: a leak that no page would tell of."""
-    about = tokens.details.get("dataset")
-    if isinstance(about, dict) and about.get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
-        what = f"were built from other data than '{dataset.name}', perhaps from what is held out here"
-        raise OovrecError(what, where=folder, remedy="build tokens from this data by 'oovrec tokens build'")
 
 
 def _tokens(run: Run, dataset: Dataset) -> Tokens | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -48,20 +47,20 @@ class Source(DataFile):
         return source
 
     @classmethod
-    def asked_for(cls, data: str, columns: Mapping[str, str], k_core: int | None) -> Source:
-        """Data by the command line's options, of which those that were not given are absent or None.
+    def asked_for(cls, data: str, columns: Columns, k_core: int | None) -> Source:
+        """Data by the command line's options, of which those that were not given are None.
 
         Raises:
             OovrecError: a data file, which says the options' part itself.
         """
-        if is_data_file(data) and (columns or k_core is not None):
+        if is_data_file(data) and (columns, k_core) != (Columns(), None):
             raise told_twice(data)
-        return cls(source=data, columns=Columns(**columns), k_core=K_CORE if k_core is None else k_core)
+        return cls(source=data, columns=columns, k_core=K_CORE if k_core is None else k_core)
 
     def moved(self, data: str) -> Source:
         """The same data, which lies at ``data`` now."""
-        if is_data_file(data):
-            return self.model_copy(update={"source": data, "columns": Columns(), "k_core": K_CORE, "tie_seed": None})
+        if is_data_file(data):  # which says the rest
+            return Source(source=data, **self.model_dump(include={"name", "sha256", "fingerprint"}))
         return self.model_copy(update={"source": data})
 
     @property

@@ -105,10 +105,7 @@ class TokensReport:
     @property
     def other_data(self) -> bool:
         """Whether the tokens say that they were built from other interactions than the dataset holds."""
-        about = self.tokens.details.get("dataset")
-        return (
-            isinstance(about, dict) and about.get("fingerprint", self.dataset.fingerprint) != self.dataset.fingerprint
-        )
+        return self.tokens.of_other_data(self.dataset.fingerprint)
 
     @property
     def details(self) -> list[tuple[str, str]]:

@@ -75,9 +75,8 @@ class Columns(Options):
         for one, other in combinations(DISTINCT, 2):
             if one in found and found[one] == found.get(other):
                 what = f"the column '{found[one]}' cannot be both the {one} and the {other}"
-                raise OovrecError(
-                    what, where=where, remedy=f"name another with --{one}-column or --{other}-column, or in a data file"
-                )
+                options = f"--{one}-column or --{other}-column"
+                raise OovrecError(what, where=where, remedy=f"name another with {options}, or in a data file")
         return found
 
 
@@ -87,10 +86,10 @@ def usual(role: Role, header: Sequence[str]) -> str | None:
     return next((plain[name] for name in USUAL[role] if name in plain), None)
 
 
-def missing(role: Role, header: Sequence[str], where: object) -> OovrecError:
-    """An error for a header in which no column looks like ``role``."""
+def missing(role: Role, header: Sequence[str], where: object, remedy: str | None = None) -> OovrecError:
+    """An error for a header in which no column looks like ``role``; without a remedy, that of a log."""
     what = f"no column looks like the {role} among: {', '.join(header)}"
-    return OovrecError(what, where=where, remedy=f"name it with --{role}-column, or in a data file")
+    return OovrecError(what, where=where, remedy=remedy or f"name it with --{role}-column, or in a data file")
 
 
 def table_interactions(path: Path, columns: Columns) -> Interactions:

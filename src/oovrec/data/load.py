@@ -84,9 +84,10 @@ def load_dataset(
         raise OovrecError(f"{tie_seed} is below 0", where="tie_seed", remedy="give a number from 0")
     columns = checked(Columns, columns, where="columns") if isinstance(columns, Mapping) else columns
     if is_data_file(data):
-        if (columns or Columns(), k_core, tie_seed) != (Columns(), K_CORE, None):
-            raise told_twice(data)
-        return _told(existing(data), name)
+        told = read_data_file(file := existing(data), columns, k_core, tie_seed)
+        given = told.model_dump(include={"k_core", "tie_seed"})
+        dataset = load_dataset(told.source, columns=told.columns, name=name or told.name, **given)
+        return replace(dataset, source=str(file))
     path, known_as = _located(data)
     log = read(path, columns)
     core = log.k_core(k_core)
@@ -106,20 +107,25 @@ def read_all(data: str | Path, columns: Columns | None = None) -> Interactions:
     Raises:
         OovrecError: as :func:`load_dataset`.
     """
-    if not is_data_file(data):
-        return read(_located(data)[0], columns)
-    if columns not in (None, Columns()):
-        raise told_twice(data)
-    told = read_data_file(existing(data))
-    return read(_located(told.source)[0], told.columns)
+    if is_data_file(data):
+        told = read_data_file(existing(data), columns)
+        data, columns = told.source, told.columns
+    return read(_located(data)[0], columns)
 
 
-def read_data_file(path: Path) -> DataFile:
+def read_data_file(
+    path: Path, columns: Columns | None = None, k_core: int = K_CORE, tie_seed: int | None = None
+) -> DataFile:
     """What a data file says, its source as it is to be found from anywhere, its name in any case.
 
+    Args:
+        columns, k_core, tie_seed: what was asked for beside it: nothing, or it is an error.
+
     Raises:
-        OovrecError: it is none, or broken.
+        OovrecError: it is none, or broken, or something is said twice.
     """
+    if (columns or Columns(), k_core, tie_seed) != (Columns(), K_CORE, None):
+        raise told_twice(path)
     values = read_yaml(path)
     if not isinstance(values, dict) or "source" not in values:
         raise OovrecError("does not say its data's 'source'", where=path, remedy="give a data file, or the data itself")
@@ -132,13 +138,6 @@ def read_data_file(path: Path) -> DataFile:
         raise OovrecError("names another data file", where=f"{path}, source", remedy="give the data itself")
     source = told.source if told.source in catalog.CATALOG else str(path.parent.absolute() / home(told.source))
     return told.model_copy(update={"source": source, "name": told.name or path.stem})
-
-
-def _told(path: Path, name: str | None) -> Dataset:
-    """The dataset that a data file tells of."""
-    told = read_data_file(path)
-    given = told.model_dump(include={"k_core", "tie_seed"})
-    return replace(load_dataset(told.source, columns=told.columns, name=name or told.name, **given), source=str(path))
 
 
 def _located(data: str | Path) -> tuple[Path, str]:

@@ -43,10 +43,11 @@ def scan(scores, targets, bounds, items, missed, raw, masked, tops):  # type: ig
                 hidden[item] = True
                 ahead -= row[item] >= own
         masked[r] = missed if hidden[targets[r]] else ahead
-        for item in excluded:
-            maxima[item // BLOCK] = _largest(row, item // BLOCK, hidden)
-        _best(row, maxima, hidden, best, tops[1, r])
-        tops[0, r] = tops[1, r]
+        if len(best):
+            for item in excluded:
+                maxima[item // BLOCK] = _largest(row, item // BLOCK, hidden)
+            _best(row, maxima, hidden, best, tops[1, r])
+            tops[0, r] = tops[1, r]
         for item in excluded:
             if hidden[item]:
                 hidden[item] = False
@@ -101,7 +102,7 @@ def _best(row, maxima, hidden, values, places):  # type: ignore[no-untyped-def]
     places[:] = -1
     for maximum in maxima:  # as many blocks reach the last of these, so at least as many items do
         _take_in(values, places, maximum, -1)
-    least = values[-1] if len(values) else np.inf
+    least = values[-1]
     values[:] = -np.inf
     for block in range(len(maxima)):
         if maxima[block] >= least and maxima[block] > values[-1]:

@@ -197,6 +197,11 @@ class Tokens:
             write_tensors(folder / "centroids.safetensors", centroids)
         write_json(folder / "tokens.json", self.summary())
 
+    def of_other_data(self, fingerprint: str) -> bool:
+        """Whether they say that they were built from other data than those of ``fingerprint``."""
+        about = self.details.get("dataset")
+        return isinstance(about, dict) and about.get("fingerprint", fingerprint) != fingerprint
+
     def summary(self) -> dict[str, Any]:
         """What ``tokens.json`` holds."""
         tables = {"item": self.items, "user": self.users}

@@ -33,7 +33,7 @@ from oovrec.models.generative.augmentation import Augmentation, AugmentedEmbeddi
 from oovrec.models.generative.lora import LoraOptions, adapt
 from oovrec.models.generative.network import IGNORED, ItemNetwork, Loss
 from oovrec.models.generative.samples import Mixture, Samples, Tasks, Training
-from oovrec.progress import quiet_transformers, silent_transformers
+from oovrec.progress import quiet_transformers
 
 CHUNK = {"cpu": 16, "cuda": 1024}  # histories decoded at once: on a processor their logits stay in its cache
 ONE_STEP = {"cpu": 128, "cuda": 1024}  # the same of ids of one token: all that each lot does anew is the output rows
@@ -206,7 +206,7 @@ class GenerativeRecommender(NeuralRecommender):
             raise OovrecError("no checkpoint can be loaded from here", where=folder, remedy=remedy) from error
         tables = network.get_input_embeddings(), network.get_output_embeddings()
         network.config.tie_word_embeddings = tables[0].weight is tables[1].weight  # else resizing would tie them
-        with silent_transformers():  # that new rows begin like the known ones
+        with quiet_transformers(advice=False):  # that new rows begin like the known ones
             network.resize_token_embeddings(len(self.vocabulary))
         return network
 

@@ -56,7 +56,7 @@ class SequentialNetwork(nn.Module):
 
     def last(self, items: Tensor, lengths: Tensor) -> Tensor:
         """``[B, d]`` the state at the last of each history's ``lengths`` ``[B]`` of the items ``[B, L]`` (then -1)."""
-        return self.hidden(items)[torch.arange(len(items), device=items.device), lengths - 1]
+        return newest(self.hidden(items), lengths)
 
     def forward(self, items: Tensor, where: Tensor, targets: Tensor, scale: Tensor) -> Tensor:
         """Loss of a batch.
@@ -119,6 +119,11 @@ def next_items(batch: Histories, scale: float) -> dict[str, Tensor]:
     inputs = np.where(table[:, 1:] == PAD, PAD, table[:, :-1])
     arrays = {"items": inputs, "where": where, "targets": targets[where], "scale": np.float32(scale)}
     return {name: torch.as_tensor(array) for name, array in arrays.items()}
+
+
+def newest(states: Tensor, lengths: Tensor) -> Tensor:
+    """``[B, d]`` of states ``[B, L, d]`` those at the last of each history's ``lengths`` ``[B]``."""
+    return states[torch.arange(len(states), device=states.device), lengths - 1]
 
 
 def places(real: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ from oovrec.data.histories import Histories
 from oovrec.files import read_text, write_text
 from oovrec.models.losses import other_items, softmax_cross_entropy
 from oovrec.models.sequential.attributes import attribute_table
-from oovrec.models.sequential.base import SequentialRecommender
+from oovrec.models.sequential.base import SequentialRecommender, newest
 from oovrec.models.sequential.sasrec import SASRecNetwork, SASRecOptions
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch, EpochLog
@@ -140,7 +140,7 @@ class Pretraining(nn.Module):
         """SP: sum over the histories that have a segment."""
         sequences, hidden = torch.cat([items, items, foreign]), torch.cat([segment, ~segment, ~segment])
         states = self.encode(sequences, hidden, real.repeat(3, 1))
-        context, own, other = states[torch.arange(len(states), device=states.device), lengths.repeat(3) - 1].chunk(3)
+        context, own, other = newest(states, lengths.repeat(3)).chunk(3)
         margin = (self.sp(context) * (own - other)).sum(1)
         return -F.logsigmoid(margin.float())[segment.any(1)].sum()
 

@@ -28,6 +28,7 @@ from oovrec.models.sequential.base import (
     SequentialOptions,
     SequentialRecommender,
     initialise,
+    newest,
     places,
 )
 
@@ -96,8 +97,7 @@ class SASRecNetwork(SequentialNetwork):
         states = self.embedded(self.vectors(items), real)
         for block in self.blocks[:-1]:
             states = block(states)
-        newest = states[torch.arange(len(items), device=items.device), lengths - 1]
-        read: Tensor = self.norm(self.blocks[-1](states, real, newest[:, None])).squeeze(1)
+        read: Tensor = self.norm(self.blocks[-1](states, real, newest(states, lengths)[:, None])).squeeze(1)
         return read
 
     def encode(self, vectors: Tensor, real: Tensor, causal: bool = True) -> Tensor:
