@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,8 +21,10 @@ from oovrec.app.options import (
     DataArgument,
     DataOption,
     From,
+    HowMany,
     ItemColumn,
     KCore,
+    MaskSeen,
     MovedData,
     Out,
     Overrides,
@@ -32,15 +34,15 @@ from oovrec.app.options import (
     Seed,
     TimeColumn,
     TitleColumn,
-    TokensFolder,
     UserColumn,
+    source_of,
 )
+from oovrec.app.tokens_cli import tokens_app
 from oovrec.app.waiting import spin_briefly
 from oovrec.errors import OovrecError
 
 if TYPE_CHECKING:
     from oovrec.app.recipe import Recipe
-    from oovrec.app.source import Source
 
 spin_briefly()
 keep_freed()
@@ -56,7 +58,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data, or fetch a named dataset.", no_args_is_help=True)
 model_app = typer.Typer(help="Fetch a pretrained language model.", no_args_is_help=True)
-tokens_app = typer.Typer(help="Build, judge, audit and draw out-of-vocabulary tokens.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(model_app, name="model")
 app.add_typer(tokens_app, name="tokens")
@@ -94,7 +95,7 @@ def run(
     from oovrec.app.comparison import compare
     from oovrec.app.verdict import headline, verdict
 
-    source = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core)
+    source = source_of(data, user_column, item_column, time_column, rating_column, title_column, k_core)
     report = compare(_recipe(recipe, overrides, seed, built_from, backbone), source, out, resume=resume)
     tables.show(*tables.metrics(report.systems), *map(tables.example, report.examples))
     tables.show(" ".join([headline(report), verdict(report)]).strip(), f"report: {out / 'report.html'}")
@@ -124,7 +125,7 @@ def train(
     if tokens is not None and (built_from or any(change.startswith("tokens") for change in overrides or [])):
         remedy = "leave --from and --set tokens.… out, or build others"
         raise OovrecError("these tokens are built already", where=f"--tokens {tokens}", remedy=remedy)
-    source = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core)
+    source = source_of(data, user_column, item_column, time_column, rating_column, title_column, k_core)
     chosen = _recipe(recipe, overrides, seed, built_from, backbone)
     trained = pipeline.train(chosen, source, out, tokens=tokens, resume=resume)
     typer.echo(trained.folder)
@@ -170,11 +171,9 @@ def recommend(
         str | None,
         typer.Option(metavar="I,I,...", help='Item ids, oldest first; one with commas or outer spaces in "quotes".'),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    k: HowMany = 10,
     data: MovedData = None,
-    mask_seen: Annotated[
-        bool, typer.Option("--mask-seen/--no-mask-seen", help="Leave the history's own items out, or not.")
-    ] = True,
+    mask_seen: MaskSeen = True,
     json: AsJson = False,
 ) -> None:
     """The next items for a user, or after a history given by hand (which needs no data)."""
@@ -189,6 +188,30 @@ def recommend(
         tables.show_json([asdict(item) for item in best])
     else:
         tables.show(tables.recommendations(best))
+
+
+@app.command()
+def batch(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The new file, .parquet or .csv.")],
+    k: HowMany = 10,
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="LOG", help="Histories to go by in place of the run's data; their users may be new."),
+    ] = None,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    data: MovedData = None,
+    mask_seen: MaskSeen = True,
+) -> None:
+    """The next items for everybody, into a file; what broke off goes on."""
+    from oovrec.app.batch import batch as write
+    from oovrec.app.runs import load_run
+    from oovrec.data.columns import Columns
+
+    columns = Columns(user=user_column, item=item_column, time=time_column)
+    typer.echo(write(load_run(run), out, k=k, log=log, columns=columns, data=data, mask_seen=mask_seen))
 
 
 @app.command()
@@ -230,7 +253,7 @@ def data_show(
     from oovrec.app import tables
     from oovrec.data.checks import inspect
 
-    report = inspect(_source(data, user_column, item_column, time_column, rating_column, title_column, k_core).load())
+    report = inspect(source_of(data, user_column, item_column, time_column, rating_column, title_column, k_core).load())
     if json:
         tables.show_json(report.to_json())
     else:
@@ -253,131 +276,10 @@ def model_get(name: Annotated[str, typer.Argument(metavar="NAME", help="A name o
     typer.echo(backbones.get(name))
 
 
-@tokens_app.command("build")
-def tokens_build(
-    data: DataArgument,
-    out: Out,
-    method: Annotated[str, typer.Option(help="The scheme.")] = "meta",
-    built_from: Annotated[Literal["train", "all"], typer.Option("--from", help="'all' sees held-out items.")] = "train",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
-    overrides: Overrides = None,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
-    title_column: TitleColumn = None,
-    k_core: KCore = None,
-) -> None:
-    """Build a folder of tokens: item_tokens.tsv, user_tokens.tsv, tokens.json."""
-    from oovrec.app import pipeline, tables
-    from oovrec.app.recipe import apply_override
-
-    options: dict[str, Any] = {}
-    for override in overrides or []:
-        apply_override(options, override)
-    source = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core)
-    tokens, dataset = pipeline.build(source, out, method, built_from, seed, options)
-    tables.show(tables.tokens(tokens, dataset))
-
-
-@tokens_app.command("score")
-def tokens_score(
-    tokens: TokensFolder,
-    data: DataArgument,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
-    title_column: TitleColumn = None,
-    k_core: KCore = None,
-    json: AsJson = False,
-) -> None:
-    """How well tokens keep what the interactions say (MS, DS, lift on held-out items)."""
-    from oovrec.app import tables
-    from oovrec.tokens.quality import score
-    from oovrec.tokens.table import Tokens
-
-    built = Tokens.load(tokens)
-    dataset = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core).load()
-    quality = score(built, dataset)
-    if json:
-        tables.show_json(quality.to_json())
-    else:
-        tables.show(tables.quality(quality))
-
-
-@tokens_app.command("audit")
-def tokens_audit(
-    data: DataArgument,
-    items: Annotated[
-        Path, typer.Option(metavar="FILE", help="Item tokens: a line an id, or a whole folder of 'tokens build'.")
-    ],
-    users: Annotated[Path | None, typer.Option(metavar="FILE", help="User tokens, if there are any.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write audit.json and audit.png to this new folder.")] = None,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
-    title_column: TitleColumn = None,
-    k_core: KCore = None,
-    json: AsJson = False,
-) -> None:
-    """Did tokens, whoever made them, see held-out interactions? The exit code is 0 either way."""
-    from oovrec.app import audit, tables
-    from oovrec.app.folders import check_free
-
-    if out is not None:
-        check_free(out)
-    dataset = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core).load()
-    found = audit.run(dataset, items, users, out)
-    if json:
-        tables.show_json(found.to_json())
-    else:
-        tables.show(*audit.tables(found))
-
-
-@tokens_app.command("report")
-def tokens_report(
-    tokens: TokensFolder,
-    data: DataArgument,
-    out: Out,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
-    title_column: TitleColumn = None,
-    k_core: KCore = None,
-) -> None:
-    """Draw tokens: a page with a map of the clusters, their items and what is near them."""
-    from oovrec.app.folders import check_free
-    from oovrec.app.tokens_report import write_tokens_report
-    from oovrec.tokens.table import Tokens
-
-    check_free(out)
-    built = Tokens.load(tokens)
-    dataset = _source(data, user_column, item_column, time_column, rating_column, title_column, k_core).load()
-    typer.echo(write_tokens_report(built, dataset, out))
-
-
 def _ids(row: str) -> list[str]:
     """The ids of a row of CSV; spaces around one are not its own unless they are in its quotes."""
     ids = ((quoted or "").replace('""', '"') or bare for quoted, bare in ID.findall(row))
     return [name for name in ids if name]
-
-
-def _source(
-    data: str,
-    user: str | None,
-    item: str | None,
-    time: str | None,
-    rating: str | None,
-    title: str | None,
-    k_core: int | None,
-) -> Source:
-    from oovrec.app.source import Source
-    from oovrec.data.columns import Columns
-
-    return Source.asked_for(data, Columns(user=user, item=item, time=time, rating=rating, title=title), k_core)
 
 
 def _recipe(

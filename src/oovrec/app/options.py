@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from oovrec.app.source import Source
 
 DEFAULT_DATA, DEFAULT_RECIPE = "ml-100k", "metaid-llama"
 
@@ -32,7 +35,31 @@ Backbone = Annotated[
     typer.Option(metavar="NAME", help="Of 'model get', a shape to train from scratch, a folder or a hub name."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")]
+HowMany = Annotated[int, typer.Option("-k", min=1, help="How many.")]
+MaskSeen = Annotated[
+    bool, typer.Option("--mask-seen/--no-mask-seen", help="Leave the history's own items out, or not.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 From = Annotated[Literal["train", "all"] | None, typer.Option("--from", help="'all' shows the tokens held-out items.")]
 TokensFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by 'tokens build'.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+def source_of(
+    data: str,
+    user: str | None,
+    item: str | None,
+    time: str | None,
+    rating: str | None,
+    title: str | None,
+    k_core: int | None,
+) -> Source:
+    """The data that these options speak of.
+
+    Raises:
+        OovrecError: a data file, and what it says given once more.
+    """
+    from oovrec.app.source import Source
+    from oovrec.data.columns import Columns
+
+    return Source.asked_for(data, Columns(user=user, item=item, time=time, rating=rating, title=title), k_core)

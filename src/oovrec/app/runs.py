@@ -137,6 +137,21 @@ class Run:
 
         return add_items(self, items, out, log=log, columns=columns)[0]
 
+    def batch(
+        self,
+        out: str | Path,
+        *,
+        k: int = 10,
+        log: str | Path | None = None,
+        columns: Columns | None = None,
+        data: str | None = None,
+        mask_seen: bool = True,
+    ) -> Path:
+        """The ``k`` best items of everybody, in a file; see :func:`oovrec.app.batch.batch`."""
+        from oovrec.app.batch import batch
+
+        return batch(self, out, k=k, log=log, columns=columns, data=data, mask_seen=mask_seen)
+
     @property
     def epochs(self) -> list[dict[str, Any]]:
         """The lines of its ``log.jsonl``, each an :class:`~oovrec.training.checkpoint.EpochLog`'s values."""

@@ -21,7 +21,7 @@ from oovrec.config import Options, checked
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
-from oovrec.evaluation.protocol import validation_score
+from oovrec.evaluation.protocol import AT_ONCE, validation_score
 from oovrec.files import read_json, read_tensors, read_text, write_tensors, write_text
 from oovrec.tokens.table import Tokens
 from oovrec.training.checkpoint import learnt, put
@@ -211,12 +211,17 @@ class Recommender(ABC):
         return self._best(histories, k, mask_seen)
 
     def _best(self, histories: Histories, k: int, mask_seen: bool) -> Recommendations:
-        """The same by sorting the scores of all items."""
-        scores = self.scores(histories)
-        if mask_seen:
-            scores[torch.from_numpy(histories.rows), torch.from_numpy(histories.items.astype(np.int64))] = -torch.inf
-        best = scores.topk(min(k, scores.shape[1]), dim=1)
-        return Recommendations(best.indices.cpu().numpy(), best.values.float().cpu().numpy())
+        """The same from the scores of all items, for some histories of like length at a time."""
+        order = np.argsort(histories.lengths, kind="stable")
+        items = np.empty((len(order), min(k, len(self.entities.items))), np.int64)
+        values = np.empty(items.shape, np.float32)
+        for rows, batch in histories.take(order).batches(AT_ONCE):
+            scores = self.scores(batch)
+            if mask_seen:
+                scores[torch.from_numpy(batch.rows), torch.from_numpy(batch.items.astype(np.int64))] = -torch.inf
+            best = scores.topk(items.shape[1], dim=1)
+            items[order[rows]], values[order[rows]] = best.indices.cpu().numpy(), best.values.float().cpu().numpy()
+        return Recommendations(items, values)
 
     def save(self, folder: Path) -> None:
         """Write ``model.safetensors`` (config and entities' fingerprint in its header), ``items.tsv``, ``tokens/``."""

@@ -1,0 +1,138 @@
+"""Lists for everybody: what is in the file, what a log leaves out, and work that is broken off."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from oovrec.app import batch as module
+from oovrec.app.runs import Run, load_run
+from oovrec.errors import Interrupted
+
+FOLDERS = [".", "references/popularity", "references/sasrec"]
+
+
+@pytest.fixture(autouse=True)
+def exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers in float32, in which a history's scores do not depend on what is read beside it."""
+    monkeypatch.setattr(Run, "arithmetic", lambda _: nullcontext())
+
+
+@pytest.fixture(scope="module", params=FOLDERS)
+def run(request: pytest.FixtureRequest, finished: Path) -> Run:
+    return load_run(finished / request.param)
+
+
+def sorted_scores(run: Run, mask_seen: bool) -> dict[str, list[tuple[str, float]]]:
+    """Every user's items, by sorting what the model gives to each history alone."""
+    dataset, lists = run.dataset(), {}
+    for row, user in enumerate(dataset.users):
+        scores = run.model.scores(dataset.full.take(slice(row, row + 1)))[0].numpy().copy()
+        if mask_seen:
+            scores[dataset.full[row]] = -np.inf
+        best = sorted(zip(-scores, range(len(scores)), strict=True))
+        lists[user] = [(dataset.items[item], -score) for score, item in best if score < np.inf]
+    return lists
+
+
+@pytest.mark.parametrize("mask_seen", [True, False])
+@pytest.mark.parametrize("k", [3, 100])
+def test_each_user_has_the_best_items_in_order(run: Run, mask_seen: bool, k: int, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "PART", 7)
+    table = pl.read_parquet(run.batch(tmp_path / "lists.parquet", k=k, mask_seen=mask_seen))
+    wanted = sorted_scores(run, mask_seen)
+    assert table["user"].unique(maintain_order=True).to_list() == run.dataset().users
+    for (user,), rows in table.group_by("user", maintain_order=True):
+        expected = wanted[user][:k]
+        assert rows["rank"].to_list() == list(range(1, len(expected) + 1))
+        np.testing.assert_allclose(rows["score"], [score for _, score in expected], rtol=1e-5, atol=1e-5)
+        scores = dict(wanted[user])
+        np.testing.assert_allclose([scores[item] for item in rows["item"]], rows["score"], rtol=1e-5, atol=1e-5)
+        assert rows["item"].n_unique() == len(expected)
+
+
+def test_the_command_writes_csv_too(oovrec, finished: Path, tmp_path: Path) -> None:
+    for kind in ("csv", "parquet"):
+        out = tmp_path / f"lists.{kind}"
+        assert oovrec("batch", finished, "--out", out, "-k", 4).stdout.strip() == str(out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lists.csv", "lists.parquet"]
+    read, whole = pl.read_csv(tmp_path / "lists.csv"), pl.read_parquet(tmp_path / "lists.parquet")
+    assert read.columns == ["user", "rank", "item", "score"]
+    assert read.drop("score").rows() == whole.drop("score").rows()
+    np.testing.assert_allclose(read["score"], whole["score"], rtol=1e-6)
+
+
+def test_a_log_stands_for_the_data(oovrec, finished: Path, tmp_path: Path) -> None:
+    log, out = tmp_path / "today.csv", tmp_path / "lists.csv"
+    log.write_text("who,what,when\nu1,i3,20\nnew,i4,1\nu1,i9,10\nnew,i31,2\nu1,strange,5\nlost,strange,1\n")
+    columns = ("--user-column", "who", "--item-column", "what", "--time-column", "when")
+    said = oovrec("batch", finished, "--out", out, "--log", log, "-k", 5, *columns).stderr
+    assert "note: 2 of 6 interactions are with items that the run does not know" in said
+    assert "note: 1 of 3 users have no item that the run knows, and get no list" in said
+    table, known = pl.read_csv(out), load_run(finished)
+    assert table["user"].unique(maintain_order=True).to_list() == ["u1", "new"]
+    for user, history in (("u1", ["i9", "i3"]), ("new", ["i4", "i31"])):
+        rows = table.filter(pl.col("user") == user)
+        best = known.recommend(history=history, k=5)
+        np.testing.assert_allclose(rows["score"], [item.score for item in best], rtol=1e-4)
+        assert rows["item"].to_list() == [item.id for item in best]
+
+
+def test_what_broke_off_goes_on_to_the_same_file(finished: Path, tmp_path: Path, monkeypatch) -> None:
+    run, out = load_run(finished / "references/sasrec"), tmp_path / "lists.parquet"
+    monkeypatch.setattr(module, "PART", 16)
+    whole = run.batch(tmp_path / "whole.parquet").read_bytes()
+    asked, recommend = [], type(run.model).recommend
+
+    def stopping(model, histories, *words, **more):
+        asked.append(len(histories))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return recommend(model, histories, *words, **more)
+
+    monkeypatch.setattr(type(run.model), "recommend", stopping)
+    with pytest.raises(Interrupted, match=r"^stopped after 32 of 60 users; the same command goes on from there"):
+        run.batch(out)
+    assert not out.exists()
+    assert run.batch(out).read_bytes() == whole
+    assert asked == [16, 16, 16, 16, 12]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lists.parquet", "whole.parquet"]
+
+
+def test_parts_of_another_question_are_not_used(finished: Path, tmp_path: Path, monkeypatch) -> None:
+    run, out = load_run(finished / "references/popularity"), tmp_path / "lists.parquet"
+    monkeypatch.setattr(module, "PART", 16)
+    monkeypatch.setattr(pl.LazyFrame, "sink_parquet", None)  # so that the parts stay
+    monkeypatch.setitem(module.FORMATS, ".parquet", None)
+    with pytest.raises(TypeError):
+        run.batch(out, k=3)
+    monkeypatch.undo()
+    assert (tmp_path / "lists.parquet.parts").is_dir()
+    assert pl.read_parquet(run.batch(out, k=5)).height == 60 * 5
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "says"),
+    [
+        ("lists.txt", [], r"lists.txt: ends in no known kind of table; end it in .parquet or .csv."),
+        ("there.csv", [], r"there.csv: is there already; remove it or choose another --out."),
+        (
+            "lists.csv",
+            ["--log", "films.csv", "--data", "films.csv"],
+            "--data: a log stands for the run's data; give",
+        ),
+        ("lists.csv", ["--log", "strange.csv"], "strange.csv: has no item that the run knows; give a log of its"),
+        ("lists.csv", ["--log", "nowhere.csv"], "nowhere.csv: no such file"),
+    ],
+)
+def test_what_is_refused(name: str, words: list[str], says: str, oovrec, finished, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.csv").write_text("mine")
+    Path("strange.csv").write_text("user,item,time\na,x,1\na,y,2\na,z,3\n")
+    assert says in oovrec("batch", finished, "--out", name, *words, code=2).stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["strange.csv", "there.csv"]
+    assert Path("there.csv").read_text() == "mine"
