@@ -63,6 +63,13 @@ def test_the_start_is_light() -> None:
     assert result.stdout.split() == ["[]", "train"]
 
 
+def test_a_sequential_recommender_does_not_wait_for_transformers() -> None:
+    """Which takes more than a second to load, at every command."""
+    code = "import sys, oovrec.app.pipeline as steps; print(steps.system('sasrec'), 'transformers' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip().endswith("SASRec'> False")
+
+
 def test_the_command_is_a_program(tmp_path: Path) -> None:
     process = start("data", "show", tmp_path / "nowhere.csv")
     shown, said = process.communicate(timeout=PATIENCE)

@@ -25,8 +25,6 @@ from oovrec.evaluation import protocol
 from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import Result, git_commit, hardware, write_result
 from oovrec.models.base import Entities, system
-from oovrec.models.generative.base import GenerativeRecommender
-from oovrec.models.generative.tasks import task_figures
 from oovrec.progress import say
 from oovrec.tokens.build import build_tokens
 from oovrec.tokens.table import BuiltFrom, Tokens
@@ -162,8 +160,7 @@ def evaluate(
     kept = split == "test" and not dataset.sample
     with timed(run.folder) if kept else nullcontext(), run.arithmetic():
         evaluation = protocol.evaluate(model.scores, dataset, split)
-        if isinstance(model, GenerativeRecommender):
-            evaluation = replace(evaluation, tasks=task_figures(model, dataset, split))
+        evaluation = replace(evaluation, tasks=model.task_figures(dataset, split))
     if kept:
         write_result(run.folder / "metrics.json", result(run, evaluation))
         write_ranks(run.folder / "ranks.safetensors", evaluation, run.data.fingerprint)

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +28,6 @@ from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.results import TokensFrom
 from oovrec.files import read_json, read_text, read_yaml
 from oovrec.models.base import Recommendations, Recommender, load, system
-from oovrec.models.generative.base import GenerativeRecommender
-from oovrec.training.optimizer import autocast
 
 
 @dataclass(frozen=True)
@@ -112,9 +110,7 @@ class Run:
 
     def arithmetic(self) -> AbstractContextManager[Any]:
         """What the model answers in: a language model as in its training and validation, any other in float32."""
-        if isinstance(self.model, GenerativeRecommender):
-            return autocast(self.recipe.training, self.model.device)
-        return nullcontext()
+        return self.model.arithmetic(self.recipe.training)
 
     @property
     def label(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from oovrec.evaluation.resampling import resampled_means
 from oovrec.progress import Bar
 
 Scores = Callable[[Histories], Tensor]  # histories -> [batch, items], higher is better
-SPLITS = ("validation", "test")
+Split = Literal["validation", "test"]
+Figures = dict[str, dict[str, Any]]  # by row (wordings, or a reference), then by metric; ``ci`` and ``users`` too
+SPLITS = get_args(Split)
 COMPARED = ("ndcg@10", "hit@10")
 AT_ONCE = 1024 if torch.accelerator.is_available() else 256  # users whose items are scored together
 
@@ -52,7 +54,7 @@ class Evaluation:
     items: int
     repeat_targets: int
     seed: int = 0
-    tasks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    tasks: dict[str, Figures] = field(default_factory=dict)
 
     def blocks(self) -> dict[str, dict[str, Any]]:
         """``raw`` and ``masked``, and ``later_day_raw`` and ``later_day_masked`` where any target is of a later day.
@@ -87,7 +89,7 @@ def _blocks(lists: dict[str, tuple[np.ndarray, np.ndarray]], items: int, seed: i
 def evaluate(
     scores: Scores,
     dataset: Dataset,
-    split: Literal["validation", "test"] = "test",
+    split: Split = "test",
     *,
     batch_size: int = AT_ONCE,
     seed: int = 0,
@@ -160,7 +162,7 @@ def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> dict[str, dict[st
     return found
 
 
-def _split(dataset: Dataset, split: Literal["validation", "test"]) -> tuple[Histories, np.ndarray]:
+def _split(dataset: Dataset, split: Split) -> tuple[Histories, np.ndarray]:
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     histories, targets = dataset.histories(split), dataset.targets(split)

@@ -11,9 +11,14 @@ from huggingface_hub import snapshot_download
 from oovrec.data.cache import Entry, Source, fetched
 from oovrec.errors import OovrecError, unknown
 from oovrec.files import read_json, sha256
-from oovrec.models.gguf import convert
 
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # of a hub repository: nothing that carries code
+
+
+def _convert(raw: Path, folder: Path) -> None:
+    from oovrec.models.gguf import convert  # which loads all of transformers
+
+    convert(raw, folder)
 
 
 def _hub(repository: str, *files: str) -> tuple[Source, ...]:
@@ -31,7 +36,7 @@ CATALOG: dict[str, Entry] = {
             ),
         ),
         "Apache-2.0",
-        convert,
+        _convert,
     ),
     "t5-small": Entry(
         _hub("google-t5/t5-small", "spiece.model", "tokenizer.json", "tokenizer_config.json"), "Apache-2.0"

@@ -7,11 +7,12 @@ import importlib
 import json
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from oovrec.config import Options, checked
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
-from oovrec.evaluation.protocol import AT_ONCE, validation_score
+from oovrec.evaluation.protocol import AT_ONCE, Figures, Split, validation_score
 from oovrec.files import read_json, read_tensors, read_text, write_tensors, write_text
 from oovrec.tokens.table import Tokens
 from oovrec.training.checkpoint import learnt, put
@@ -187,6 +188,14 @@ class Recommender(ABC):
     def scores(self, histories: Histories) -> Tensor:
         """``[batch, items]`` float32, higher is better: log-probabilities where the model has them."""
 
+    def arithmetic(self, training: TrainingConfig) -> AbstractContextManager[Any]:
+        """What a run answers in that was trained with ``training``: float32, unless a system says otherwise."""
+        return nullcontext()
+
+    def task_figures(self, dataset: Dataset, split: Split) -> dict[str, Figures]:
+        """By task the figures of what else the model was trained to do."""
+        return {}
+
     @classmethod
     def restore(cls, config: Options, entities: Entities, folder: Path) -> Self:
         """The model that ``folder`` holds, its weights still to be loaded."""
@@ -305,30 +314,37 @@ class NeuralRecommender(Recommender):
 
 def systems() -> dict[str, type[Recommender]]:
     """Every recommender by name: a module ``models/<family>/<name>.py`` holds the class of that name."""
-    found: dict[str, type[Recommender]] = {}
+    found = ((name, _system(module)) for name, module in _modules())
+    return {name: value for name, value in found if value is not None}
+
+
+def _modules() -> Iterator[tuple[str, str]]:
+    """Name and path of each module that may hold a system; none is imported."""
     for family in FAMILIES:
         package = importlib.import_module(f"oovrec.models.{family}")
         for module in pkgutil.iter_modules(package.__path__):
-            for value in vars(importlib.import_module(f"{package.__name__}.{module.name}")).values():
-                if (
-                    isinstance(value, type)
-                    and issubclass(value, Recommender)
-                    and value.__dict__.get("name") == module.name
-                ):
-                    found[module.name] = value
-    return found
+            yield module.name, f"{package.__name__}.{module.name}"
+
+
+def _system(module: str) -> type[Recommender] | None:
+    """The recommender that bears the name of its ``module``, if that is a system's."""
+    for value in vars(importlib.import_module(module)).values():
+        ours = isinstance(value, type) and issubclass(value, Recommender)
+        if ours and value.__dict__.get("name") == module.rpartition(".")[2]:
+            return cast(type[Recommender], value)
+    return None
 
 
 def system(name: str) -> type[Recommender]:
-    """The recommender called ``name``.
+    """The recommender called ``name``; no other is imported.
 
     Raises:
         OovrecError: there is none; the nearest name is given.
     """
-    known = systems()
-    if name not in known:
-        raise unknown("system", name, known)
-    return known[name]
+    found = _system(dict(_modules()).get(name, __name__))
+    if found is None:
+        raise unknown("system", name, systems())
+    return found
 
 
 def configured(name: str, options: dict[str, Any]) -> Options:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -16,12 +17,13 @@ from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from oovrec.config import Options, checked
-from oovrec.data.dataset import MOST_RATINGS
+from oovrec.data.dataset import MOST_RATINGS, Dataset
 from oovrec.data.histories import Histories
 from oovrec.decoding.exact import exact_scores, exact_top_k
 from oovrec.decoding.stepper import Stepper
 from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError, unknown
+from oovrec.evaluation.protocol import Figures, Split
 from oovrec.files import write_json, write_yaml
 from oovrec.language.packed import Packed
 from oovrec.language.prompts import Prompter
@@ -34,6 +36,8 @@ from oovrec.models.generative.lora import LoraOptions, adapt
 from oovrec.models.generative.network import IGNORED, ItemNetwork, Loss
 from oovrec.models.generative.samples import Mixture, Samples, Tasks, Training
 from oovrec.progress import quiet_transformers
+from oovrec.training.config import TrainingConfig
+from oovrec.training.optimizer import autocast
 
 CHUNK = {"cpu": 16, "cuda": 1024}  # histories decoded at once: on a processor their logits stay in its cache
 ONE_STEP = {"cpu": 128, "cuda": 1024}  # the same of ids of one token: all that each lot does anew is the output rows
@@ -241,6 +245,16 @@ class GenerativeRecommender(NeuralRecommender):
     def marks(self) -> dict[str, str]:
         """With LoRA the digest of the weights that stay; else nothing."""
         return {} if self.base is None or self.config.lora is None else {"base": backbones.fingerprint(self.base)}
+
+    def arithmetic(self, training: TrainingConfig) -> AbstractContextManager[Any]:
+        """What it was trained and validated in."""
+        return autocast(training, self.device)
+
+    def task_figures(self, dataset: Dataset, split: Split) -> dict[str, Figures]:
+        """As :func:`oovrec.models.generative.tasks.task_figures`."""
+        from oovrec.models.generative.tasks import task_figures
+
+        return task_figures(self, dataset, split)
 
     @property
     def trie(self) -> Trie:

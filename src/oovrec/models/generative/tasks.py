@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.decoding.greedy import greedy
 from oovrec.errors import OovrecError
-from oovrec.evaluation.protocol import evaluate
+from oovrec.evaluation.protocol import Figures, Split, evaluate
 from oovrec.evaluation.ratings import evaluate_ratings, references
 from oovrec.evaluation.texts import texts_block
 from oovrec.language.packed import Packed
@@ -21,8 +20,6 @@ from oovrec.language.wordings import GROUPS, RANKING, Group, Task
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.samples import WRITTEN, written_texts
 
-Split = Literal["validation", "test"]
-Figures = dict[str, dict[str, Any]]  # by row (wordings, or a reference), then by metric; ``ci`` and ``users`` too
 MOST_WRITTEN = 2000  # texts that are written for an evaluation
 
 
