@@ -102,12 +102,13 @@ def main() -> None:
         log = folder / "log.csv"
         given = [word for key, value in sizes.items() for word in (f"--{key}", str(value))]
         subprocess.run([sys.executable, __file__, "--make", str(log), *given], check=True)
+        interactions = pl.scan_csv(log).select(pl.len()).collect().item()
         mine = ours(log, folder)
         theirs = recbole(log, folder, options.peers)
     print("RecBole", theirs)
     import rows  # only now: torch would raise this program's peak of memory, with which that of a child begins
 
-    about = {"interactions": theirs["interactions"], "users": sizes["users"], "items": sizes["items"]}
+    about = {"interactions": interactions, "users": sizes["users"], "items": sizes["items"]}
     stages = {"ready": {"stages": mine, "load": os.getloadavg()[0]}, "evaluation": {"load": os.getloadavg()[0]}}
     for stage, more in stages.items():
         stock = theirs[f"{stage}_processor"]

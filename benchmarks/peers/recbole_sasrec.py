@@ -95,7 +95,6 @@ def main() -> None:
         metrics = trainer.evaluate(test, load_best_model=False)
         found |= {"evaluation": time.perf_counter() - start, "evaluation_processor": time.process_time() - processor}
     found |= {"epoch": epoch, "targets": len(train.dataset), "users": len(test.dataset)}
-    found |= {"interactions": dataset.inter_num}
     found |= {"batches": whole, "timed": timed, "threads": torch.get_num_threads(), "metrics": dict(metrics)}
     options.out.write_text(json.dumps(found))
 
