@@ -65,6 +65,17 @@ def test_users_share_few_tokens_and_keep_them_when_loaded(model: Tiger, tmp_path
     assert loaded.prompts(histories).ids.tolist() == model.prompts(histories).ids.tolist()
 
 
+def test_without_tokens_for_users_prompts_differ_by_items_alone(model: Tiger) -> None:
+    nobody = Tiger(Tiger.Config(shape="debug", history=3, users=0), model.entities)
+    assert len(nobody.vocabulary) == len(model.vocabulary) - 7
+    prompts = nobody.prompts(Histories.of([[1, 2], [1, 2], []], users=[3, -1, 5]))
+    first, second, third = np.split(prompts.ids, np.cumsum(prompts.lengths)[:-1])
+    assert first.tolist() == second.tolist()
+    text = f"<user>{model.entities.tokens.items.text(1)}{model.entities.tokens.items.text(2)}</s>"
+    assert first.tolist() == nobody.vocabulary.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert len(third) == 2
+
+
 def test_there_are_no_words_to_set() -> None:
     with pytest.raises(OovrecError, match=r"model\.templates: input should be 'en', not 'fr'"):
         configured("tiger", {"templates": "fr"})

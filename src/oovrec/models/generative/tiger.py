@@ -31,7 +31,7 @@ class TigerOptions(T5Options):
     """Options of TIGER; those of prompts in words are fixed.
 
     Attributes:
-        users: tokens that users share, each user's by a hash of the id.
+        users: tokens that users share, each user's by a hash of the id; with 0 prompts say nothing of who asks.
     """
 
     shape: str = "paper"
@@ -39,7 +39,7 @@ class TigerOptions(T5Options):
     templates: Literal["en"] = "en"
     augmentation: Augmentation = "none"
     tasks: Tasks = Tasks(direct=0)
-    users: int = Field(2000, ge=1)
+    users: int = Field(2000, ge=0)
 
     @field_validator("tasks")
     @classmethod
@@ -59,9 +59,10 @@ class Tiger(T5):
 
     def __init__(self, config: TigerOptions, entities: Entities, saved: Path | None = None) -> None:
         super().__init__(config, entities, saved)
-        tokens = np.array(self.vocabulary.tokenizer.convert_tokens_to_ids(self._user_words()))
-        place = [crc32(user.encode()) % config.users for user in entities.users]
-        self._users = np.append(tokens[place], self.vocabulary.someone)  # user -1 comes last
+        self._users = np.full(len(entities.users) + 1, self.vocabulary.someone)  # user -1 comes last
+        if config.users:
+            tokens = np.array(self.vocabulary.tokenizer.convert_tokens_to_ids(self._user_words()))
+            self._users[:-1] = tokens[[crc32(user.encode()) % config.users for user in entities.users]]
 
     @property
     def worded(self) -> bool:
