@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from oovrec.app import batch as module
 from oovrec.app.runs import Run, load_run
-from oovrec.errors import Interrupted
+from oovrec.errors import Interrupted, OovrecError
 
 FOLDERS = [".", "references/popularity", "references/sasrec"]
 
@@ -113,6 +114,16 @@ def test_parts_of_another_question_are_not_used(finished: Path, tmp_path: Path, 
     monkeypatch.undo()
     assert (tmp_path / "lists.parquet.parts").is_dir()
     assert pl.read_parquet(run.batch(out, k=5)).height == 60 * 5
+
+
+def test_a_run_that_is_not_finished(oovrec, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "references/popularity", tmp_path / "run")
+    (tmp_path / "run/model.safetensors").unlink()
+    said = oovrec("batch", tmp_path / "run", "--out", tmp_path / "lists.csv", code=2).stderr
+    assert "its training is not finished; finish it by its own command with --resume." in said
+    with pytest.raises(OovrecError, match=r"^k = 0: is below 1; ask for at least one item\.$"):
+        load_run(finished).batch(tmp_path / "lists.csv", k=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from oovrec.data.histories import Histories
 from oovrec.data.load import read_all
 from oovrec.errors import Interrupted, OovrecError
 from oovrec.files import atomic, read_text, sha256, write_text
-from oovrec.models.base import Recommendations
+from oovrec.models.base import Recommendations, Recommender, check_count
 from oovrec.progress import Bar, say
 
 Write = Callable[[pl.LazyFrame, Path], object]
@@ -94,9 +94,12 @@ def batch(
         raise OovrecError("is there already", where=out, remedy="remove it or choose another --out")
     if log is not None and data is not None:
         raise OovrecError("a log stands for the run's data", where="--data", remedy="give one of --log and --data")
+    check_count(k)
+    model = run.model
     crowd = _of_data(run, data) if log is None else _of_log(run, log, columns)
     parts = _parts(out, f"{sha256(run.folder / 'model.safetensors')} {crowd.digest()} {k} {mask_seen}")
-    _fill(run, crowd, parts, k, mask_seen)
+    with run.arithmetic():
+        _fill(model, crowd, parts, k, mask_seen)
     with atomic(out) as temporary:
         files = [_part(parts, number) for number, _ in crowd.parts()]
         FORMATS[out.suffix.lower()](pl.scan_parquet(files), temporary)
@@ -142,17 +145,17 @@ def _part(folder: Path, number: int) -> Path:
     return folder / f"{number:06}.parquet"
 
 
-def _fill(run: Run, crowd: Crowd, folder: Path, k: int, mask_seen: bool) -> None:
+def _fill(model: Recommender, crowd: Crowd, folder: Path, k: int, mask_seen: bool) -> None:
     """Write the parts that are not there."""
-    items = pl.Series(run.model.entities.items)
+    items = pl.Series(model.entities.items)
     left = [(number, rows) for number, rows in crowd.parts() if not _part(folder, number).exists()]
     done = len(crowd.ids) - sum(len(crowd.ids[rows]) for _, rows in left)
     if done:
         say(escape(f"{done:,} of {len(crowd.ids):,} users are done, in {folder}"))
     try:
-        with Bar("recommending", len(crowd.ids) - done, "users") as bar, run.arithmetic():
+        with Bar("recommending", len(crowd.ids) - done, "users") as bar:
             for number, rows in left:
-                best = run.model.recommend(crowd.histories.take(rows), k, mask_seen=mask_seen)
+                best = model.recommend(crowd.histories.take(rows), k, mask_seen=mask_seen)
                 with atomic(_part(folder, number)) as temporary:
                     _table(crowd.ids[rows], best, items).write_parquet(temporary)
                 bar.advance(len(crowd.ids[rows]))

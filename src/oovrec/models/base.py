@@ -215,8 +215,7 @@ class Recommender(ABC):
         Raises:
             OovrecError: ``k`` is below 1.
         """
-        if k < 1:
-            raise OovrecError("is below 1", where=f"k = {k}", remedy="ask for at least one item")
+        check_count(k)
         return self._best(histories, k, mask_seen)
 
     def _best(self, histories: Histories, k: int, mask_seen: bool) -> Recommendations:
@@ -310,6 +309,16 @@ class NeuralRecommender(Recommender):
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         put(self.module, {name: torch.from_numpy(array.copy()) for name, array in state.items()})
+
+
+def check_count(k: int) -> None:
+    """Make sure that lists of ``k`` items can be asked for.
+
+    Raises:
+        OovrecError: it is below 1.
+    """
+    if k < 1:
+        raise OovrecError("is below 1", where=f"k = {k}", remedy="ask for at least one item")
 
 
 def systems() -> dict[str, type[Recommender]]:
