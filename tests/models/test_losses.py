@@ -8,8 +8,10 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
+from oovrec.decoding.trie import Trie
 from oovrec.models import losses
-from oovrec.models.losses import other_items, softmax_cross_entropy
+from oovrec.models.generative.network import restricted_loss
+from oovrec.models.losses import grouped_cross_entropy, other_items, softmax_cross_entropy
 
 N, WIDTH, ITEMS = 37, 16, 101
 
@@ -89,3 +91,45 @@ def test_other_items_are_all_but_the_target_and_all_alike() -> None:
     assert (counts.diagonal() == 0).all()
     away = counts[~torch.eye(5, dtype=torch.bool)]
     assert stats.chisquare(away.numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_groups_choose_among_their_own(scale: float, dtype: torch.dtype) -> None:
+    """Groups of 1 to 40 items, which may share some; one that nobody chooses from."""
+    made = torch.Generator().manual_seed(2)
+    sizes = torch.tensor([1, 40, 7, 0, 12, 1, 25])
+    bounds = torch.cat([torch.zeros(1), sizes.cumsum(0)]).int()
+    members = torch.cat([torch.randperm(ITEMS, generator=made)[:size] for size in sizes]).int()
+    groups = torch.tensor([0, 1, 2, 4, 5, 6])[torch.randint(6, (N,), generator=made)]
+    places = (torch.rand(N, generator=made) * sizes[groups]).long()
+    hidden, weight, _ = inputs(scale)
+    states = hidden.to(dtype)
+    ours = grouped_cross_entropy(states, weight, places, groups, bounds, members)
+    legal = torch.zeros(N, ITEMS, dtype=torch.bool)
+    for row, group in enumerate(groups):
+        legal[row, members[bounds[group] : bounds[group + 1]].long()] = True
+    targets = members[bounds[groups] + places].long()
+    logits = (states.float() @ weight.T).masked_fill(~legal, -torch.inf)
+    theirs = F.cross_entropy(logits, targets, reduction="sum")
+    if scale == 1.0:
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    loose = 1.0 if dtype == torch.float32 else 1e3  # of what the states' type leaves of a gradient
+    for mine, reference in zip(gradients(ours, hidden, weight), gradients(theirs, hidden, weight), strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-5 * loose, atol=1e-5 * scale * loose)
+
+
+def test_grouping_changes_no_loss_of_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids of three tokens: many firsts and seconds, numbers of their own."""
+    made = torch.Generator().manual_seed(3)
+    codes = torch.stack([torch.arange(90) // 10, 100 + torch.arange(90) % 30, 200 + torch.randperm(90)], dim=1)
+    trie = Trie.of(codes.numpy())
+    rows = [torch.randn(len(level.tokens), WIDTH, generator=made).requires_grad_() for level in trie.levels]
+    hidden = torch.randn(N, 3, WIDTH, generator=made).requires_grad_()
+    nodes, found = trie.nodes(torch.randint(90, (N,), generator=made)), []
+    for apart in (0, 1 << 60):
+        monkeypatch.setattr(losses, "APART", apart)
+        loss = restricted_loss(hidden, nodes, trie, rows)
+        found.append([loss, *gradients(loss, hidden, *rows)])
+    for grouped, whole in zip(*found, strict=True):
+        torch.testing.assert_close(grouped, whole, rtol=1e-5, atol=1e-5)

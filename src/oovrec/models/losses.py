@@ -10,10 +10,9 @@ from torch import Tensor
 
 CHUNK = {"cpu": 1 << 21, "cuda": 1 << 26}  # logits at once: on a processor they stay in its cache
 KEPT = {"cpu": 1 << 24, "cuda": 1 << 26}  # probabilities that one product makes the rows' gradient of
-TINY = torch.finfo(
-    torch.float32
-).tiny  # a smaller probability is counted as this one, in the loss but not in the gradient
-
+APART = 1 << 23  # multiplications that products of a group's own have to save: beginning each takes time too
+# A smaller probability is counted as this one, in the loss but not in the gradient.
+TINY = torch.finfo(torch.float32).tiny
 
 Legal = Callable[[slice], Tensor]  # ``[chunk, items]`` bool: which items a chunk of positions chooses among
 
@@ -78,6 +77,66 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         (scale,), (grad_hidden, grad_weight) = grad_outputs, ctx.saved_tensors
         kinds = ctx.dtypes
         return (grad_hidden * scale).to(kinds[0]), (grad_weight * scale).to(kinds[1]), None, None
+
+
+def grouping_pays(hidden: Tensor, weight: Tensor, groups: Tensor) -> bool:
+    """Whether :func:`grouped_cross_entropy` is faster than a softmax over ``weight``, of which little is legal."""
+    return hidden.device.type == "cpu" and len(hidden) * weight.numel() > APART * len(groups.unique())
+
+
+def grouped_cross_entropy(
+    hidden: Tensor, weight: Tensor, places: Tensor, groups: Tensor, bounds: Tensor, members: Tensor
+) -> Tensor:
+    """Sum over ``n`` positions of the cross-entropy of softmaxes, each over the few items of its position's group.
+
+    What :func:`softmax_cross_entropy` gives where just these are legal, at a cost that grows with the groups' sizes and
+    not with that of ``weight``. In float32, as the products are small.
+
+    Args:
+        hidden: ``[n, d]`` states.
+        weight: ``[items, d]`` output rows.
+        places: ``[n]`` where in its group each target is.
+        groups: ``[n]`` the group that each position chooses from.
+        bounds: ``[groups + 1]`` int32, between which of the ``members`` are a group's.
+        members: ``[total]`` int32, positions in ``weight``.
+    """
+    loss: Tensor = _GroupedCrossEntropy.apply(hidden, weight, places, groups, bounds, members)
+    return loss
+
+
+class _GroupedCrossEntropy(torch.autograd.Function):
+    """The gradients of :class:`_SoftmaxCrossEntropy`, a group at a time."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, places: Tensor, groups: Tensor, bounds: Tensor, members: Tensor
+    ) -> Tensor:
+        order = groups.argsort(stable=True)
+        present, counts = groups[order].unique_consecutive(return_counts=True)
+        states, targets = hidden.float()[order], places[order, None]
+        grad_states, grad_weight = torch.empty_like(states), torch.zeros_like(weight, dtype=torch.float32)
+        loss, starts = hidden.new_zeros((), dtype=torch.float32), bounds[present].tolist()
+        parts = zip(states.split(sizes := counts.tolist()), targets.split(sizes), grad_states.split(sizes), strict=True)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for (part, wanted, grad), start, end in zip(parts, starts, bounds[present + 1].tolist(), strict=True):
+                own = members[start:end]
+                rows = weight.index_select(0, own).float()
+                p = torch.softmax(part @ rows.T, 1)
+                loss -= p.gather(1, wanted).clamp_min(TINY).log().sum()
+                p.scatter_add_(1, wanted, p.new_full((len(p), 1), -1.0))
+                torch.mm(p, rows, out=grad)
+                grad_weight.index_add_(0, own, p.T @ part)
+        grad_hidden = torch.empty_like(grad_states)
+        grad_hidden[order] = grad_states
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.dtypes = hidden.dtype, weight.dtype
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (scale,), (grad_hidden, grad_weight) = grad_outputs, ctx.saved_tensors
+        kinds = ctx.dtypes
+        return (grad_hidden * scale).to(kinds[0]), (grad_weight * scale).to(kinds[1]), None, None, None, None
 
 
 def other_items(targets: Tensor, items: int, count: int = 1) -> Tensor:

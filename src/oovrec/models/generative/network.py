@@ -15,7 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from oovrec.decoding.trie import Level, Trie
 from oovrec.models.generative.augmentation import AugmentedEmbedding
-from oovrec.models.losses import softmax_cross_entropy
+from oovrec.models.losses import grouped_cross_entropy, grouping_pays, softmax_cross_entropy
 
 Loss = Literal["restricted", "full"]
 IGNORED = -100  # in place of words, after a text's end
@@ -160,9 +160,13 @@ def restricted_loss(hidden: Tensor, nodes: Tensor, trie: Trie, rows: list[Tensor
     """
     total = hidden.new_zeros((), dtype=torch.float32)
     for depth, (level, weight) in enumerate(zip(trie.levels, rows, strict=True)):
-        symbols = level.symbol[nodes[:, depth]].long()
-        legal = partial(_legal, level, nodes[:, depth - 1]) if depth else None  # every first token is legal
-        total = total + softmax_cross_entropy(hidden[:, depth], weight, symbols, legal)
+        states, node, above = hidden[:, depth], nodes[:, depth], nodes[:, depth - 1]
+        if depth and grouping_pays(states, weight, above):
+            places = node - level.first_child[above]
+            total = total + grouped_cross_entropy(states, weight, places, above, level.first_child, level.symbol)
+        else:
+            legal = partial(_legal, level, above) if depth else None  # every first token is legal
+            total = total + softmax_cross_entropy(states, weight, level.symbol[node].long(), legal)
     return total
 
 
