@@ -2,6 +2,8 @@
 
     python benchmarks/order.py --data ../shared/data/beauty [--recipes sasrec metavec-llama] [--seeds 0 1 2]
 
+A recipe is a shipped one or a YAML file.
+
 Times of the Amazon data are days, and everybody's files have a day's items in the order of their ids. Here a user's
 items of one day are put into random order before anything is split, so that other items are held out; the rest is as
 in ``oovrec train`` and ``oovrec evaluate``. Each seed draws an order of its own, the same for all recipes. Writes
@@ -36,14 +38,14 @@ RUNS = Path("runs/order")
 def cell(options: argparse.Namespace, dataset: Dataset, recipe: str, seed: int) -> Evaluation:
     """One recipe on one order of the days."""
     source = Source(source=str(options.data), tie_seed=seed)
-    shuffled, name = source.load(), f"{dataset.name}-{recipe}-s{seed}"
+    shuffled, name = source.load(), f"{dataset.name}-{Path(recipe).stem}-s{seed}"
     run = Run(RUNS / name, read_recipe(recipe, [f"seed={seed}"]), source.found(shuffled))
     kept = options.out / f"{name}.json", run.folder / "ranks.safetensors"
     if not all(path.exists() for path in kept):
         evaluation = evaluate(train_on(run, shuffled), data=shuffled)
         found = {
             "dataset": dataset.name,
-            "recipe": recipe,
+            "recipe": Path(recipe).stem,
             "config_hash": run.recipe.hash,
             "seed": seed,
             "test_targets_changed": float((shuffled.targets("test") != dataset.targets("test")).mean()),
@@ -79,17 +81,17 @@ def main() -> None:
     dataset = load_dataset(str(options.data))
     found = {recipe: [cell(options, dataset, recipe, seed) for seed in options.seeds] for recipe in options.recipes}
     first = options.recipes[0]
-    systems = {recipe: against(found[recipe], found[first]) for recipe in options.recipes}
+    systems = {Path(recipe).stem: against(found[recipe], found[first]) for recipe in options.recipes}
     for recipe, figures in systems.items():
         for metric, figure in figures.items():
             lead = ""
-            if recipe != first:
+            if "difference" in figure:
                 low, high = figure["difference"]["interval"]
-                lead = f", over {first} {low:+.4f} to {high:+.4f} (95%)"
+                lead = f", over {Path(first).stem} {low:+.4f} to {high:+.4f} (95%)"
             print(f"{recipe}: masked {metric} {figure['mean']:.4f}{lead}")
     if len(systems) > 1:
-        about = {"dataset": dataset.name, "seeds": options.seeds, "against": first, "masked": systems}
-        write_json(options.out / f"{dataset.name}-against-{first}.json", {**about, **circumstances()})
+        about = {"dataset": dataset.name, "seeds": options.seeds, "against": Path(first).stem, "masked": systems}
+        write_json(options.out / f"{dataset.name}-against-{Path(first).stem}.json", {**about, **circumstances()})
 
 
 if __name__ == "__main__":
