@@ -2,13 +2,12 @@
 
     python benchmarks/order.py --data ../shared/data/beauty [--recipes sasrec metavec-llama] [--seeds 0 1 2]
 
-A recipe is a shipped one or a YAML file.
-
 Times of the Amazon data are days, and everybody's files have a day's items in the order of their ids. Here a user's
 items of one day are put into random order before anything is split, so that other items are held out; the rest is as
 in ``oovrec train`` and ``oovrec evaluate``. Each seed draws an order of its own, the same for all recipes. Writes
 ``<out>/<dataset>-<recipe>-s<seed>.json``, and of several recipes ``<out>/<dataset>-against-<first>.json``: each against
-the first, by resampling users, whose figures are means over the seeds. What is done already is not done again.
+the first, by resampling users, whose figures are means over the seeds. What is done already is not done again. A recipe is
+a shipped one or a YAML file.
 """
 
 from __future__ import annotations
