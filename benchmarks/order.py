@@ -6,8 +6,8 @@ Times of the Amazon data are days, and everybody's files have a day's items in t
 items of one day are put into random order before anything is split, so that other items are held out; the rest is as
 in ``oovrec train`` and ``oovrec evaluate``. Each seed draws an order of its own, the same for all recipes. Writes
 ``<out>/<dataset>-<recipe>-s<seed>.json``, and of several recipes ``<out>/<dataset>-against-<first>.json``: each against
-the first, by resampling users, whose figures are means over the seeds. What is done already is not done again. A recipe is
-a shipped one or a YAML file.
+the first, by resampling users, whose figures are means over the seeds. What is done already is not done again.
+A recipe is a shipped one or a YAML file.
 """
 
 from __future__ import annotations
