@@ -56,6 +56,7 @@ bench: .venv/installed-dev .peers  ## speed against the stock paths, in one run 
 	$(BIN)/python benchmarks/tokens.py --data ../shared/data/beauty --clusters 100 --write
 	$(BIN)/python benchmarks/training.py --rows train-t5-small train-t5-small-bf16
 	$(BIN)/python benchmarks/training.py --rows train-all-positions --batches 128 1024
+	$(BIN)/python benchmarks/catalogue.py
 	$(BIN)/python benchmarks/decoding.py --data ../shared/data/beauty --vocabulary ../shared/t5-tokenizer
 	$(BIN)/python benchmarks/sequential.py --data ../shared/data/beauty
 	$(BIN)/python benchmarks/sequential.py --data ml-100k

@@ -350,7 +350,8 @@ def system(name: str) -> type[Recommender]:
     Raises:
         OovrecError: there is none; the nearest name is given.
     """
-    found = _system(dict(_modules()).get(name, __name__))
+    module = dict(_modules()).get(name)
+    found = _system(module) if module else None
     if found is None:
         raise unknown("system", name, systems())
     return found
