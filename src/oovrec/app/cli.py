@@ -23,19 +23,17 @@ from oovrec.app.options import (
     From,
     HowMany,
     ItemColumn,
-    KCore,
     MaskSeen,
     MovedData,
     Out,
     Overrides,
-    RatingColumn,
+    Reading,
     Resume,
     RunFolder,
     Seed,
     TimeColumn,
-    TitleColumn,
     UserColumn,
-    source_of,
+    reads_data,
 )
 from oovrec.app.tokens_cli import tokens_app
 from oovrec.app.waiting import spin_briefly
@@ -74,6 +72,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 @app.command()
+@reads_data
 def run(
     data: DataOption = DEFAULT_DATA,
     out: Out = Path("runs/run"),
@@ -83,25 +82,22 @@ def run(
     seed: Seed = None,
     overrides: Overrides = None,
     resume: Resume = False,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
-    title_column: TitleColumn = None,
-    k_core: KCore = None,
+    *,
+    reading: Reading,
 ) -> None:
     """The main job: tokens, a model, baselines, honest figures, a report."""
     from oovrec.app import tables
     from oovrec.app.comparison import compare
     from oovrec.app.verdict import headline, verdict
 
-    source = source_of(data, user_column, item_column, time_column, rating_column, title_column, k_core)
+    source = reading.of(data)
     report = compare(_recipe(recipe, overrides, seed, built_from, backbone), source, out, resume=resume)
     tables.show(*tables.metrics(report.systems), *map(tables.example, report.examples))
     tables.show(" ".join([headline(report), verdict(report)]).strip(), f"report: {out / 'report.html'}")
 
 
 @app.command()
+@reads_data
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a YAML file.")],
     out: Out,
@@ -112,12 +108,8 @@ def train(
     seed: Seed = None,
     overrides: Overrides = None,
     resume: Resume = False,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
-    title_column: TitleColumn = None,
-    k_core: KCore = None,
+    *,
+    reading: Reading,
 ) -> None:
     """Train one recipe's model and keep it in a run folder."""
     from oovrec.app import pipeline
@@ -125,7 +117,7 @@ def train(
     if tokens is not None and (built_from or any(change.startswith("tokens") for change in overrides or [])):
         remedy = "leave --from and --set tokens.… out, or build others"
         raise OovrecError("these tokens are built already", where=f"--tokens {tokens}", remedy=remedy)
-    source = source_of(data, user_column, item_column, time_column, rating_column, title_column, k_core)
+    source = reading.of(data)
     chosen = _recipe(recipe, overrides, seed, built_from, backbone)
     trained = pipeline.train(chosen, source, out, tokens=tokens, resume=resume)
     typer.echo(trained.folder)
@@ -239,21 +231,18 @@ def export(run: RunFolder, out: Out) -> None:
 
 
 @data_app.command("show")
+@reads_data
 def data_show(
     data: DataArgument,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
-    title_column: TitleColumn = None,
-    k_core: KCore = None,
+    *,
+    reading: Reading,
     json: AsJson = False,
 ) -> None:
     """Counts, dates, splits, and what in the data would make figures mislead."""
     from oovrec.app import tables
     from oovrec.data.checks import inspect
 
-    report = inspect(source_of(data, user_column, item_column, time_column, rating_column, title_column, k_core).load())
+    report = inspect(reading.of(data).load())
     if json:
         tables.show_json(report.to_json())
     else:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import typer
 
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from oovrec.app.source import Source
 
 DEFAULT_DATA, DEFAULT_RECIPE = "ml-100k", "metaid-llama"
+ROLES = ("user", "item", "time", "rating", "title")  # of columns that options name
 
 DATA = "A name of the catalogue (ml-100k), a folder, a file, or a data file (.yaml) that says how to read one."
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA)]
@@ -45,21 +49,45 @@ TokensFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
-def source_of(
-    data: str,
-    user: str | None,
-    item: str | None,
-    time: str | None,
-    rating: str | None,
-    title: str | None,
-    k_core: int | None,
-) -> Source:
-    """The data that these options speak of.
+class Reading(NamedTuple):
+    """How a log is to be read, as the command line says it; None where it does not."""
 
-    Raises:
-        OovrecError: a data file, and what it says given once more.
-    """
-    from oovrec.app.source import Source
-    from oovrec.data.columns import Columns
+    user_column: UserColumn = None
+    item_column: ItemColumn = None
+    time_column: TimeColumn = None
+    rating_column: RatingColumn = None
+    title_column: TitleColumn = None
+    k_core: KCore = None
 
-    return Source.asked_for(data, Columns(user=user, item=item, time=time, rating=rating, title=title), k_core)
+    def of(self, data: str) -> Source:
+        """The data called so.
+
+        Raises:
+            OovrecError: a data file, and what it says given once more.
+        """
+        from oovrec.app.source import Source
+        from oovrec.data.columns import Columns
+
+        *names, k_core = self
+        return Source.asked_for(data, Columns(**dict(zip(ROLES, names, strict=True))), k_core)
+
+
+def reads_data(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameter ``reading`` is given by an option for each field of :class:`Reading`."""
+    whole = inspect.signature(command, eval_str=True)
+    types = get_type_hints(Reading, include_extras=True)
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=types[name])
+        for name in Reading._fields
+    ]
+    parameters = [[one] if one.name != "reading" else options for one in whole.parameters.values()]
+    told = [one for some in parameters for one in some]
+
+    @wraps(command)
+    def given(**values: Any) -> None:
+        reading = Reading(**{name: values.pop(name) for name in Reading._fields})
+        command(**values, reading=reading)
+
+    given.__annotations__ = {one.name: one.annotation for one in told}
+    vars(given)["__signature__"] = whole.replace(parameters=told)
+    return given

@@ -10,22 +10,18 @@ import typer
 from oovrec.app.options import (
     AsJson,
     DataArgument,
-    ItemColumn,
-    KCore,
     Out,
     Overrides,
-    RatingColumn,
-    TimeColumn,
-    TitleColumn,
+    Reading,
     TokensFolder,
-    UserColumn,
-    source_of,
+    reads_data,
 )
 
 tokens_app = typer.Typer(help="Build, judge, audit and draw out-of-vocabulary tokens.", no_args_is_help=True)
 
 
 @tokens_app.command("build")
+@reads_data
 def tokens_build(
     data: DataArgument,
     out: Out,
@@ -33,12 +29,8 @@ def tokens_build(
     built_from: Annotated[Literal["train", "all"], typer.Option("--from", help="'all' sees held-out items.")] = "train",
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
     overrides: Overrides = None,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
-    title_column: TitleColumn = None,
-    k_core: KCore = None,
+    *,
+    reading: Reading,
 ) -> None:
     """Build a folder of tokens: item_tokens.tsv, user_tokens.tsv, tokens.json."""
     from oovrec.app import pipeline, tables
@@ -47,21 +39,18 @@ def tokens_build(
     options: dict[str, Any] = {}
     for override in overrides or []:
         apply_override(options, override)
-    source = source_of(data, user_column, item_column, time_column, rating_column, title_column, k_core)
+    source = reading.of(data)
     tokens, dataset = pipeline.build(source, out, method, built_from, seed, options)
     tables.show(tables.tokens(tokens, dataset))
 
 
 @tokens_app.command("score")
+@reads_data
 def tokens_score(
     tokens: TokensFolder,
     data: DataArgument,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
-    title_column: TitleColumn = None,
-    k_core: KCore = None,
+    *,
+    reading: Reading,
     json: AsJson = False,
 ) -> None:
     """How well tokens keep what the interactions say (MS, DS, lift on held-out items)."""
@@ -70,7 +59,7 @@ def tokens_score(
     from oovrec.tokens.table import Tokens
 
     built = Tokens.load(tokens)
-    dataset = source_of(data, user_column, item_column, time_column, rating_column, title_column, k_core).load()
+    dataset = reading.of(data).load()
     quality = score(built, dataset)
     if json:
         tables.show_json(quality.to_json())
@@ -79,6 +68,7 @@ def tokens_score(
 
 
 @tokens_app.command("audit")
+@reads_data
 def tokens_audit(
     data: DataArgument,
     items: Annotated[
@@ -86,12 +76,8 @@ def tokens_audit(
     ],
     users: Annotated[Path | None, typer.Option(metavar="FILE", help="User tokens, if there are any.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write audit.json and audit.png to this new folder.")] = None,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
-    title_column: TitleColumn = None,
-    k_core: KCore = None,
+    *,
+    reading: Reading,
     json: AsJson = False,
 ) -> None:
     """Did tokens, whoever made them, see held-out interactions? The exit code is 0 either way."""
@@ -100,7 +86,7 @@ def tokens_audit(
 
     if out is not None:
         check_free(out)
-    dataset = source_of(data, user_column, item_column, time_column, rating_column, title_column, k_core).load()
+    dataset = reading.of(data).load()
     found = audit.run(dataset, items, users, out)
     if json:
         tables.show_json(found.to_json())
@@ -109,16 +95,13 @@ def tokens_audit(
 
 
 @tokens_app.command("report")
+@reads_data
 def tokens_report(
     tokens: TokensFolder,
     data: DataArgument,
     out: Out,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
-    title_column: TitleColumn = None,
-    k_core: KCore = None,
+    *,
+    reading: Reading,
 ) -> None:
     """Draw tokens: a page with a map of the clusters, their items and what is near them."""
     from oovrec.app.folders import check_free
@@ -127,5 +110,5 @@ def tokens_report(
 
     check_free(out)
     built = Tokens.load(tokens)
-    dataset = source_of(data, user_column, item_column, time_column, rating_column, title_column, k_core).load()
+    dataset = reading.of(data).load()
     typer.echo(write_tokens_report(built, dataset, out))

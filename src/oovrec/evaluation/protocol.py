@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -61,6 +62,11 @@ class Evaluation:
 
         Each maps metrics to means, ``ci`` to their 95% intervals and ``users`` to how many were counted.
         """
+        return self._made
+
+    @cached_property
+    def _made(self) -> dict[str, dict[str, Any]]:
+        """Resampled once, whoever asks for the blocks: the record of a run, its page, what is printed."""
         lists = {"raw": (self.raw, self.top_raw), "masked": (self.masked, self.top_masked)}
         blocks = _blocks(lists, self.items, self.seed)
         if self.later_day is not None and self.later_day.any():

@@ -35,7 +35,17 @@ def softmax_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, legal
     return loss
 
 
-class _SoftmaxCrossEntropy(torch.autograd.Function):
+class _SummedLoss(torch.autograd.Function):
+    """A loss of states and output rows, the first two inputs, whose gradients the forward pass has made and saved."""
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        kinds = ctx.dtypes
+        made = [(gradient * grad_outputs[0]).to(kind) for gradient, kind in zip(ctx.saved_tensors, kinds, strict=True)]
+        return (*made, *[None] * (len(ctx.needs_input_grad) - len(made)))
+
+
+class _SoftmaxCrossEntropy(_SummedLoss):
     """With p the softmax, d loss / d hidden = p · weight − weight[targets]; d loss / d weight mirrors it."""
 
     @staticmethod
@@ -72,16 +82,10 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         ctx.dtypes = hidden.dtype, weight.dtype
         return loss
 
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        (scale,), (grad_hidden, grad_weight) = grad_outputs, ctx.saved_tensors
-        kinds = ctx.dtypes
-        return (grad_hidden * scale).to(kinds[0]), (grad_weight * scale).to(kinds[1]), None, None
 
-
-def grouping_pays(hidden: Tensor, weight: Tensor, groups: Tensor) -> bool:
+def grouping_pays(hidden: Tensor, weight: Tensor, groups: int) -> bool:
     """Whether :func:`grouped_cross_entropy` is faster than a softmax over ``weight``, of which little is legal."""
-    return hidden.device.type == "cpu" and len(hidden) * weight.numel() > APART * len(groups.unique())
+    return hidden.device.type == "cpu" and len(hidden) * weight.numel() > APART * min(len(hidden), groups)
 
 
 def grouped_cross_entropy(
@@ -104,7 +108,7 @@ def grouped_cross_entropy(
     return loss
 
 
-class _GroupedCrossEntropy(torch.autograd.Function):
+class _GroupedCrossEntropy(_SummedLoss):
     """The gradients of :class:`_SoftmaxCrossEntropy`, a group at a time."""
 
     @staticmethod
@@ -131,12 +135,6 @@ class _GroupedCrossEntropy(torch.autograd.Function):
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.dtypes = hidden.dtype, weight.dtype
         return loss
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (scale,), (grad_hidden, grad_weight) = grad_outputs, ctx.saved_tensors
-        kinds = ctx.dtypes
-        return (grad_hidden * scale).to(kinds[0]), (grad_weight * scale).to(kinds[1]), None, None, None, None
 
 
 def other_items(targets: Tensor, items: int, count: int = 1) -> Tensor:

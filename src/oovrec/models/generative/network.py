@@ -161,7 +161,7 @@ def restricted_loss(hidden: Tensor, nodes: Tensor, trie: Trie, rows: list[Tensor
     total = hidden.new_zeros((), dtype=torch.float32)
     for depth, (level, weight) in enumerate(zip(trie.levels, rows, strict=True)):
         states, node, above = hidden[:, depth], nodes[:, depth], nodes[:, depth - 1]
-        if depth and grouping_pays(states, weight, above):
+        if depth and grouping_pays(states, weight, len(level.first_child) - 1):
             places = node - level.first_child[above]
             total = total + grouped_cross_entropy(states, weight, places, above, level.first_child, level.symbol)
         else:
