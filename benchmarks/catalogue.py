@@ -11,8 +11,7 @@ else is ours). The row is of the largest catalogue; milliseconds a step of each 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
+from typing import get_args
 
 import numpy as np
 import rows
@@ -23,6 +22,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.models.base import Entities
 from oovrec.models.generative.llama import Llama
+from oovrec.models.generative.network import Loss
 from oovrec.tokens.naming import two_level_names
 from oovrec.tokens.table import Tokens, TokenTable
 
@@ -34,20 +34,10 @@ def made_up(items: int) -> tuple[Dataset, Entities]:
     rng = np.random.default_rng(0)
     histories = Histories.of(rng.integers(0, items, (USERS, LENGTH)))
     users, ids = ([f"{kind}{n}" for n in range(count)] for kind, count in (("u", USERS), ("i", items)))
-    dataset = Dataset(name="made up", users=users, items=ids, full=Histories(*vars(histories).values()))
+    dataset = Dataset(name="made up", users=users, items=ids, full=histories)
     names = two_level_names("I", rng.integers(0, round(items**0.5), items), np.zeros(items), rng, numbers="own")
     centroids = {cluster: rng.normal(size=WIDTH).astype(np.float32) for cluster in {name[0] for name in names}}
     return dataset, Entities.of(dataset, Tokens(TokenTable.of(ids, names, centroids), None, "meta", "train", 0))
-
-
-def seconds(step: training.Step, repeats: int) -> float:
-    """The median of a step."""
-    found = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
-        step()
-        found.append(time.perf_counter() - start)
-    return statistics.median(found[2:])
 
 
 def main() -> None:
@@ -56,16 +46,18 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    took: dict[str, dict[int, float]] = {"restricted": {}, "full": {}}
+    took: dict[str, dict[int, float]] = {loss: {} for loss in get_args(Loss)}
     for items in options.items:
         dataset, entities = made_up(items)
-        bench = training.Bench(dataset, "", torch.device("cpu"), [options.batch], options.repeats, 1, None)
-        for loss, found in took.items():
-            model = Llama(Llama.Config(loss=loss), entities)
-            found[items] = round(1000 * seconds(training.ours(bench, model, 1, options.batch), options.repeats), 1)
-            print(f"{items:>9,} items, {loss:10} {found[items]:9.1f} ms a step", flush=True)
+        bench = training.Bench(dataset, "", torch.device("cpu"), [options.batch], 1, options.repeats, None)
+        sides = {
+            loss: training.ours(bench, Llama(Llama.Config(loss=loss), entities), 1, options.batch) for loss in took
+        }
+        for loss, rate in bench.medians(sides, bench.steps).items():
+            took[loss][items] = round(1000 * options.batch / rate, 1)
+            print(f"{items:>9,} items, {loss:10} {took[loss][items]:9.1f} ms a step", flush=True)
     largest = max(options.items)
-    mine, theirs = (found[largest] for found in took.values())
+    mine, theirs = took["restricted"][largest], took["full"][largest]
     settings = training.about(bench) | {"items": largest, "shape": "compact", "numbers": "own", "step_ms": took}
     row = rows.row("train-large-catalogue", "ms", mine, theirs, settings, ratio=theirs / mine)
     print(row["name"], row["ours"], row["stock"], row["ratio"], rows.write(row))
