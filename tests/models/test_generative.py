@@ -161,6 +161,16 @@ def test_training_loss_is_the_mean_of_the_scores_it_trains(model: GenerativeReco
         assert sum(map(float, losses)) * mean == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("length", [1, 3, 5])
+def test_what_follows_a_whole_history_is_learnt_as_it_is_asked(entities: Entities, length: int) -> None:
+    """The longest prompt of training has as many items before its target as a prompt of a long history."""
+    model = Llama(LlamaOptions(shape="debug", history=length), entities)
+    asked = model.prompts(Histories.of([range(ITEMS)])).lengths[0]
+    batches = [make() for seed in range(10) for make in model.epoch(dataset(), 40, np.random.default_rng(seed))]
+    read = max(int((batch["where"][:, 0] % batch["groups"][0].shape[1]).max()) for batch in batches)
+    assert read + 1 == asked == 1 + 2 * length
+
+
 def test_residual_dropout_is_on_what_the_parts_of_the_body_add_and_in_training_alone(entities: Entities) -> None:
     model = Llama(LlamaOptions(shape="debug", dropout=0, residual_dropout=0.25), entities)
     (batch, *_) = [make() for make in model.epoch(dataset(), 40, np.random.default_rng(0))]

@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor
 
+from oovrec.app.additions import with_items
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import Interrupted, OovrecError
@@ -23,6 +24,7 @@ from oovrec.models.base import Entities, configured, load
 from oovrec.models.generative import lora
 from oovrec.models.generative.augmentation import GrownTable
 from oovrec.models.generative.base import GenerativeRecommender
+from oovrec.tokens.cold import Around, Described
 from oovrec.training.config import TrainingConfig
 
 TRAINING = TrainingConfig(epochs=1, max_steps=5, batch_size=64, precision="fp32", validation_users=20)
@@ -207,6 +209,21 @@ def test_an_interrupted_training_resumes_to_the_same_scores(
     logs = resumed.fit(chains, TRAINING, seed=3, folder=tmp_path, resume=True)
     assert torch.equal(resumed.scores(some), fitted.scores(some))
     assert len(logs) == 1
+
+
+def test_a_new_item_is_a_twin_of_the_one_whose_number_it_copies(
+    saved: Path, fitted: GenerativeRecommender, some: Histories, tmp_path: Path
+) -> None:
+    """Cluster 3 has every number there is, so that its new item gets one that begins as its last, item 39's."""
+    near = Around("words", np.array([3]), np.ones(1), np.ones(len(fitted.entities.items)))
+    larger = with_items(fitted, saved, Described(["new"]), [near])[0]
+    scores = larger.scores(some)
+    assert scores.shape[1] == len(fitted.entities.items) + 1
+    torch.testing.assert_close(scores[:, -1], scores[:, 39], atol=1e-5, rtol=0)
+    kept = [item for item in range(len(fitted.entities.items)) if item % 6 != 3]
+    torch.testing.assert_close(scores[:, kept], fitted.scores(some)[:, kept], atol=1e-5, rtol=0)
+    larger.save(tmp_path / "larger")
+    assert torch.equal(load(tmp_path / "larger").scores(some), scores)
 
 
 def test_another_backbone_than_it_was_trained_on_is_refused(

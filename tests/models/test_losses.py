@@ -55,6 +55,23 @@ def test_autocast_multiplies_in_bf16_and_adds_in_fp32() -> None:
         assert (mine - reference).norm() < 0.02 * reference.norm()
 
 
+@pytest.mark.parametrize("sure", [0, 3, 6, 10])  # at 6 and 10 the targets' mean probability is .998 and .99995
+def test_bf16_keeps_what_a_sure_model_still_has_to_learn(sure: int) -> None:
+    """Against the softmax in float64 of the logits that bf16 products give."""
+    hidden, weight, targets = inputs()
+    weight = (3 * F.normalize(weight)).detach().requires_grad_()
+    hidden = (sure / 3 * weight[targets] + 0.01 * hidden).detach().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = softmax_cross_entropy(hidden, weight, targets)
+    logits = (hidden.bfloat16() @ weight.bfloat16().T).double().detach().requires_grad_()
+    theirs = F.cross_entropy(logits, targets, reduction="sum")
+    (away,) = torch.autograd.grad(theirs, logits)
+    references = away @ weight.double(), away.T @ hidden.double()
+    assert abs(ours - theirs) < 0.01 * theirs
+    for mine, reference in zip(torch.autograd.grad(ours, (hidden, weight)), references, strict=True):
+        assert (mine - reference).norm() < 0.01 * reference.norm()
+
+
 def test_no_gradient_is_made_where_none_is_wanted() -> None:
     hidden, weight, targets = inputs()
     with torch.no_grad():

@@ -46,7 +46,7 @@ class _SummedLoss(torch.autograd.Function):
 
 
 class _SoftmaxCrossEntropy(_SummedLoss):
-    """With p the softmax, d loss / d hidden = p · weight − weight[targets]; d loss / d weight mirrors it."""
+    """With p the softmax less 1 at the target, d loss / d hidden = p · weight; d loss / d weight mirrors it."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, legal: Legal | None) -> Tensor:
@@ -62,13 +62,13 @@ class _SoftmaxCrossEntropy(_SummedLoss):
         loss = hidden.new_zeros((), dtype=torch.float32)
         with torch.autocast(kind, enabled=False):
             for start in range(0, len(states), size):
-                part, wanted = states[start : start + size], targets[start : start + size, None]
+                part = states[start : start + size]
                 p = probabilities[start % kept : start % kept + len(part)]
                 torch.mm(part, rows.T, out=p)
                 if legal is not None:
                     p.masked_fill_(~legal(slice(start, start + size)), -torch.inf)
                 torch.softmax(p, 1, out=p)
-                loss -= p.gather(1, wanted).float().clamp_min(TINY).log().sum()
+                loss -= _without_target(p, targets[start : start + size]).sum()
                 end, first = start + len(part), start - start % kept
                 if grad_hidden is not None and grad_columns is not None:
                     torch.mm(p, rows, out=grad_hidden[start:end])
@@ -76,11 +76,26 @@ class _SoftmaxCrossEntropy(_SummedLoss):
                         # as columns: the large factor is read as it lies
                         grad_columns += states[first:end].T.contiguous() @ probabilities[: end - first]
             if grad_hidden is not None and grad_columns is not None:
-                grad_weight = grad_columns.T.contiguous()
-                grad_weight.index_add_(0, targets, states.float(), alpha=-1)
-                ctx.save_for_backward(grad_hidden - rows[targets], grad_weight)
+                ctx.save_for_backward(grad_hidden, grad_columns.T.contiguous())
         ctx.dtypes = hidden.dtype, weight.dtype
         return loss
+
+
+def _without_target(p: Tensor, targets: Tensor) -> Tensor:
+    """Take 1 from the targets' probabilities, in place; returns ``[n]`` their logarithms, float32.
+
+    What is left of them is what the others have: a probability near 1 is too coarse in bf16 to take it from 1.
+
+    Args:
+        p: ``[n, items]`` probabilities.
+        targets: ``[n]``.
+    """
+    where = torch.arange(len(p), device=p.device), targets
+    own = p[where].float()
+    p.index_put_(where, p.new_zeros(()))
+    others = p.sum(dim=1)
+    p.index_put_(where, -others)
+    return torch.where(others < 0.5, torch.log1p(-others.float()), own.clamp_min(TINY).log())
 
 
 def grouping_pays(hidden: Tensor, weight: Tensor, groups: int) -> bool:

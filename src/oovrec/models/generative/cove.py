@@ -74,10 +74,9 @@ class Cove(Llama):
         return super()._tokenizer(saved)
 
     def _begun(self, histories: Histories) -> Packed:
-        """The opening, then the newest items' tokens and titles."""
-        shown = histories.last(self.config.history)
-        told = self._blocks.take(shown.items)
-        ends = np.concatenate([[0], np.cumsum(told.lengths)])[shown.indptr]
+        """The opening, then the items' tokens and titles."""
+        told = self._blocks.take(histories.items)
+        ends = np.concatenate([[0], np.cumsum(told.lengths)])[histories.indptr]
         size = len(self._opening)
         ids = np.insert(told.ids, np.repeat(ends[:-1], size), np.tile(self._opening, len(histories)))
         return Packed(ids, size + np.diff(ends))

@@ -27,10 +27,11 @@ def grown(
     larger, state = type(model).restore(model.config, entities, folder), model.state()
     number = model.vocabulary.tokenizer.convert_tokens_to_ids
     further = entities.tokens.items.vocabulary[len(model.entities.tokens.items.vocabulary) :]
-    parts = [(number(list(shares[word])), np.array(list(shares[word].values()), np.float32)) for word in further]
+    parts = [(np.array(number([*shares[word]])), np.array([*shares[word].values()], np.float32)) for word in further]
     sizes = {name: len(array) for name, array in larger.state().items() if array.ndim}
     for name, array in state.items():
-        if array.ndim and sizes[name] > len(array):  # a row a token
-            state[name] = np.concatenate([array, [weights @ array[rows] for rows, weights in parts]])
+        if array.ndim and sizes[name] > len(array):  # a row a token; with LoRA a row an OOV token
+            first = len(model.vocabulary) - len(array)
+            state[name] = np.concatenate([array, [weights @ array[rows - first] for rows, weights in parts]])
     larger.load_state(state)
     return larger

@@ -227,14 +227,16 @@ class Llama(GenerativeRecommender):
         return LlamaStepper(self.module, ids.to(self.device), lengths.to(self.device))
 
     def prompts(self, histories: Histories, task: Task = "sequential", group: Group = "seen") -> Packed:
-        return super().prompts(histories, task, group) if self.worded else self._begun(histories)
+        if self.worded:
+            return super().prompts(histories, task, group)
+        return self._begun(histories.last(self.config.history))
 
     def _begun(self, histories: Histories) -> Packed:
-        """What opens a history, and the newest items' tokens."""
-        shown, (_, depth) = histories.last(self.config.history), self.vocabulary.items.shape
-        tokens, opening = self.vocabulary.items[shown.items].ravel(), self._opened(shown.users)
-        ids = np.insert(tokens, np.repeat(shown.indptr[:-1] * depth, opening.lengths), opening.ids)
-        return Packed(ids, opening.lengths + shown.lengths * depth)
+        """What opens a history, and the items' tokens."""
+        depth = self.vocabulary.items.shape[1]
+        tokens, opening = self.vocabulary.items[histories.items].ravel(), self._opened(histories.users)
+        ids = np.insert(tokens, np.repeat(histories.indptr[:-1] * depth, opening.lengths), opening.ids)
+        return Packed(ids, opening.lengths + histories.lengths * depth)
 
     def _opened(self, users: np.ndarray) -> Packed:
         """``<s>``, and the user's tokens where they are read."""
@@ -252,7 +254,7 @@ class Llama(GenerativeRecommender):
         if self.config.user:
             unknown = rng.random(len(histories)) < self.config.unknown_users
             histories = replace(histories, users=np.where(unknown, -1, histories.users))
-        plan = windows(histories, self.config.history, batch_size, rng)
+        plan = windows(histories, self.config.history + 1, batch_size, rng)
         return [partial(self._windows, batch, plan.mean_targets) for batch in plan.batches]
 
     def _windows(self, batch: Histories, scale: float) -> dict[str, Tensor | list[Tensor]]:
