@@ -171,6 +171,21 @@ def test_a_run_folder_of_another_training_is_begun_anew(oovrec, log: Path) -> No
         assert fill(cell, dataset) == read_result(cell.file)
 
 
+def test_other_titles_are_other_data(oovrec, log: Path, tmp_path: Path) -> None:
+    """The same interactions: a run on what was said of them before is not gone on with, nor its figures kept."""
+    words = ("bench", "results", "--systems", "popularity", "--datasets")
+    oovrec(*words, log)
+    retold = tmp_path / "retold" / log.name
+    retold.parent.mkdir()
+    retold.write_text(log.read_text().replace("Film", "Movie"))
+    refused = oovrec(*words, retold, code=2)
+    assert "holds results of other data called 'films'" in refused.stderr
+    cell = Cell.of("popularity", found(retold), 0, None, Path("results"))
+    (cell.run.folder / "mark").touch()
+    fill(cell, Source(source=str(retold)).load())
+    assert not (cell.run.folder / "mark").exists()
+
+
 def test_what_is_to_be_done_and_how_long_it_takes_comes_before_anything(oovrec, log: Path, no_processes: None) -> None:
     interactions = len(log.read_text().splitlines()) - 1
     facts = {"users": 9, "items": 9, "interactions": 3 * interactions, "fingerprint": "another"}

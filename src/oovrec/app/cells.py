@@ -150,7 +150,7 @@ def _begun(cell: Cell) -> Run:
         return wanted
     try:
         run = load_run(folder)
-        if (run.recipe.hash, run.data.fingerprint) == (wanted.recipe.hash, wanted.data.fingerprint):
+        if run.recipe.hash == wanted.recipe.hash and run.data.same_as(wanted.data):
             return run
         say(escape(f"{folder} holds another training; it is begun anew"))
     except OovrecError as error:

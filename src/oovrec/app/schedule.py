@@ -120,6 +120,7 @@ def facts(dataset: Dataset) -> dict[str, object]:
         "items": len(dataset.items),
         "interactions": int(dataset.full.lengths.sum()),
         "fingerprint": dataset.fingerprint,
+        "described": dataset.described,
         **({} if dataset.tie_seed is None else {"tie_seed": dataset.tie_seed}),
     }
 
@@ -150,7 +151,11 @@ def check_facts(dataset: Dataset, out: Path) -> None:
         OovrecError: they are of other data.
     """
     path = out / dataset.name / FACTS
-    if path.exists() and read_facts(path) and read_json(path).get("fingerprint") != dataset.fingerprint:
+    if not path.exists() or not read_facts(path):
+        return
+    known = read_json(path)
+    found = known.get("fingerprint"), known.get("described", dataset.described)  # which early files do not say
+    if found != (dataset.fingerprint, dataset.described):
         what = f"holds results of other data called '{dataset.name}'"
         raise OovrecError(what, where=path.parent, remedy="give another --out, or rename one of the two")
 

@@ -12,6 +12,7 @@ from oovrec.data.load import K_CORE, Columns, DataFile, is_data_file, load_datas
 from oovrec.errors import OovrecError
 
 DIGEST = r"^([0-9a-f]{64})?$"
+MARKS = ("sha256", "fingerprint", "described")  # digests, by which data are known again
 
 
 class Source(DataFile):
@@ -22,10 +23,12 @@ class Source(DataFile):
         name: the dataset's; '' before it was read.
         sha256: of its files; '' before.
         fingerprint: of its ids, histories and times; '' before.
+        described: of its texts, attributes and ratings; '' before, and where there are none.
     """
 
     sha256: str = Field("", pattern=DIGEST)
     fingerprint: str = Field("", pattern=DIGEST)
+    described: str = Field("", pattern=DIGEST)
 
     @classmethod
     def of(cls, data: Source | Dataset | str | Path) -> Source:
@@ -60,7 +63,7 @@ class Source(DataFile):
     def moved(self, data: str) -> Source:
         """The same data, which lies at ``data`` now."""
         if is_data_file(data):  # which says the rest
-            return Source(source=data, **self.model_dump(include={"name", "sha256", "fingerprint"}))
+            return Source(source=data, **self.model_dump(include={"name", *MARKS}))
         return self.model_copy(update={"source": data})
 
     @property
@@ -88,9 +91,13 @@ class Source(DataFile):
             raise OovrecError(what, where=self.source, remedy=remedy)
         return dataset
 
+    def same_as(self, other: Source) -> bool:
+        """Whether the same was found in both, what is said of items included."""
+        return (self.fingerprint, self.described) == (other.fingerprint, other.described)
+
     def found(self, dataset: Dataset) -> Source:
         """The same with what reading it found, and a path that holds from any folder."""
         path = Path(self.source).expanduser()  # a link stays one: a data file's paths begin where it is asked for
         source = self.source if self.source in CATALOG else str(path.parent.resolve() / path.name)
-        marks = {"source": source, "name": dataset.name, "sha256": dataset.sha256, "fingerprint": dataset.fingerprint}
-        return self.model_copy(update=marks)
+        marks = {mark: getattr(dataset, mark) for mark in MARKS}
+        return self.model_copy(update={"source": source, "name": dataset.name, **marks})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -73,10 +74,21 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, histories and times: equal only for the same data in the same order."""
+        """SHA-256 over ids, histories and times: equal only for the same interactions in the same order."""
         digest = hashlib.sha256("\n".join([*self.users, "", *self.items]).encode())
         for array in (self.full.indptr, self.full.items, self.times):
             digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def described(self) -> str:
+        """SHA-256 over all else that is said of items and interactions; '' where nothing is."""
+        texts = [None if written is None else written.tolist() for written in (self.summaries, self.reviews)]
+        said = [self.titles, self.attributes, *texts]
+        if self.ratings is None and not any(said):
+            return ""
+        digest = hashlib.sha256(json.dumps(said).encode())
+        digest.update(b"" if self.ratings is None else np.ascontiguousarray(self.ratings).tobytes())
         return digest.hexdigest()
 
     def evaluated_users(self) -> np.ndarray:
