@@ -130,15 +130,20 @@ def difference(after: np.ndarray, before: np.ndarray) -> dict[str, Any]:
 
 
 class Trial:
-    """A trained run, the whole data with the new items last, and the held-out targets of both splits together."""
+    """A trained run, the whole data with the new items last, and the held-out targets of both splits together.
+
+    Without those of users that have fewer than three known items, all of which the run was trained on.
+    """
 
     def __init__(self, run: Run, whole: Dataset, count: int) -> None:
         self.run, self.whole, self.count, self.known = run, whole, count, len(whole.items) - count
-        parts = [whole.histories(split) for split in SPLITS]
+        left = np.bincount(whole.full.rows[whole.full.items < self.known], minlength=len(whole.users))
+        fair = {split: np.flatnonzero(left[whole.histories(split).users] >= 3) for split in SPLITS}
+        parts = [whole.histories(split).take(fair[split]) for split in SPLITS]
         self.histories = Histories.of(
             [items for part in parts for items in part], np.concatenate([p.users for p in parts])
         )
-        self.targets = np.concatenate([whole.targets(split) for split in SPLITS])
+        self.targets = np.concatenate([whole.targets(split)[fair[split]] for split in SPLITS])
         self.test = np.repeat([False, True], [len(part) for part in parts])
         self.cold = self.targets >= self.known
         self.short = renumbered(self.histories, range(len(whole.items)), range(self.known))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -55,6 +56,29 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, what: Path, patience: float = 0) -> Iterator[None]:
+    """Keep other processes that ask for the same from ``what`` meanwhile.
+
+    Args:
+        path: of the lock; its folder is made.
+        patience: seconds to wait for one that is at it.
+
+    Raises:
+        OovrecError: one still is; the folder cannot be written.
+    """
+    lock = FileLock(path, timeout=patience)
+    with _writing(path):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise OovrecError("another process is at it", where=what, remedy="wait for it or stop it") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-T = TypeVar("T")
 PLAIN_SECONDS = 15.0  # without a terminal a line is printed this often at most
 
 console = Console(stderr=True)
@@ -73,14 +71,6 @@ class Bar:
             left = (self.total - self.done) / max(self.speed, 1e-9)
             line = f"{self.description}: {self.done:,}/{self.total:,} {self.unit}, {speed}, {left:.0f} s left"
             print(f"{line}  {self.note}".rstrip(), file=sys.stderr, flush=True)
-
-
-def track(iterable: Iterable[T], description: str, total: int, unit: str = "steps") -> Iterator[T]:
-    """Iterate with a :class:`Bar` around it."""
-    with Bar(description, total, unit) as bar:
-        for value in iterable:
-            yield value
-            bar.advance()
 
 
 @contextmanager

@@ -135,6 +135,20 @@ def test_bad_input(words: str, sentence: str, oovrec, log: Path, here: list[str]
     assert [path.name for path in Path().iterdir()] == ["quick.yaml"]
 
 
+def test_validation_figures_are_of_the_training_that_was_tested(oovrec, log: Path, here: list[str]) -> None:
+    """Another call with other settings, and another --out, has put its own runs where the first one's were."""
+    words = ("bench", "augmentation", "--recipe", "quick.yaml", "--data", log)
+    oovrec(*words)
+    FILE.unlink()
+    oovrec(*words, "--set", "model.alpha=0.7", "--out", "elsewhere")
+    ended = oovrec(*words, code=2)
+    folder = "runs/bench/films/quick-none-train-s0"
+    assert f"{folder}: holds another training than results/augmentation/films/quick-none" in " ".join(
+        ended.stderr.split()
+    )
+    assert not FILE.exists()
+
+
 def test_another_file_is_named(oovrec, log: Path, here: list[str]) -> None:
     FILE.parent.mkdir(parents=True)
     FILE.write_text("[1]")

@@ -116,6 +116,23 @@ def test_parts_of_another_question_are_not_used(finished: Path, tmp_path: Path, 
     assert pl.read_parquet(run.batch(out, k=5)).height == 60 * 5
 
 
+def test_one_call_at_a_time_writes_a_file(finished: Path, tmp_path: Path, monkeypatch) -> None:
+    """A second one, whatever it asks, is told so and changes nothing."""
+    run, out = load_run(finished / "references/popularity"), tmp_path / "lists.parquet"
+    recommend, refused = type(run.model).recommend, []
+
+    def meanwhile(*words, **more):
+        with pytest.raises(OovrecError, match=r"lists\.parquet: another process is at it; wait for it or stop it\.$"):
+            run.batch(out, k=7)
+        refused.append(True)
+        return recommend(*words, **more)
+
+    monkeypatch.setattr(type(run.model), "recommend", meanwhile)
+    assert pl.read_parquet(run.batch(out, k=5)).height == 60 * 5
+    assert refused
+    assert [path.name for path in tmp_path.iterdir()] == ["lists.parquet"]
+
+
 def test_a_run_that_is_not_finished(oovrec, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "references/popularity", tmp_path / "run")
     (tmp_path / "run/model.safetensors").unlink()

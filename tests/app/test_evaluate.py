@@ -48,6 +48,17 @@ def test_a_sample_of_as_many_users_as_there_are_is_all_and_kept(oovrec, populari
     assert read_result(popularity / "metrics.json").blocks == kept
 
 
+def test_only_the_last_test_counts_in_the_time_a_run_took(popularity: Path) -> None:
+    """Whose time is its own: a third test does not make it longer than a first."""
+    about = popularity / "environment.json"
+    trained = json.loads(about.read_text())["seconds"]
+    for _ in range(3):
+        package.evaluate(popularity)
+        times = json.loads(about.read_text())
+        assert times["seconds"] == trained
+        assert read_result(popularity / "metrics.json").wall_seconds == trained + times["test_seconds"]
+
+
 def test_a_reference_that_is_not_finished_is_left_out(oovrec, finished: Path, tmp_path: Path) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
     (run / "references" / "sasrec" / "model.safetensors").unlink()

@@ -95,10 +95,11 @@ def test_it_stops_after_so_many_steps_whose_rates_fall_to_zero_by_then() -> None
     )
 
 
-def test_accumulated_batches_equal_one_large_batch() -> None:
+@pytest.mark.parametrize(("accumulate", "size"), [(2, 8), (4, 16)])  # the last of four, over 24, has two alone
+def test_accumulated_batches_equal_one_large_batch(accumulate: int, size: int) -> None:
     small, large = Regression(), Regression()
-    run(small, batch=4, accumulate=2, epochs=1)
-    run(large, batch=8, epochs=1)
+    run(small, batch=4, accumulate=accumulate, epochs=1, clip_norm=0.5)
+    run(large, batch=size, epochs=1, clip_norm=0.5)
     for mine, theirs in zip(small.parameters(), large.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 

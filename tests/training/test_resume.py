@@ -117,6 +117,19 @@ def test_many_interruptions_give_the_same_bits(tmp_path: Path, whole: tuple[Toy,
     assert_same(module, toy_train(module, tmp_path, resume=True), whole)
 
 
+@pytest.mark.parametrize(("when", "said"), [(3, "nothing was kept yet"), (BATCHES + 2, "--resume goes on from there")])
+def test_a_step_that_is_cut_short_says_whether_anything_was_kept(when: int, said: str, tmp_path: Path) -> None:
+    """As a second Ctrl-C does; the first state is that of the first epoch's end."""
+    count = iter(range(1, 1000))
+
+    def before() -> None:
+        if next(count) == when:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match=said):
+        toy_train(Toy(), tmp_path, before=before)
+
+
 def test_ctrl_c_in_validation_stops_at_once(tmp_path: Path, whole: tuple[Toy, list[EpochLog]]) -> None:
     def validate() -> float:
         signal.raise_signal(signal.SIGINT)

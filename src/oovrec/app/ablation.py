@@ -100,11 +100,13 @@ def _figures(cells: Mapping[tuple[str, int], Cell], dataset: Dataset, known: Fig
 
 
 def _validation(cell: Cell, dataset: Dataset) -> dict[str, Any]:
-    folder = cell.run.folder
+    folder, remedy = cell.run.folder, f"remove {cell.file} and run the same command again"
     if not (folder / "model.safetensors").exists():
-        remedy = f"remove {cell.file} and run the same command again"
         raise OovrecError("is gone, and with it what validation figures are made of", where=folder, remedy=remedy)
-    return evaluate(load_run(folder), "validation", dataset).blocks()
+    run = load_run(folder)
+    if run.recipe.hash != cell.run.recipe.hash:
+        raise OovrecError(f"holds another training than {cell.file}", where=folder, remedy=remedy)
+    return evaluate(run, "validation", dataset).blocks()
 
 
 def _known(file: Path) -> Figures:

@@ -23,7 +23,7 @@ from oovrec.data.columns import Columns
 from oovrec.data.histories import Histories
 from oovrec.data.load import read_all
 from oovrec.errors import Interrupted, OovrecError
-from oovrec.files import atomic, read_text, sha256, write_text
+from oovrec.files import atomic, locked, read_text, sha256, write_text
 from oovrec.models.base import Recommendations, Recommender, check_count
 from oovrec.progress import Bar, say
 
@@ -83,8 +83,8 @@ def batch(
         ``out``.
 
     Raises:
-        OovrecError: the file is there already or of another kind; both ``log`` and ``data``; a file that is broken,
-            or a log without any known item; a ``k`` below 1.
+        OovrecError: the file is there already, of another kind, or being written; both ``log`` and ``data``; a file
+            that is broken, or a log without any known item; a ``k`` below 1.
         Interrupted: Ctrl-C; the same call goes on from there.
     """
     out = Path(out)
@@ -97,13 +97,15 @@ def batch(
     check_count(k)
     model = run.model
     crowd = _of_data(run, data) if log is None else _of_log(run, log, columns)
-    parts = _parts(out, f"{sha256(run.folder / 'model.safetensors')} {crowd.digest()} {k} {mask_seen}")
-    with run.arithmetic():
-        _fill(model, crowd, parts, k, mask_seen)
-    with atomic(out) as temporary:
-        files = [_part(parts, number) for number, _ in crowd.parts()]
-        FORMATS[out.suffix.lower()](pl.scan_parquet(files), temporary)
-    shutil.rmtree(parts)
+    parts = out.with_name(f"{out.name}.parts")
+    with locked(parts / "lock", out):
+        _keep_only(parts, f"{sha256(run.folder / 'model.safetensors')} {crowd.digest()} {k} {mask_seen}")
+        with run.arithmetic():
+            _fill(model, crowd, parts, k, mask_seen)
+        with atomic(out) as temporary:
+            files = [_part(parts, number) for number, _ in crowd.parts()]
+            FORMATS[out.suffix.lower()](pl.scan_parquet(files), temporary)
+        shutil.rmtree(parts)
     return out
 
 
@@ -130,15 +132,14 @@ def _of_log(run: Run, log: str | Path, columns: Columns | None) -> Crowd:
     return Crowd(ids, replace(histories.take(kept), users=users))
 
 
-def _parts(out: Path, question: str) -> Path:
-    """The folder of parts beside ``out``, with those only that answer ``question``."""
-    folder = out.with_name(f"{out.name}.parts")
+def _keep_only(parts: Path, question: str) -> None:
+    """Remove parts that answer another question."""
     with suppress(OovrecError):
-        if read_text(folder / "question.txt") == question:
-            return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    write_text(folder / "question.txt", question)
-    return folder
+        if read_text(parts / "question.txt") == question:
+            return
+    for path in parts.glob("*.parquet"):
+        path.unlink()
+    write_text(parts / "question.txt", question)
 
 
 def _part(folder: Path, number: int) -> Path:

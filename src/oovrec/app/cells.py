@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.markup import escape
 
 from oovrec.app.pipeline import evaluate, train_on
@@ -18,6 +17,7 @@ from oovrec.app.source import Source
 from oovrec.data.dataset import Dataset
 from oovrec.errors import OovrecError
 from oovrec.evaluation.results import Result, read_result, write_result
+from oovrec.files import locked
 from oovrec.progress import say
 from oovrec.tokens.table import BuiltFrom
 
@@ -130,17 +130,13 @@ def fill(cell: Cell, dataset: Dataset) -> Result:
         Interrupted: Ctrl-C; the next call goes on.
     """
     folder = cell.run.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(f"{folder}.lock", timeout=PATIENCE):
-            run = train_on(_begun(cell), dataset)
-            if not (folder / "metrics.json").exists():  # the test is scored once
-                evaluate(run, "test", dataset)
-            result = read_result(folder / "metrics.json")
-            write_result(cell.file, result)
-            return result
-    except Timeout as error:
-        raise OovrecError("another process is at it", where=folder, remedy="wait for it or stop it") from error
+    with locked(folder.with_name(f"{folder.name}.lock"), folder, PATIENCE):
+        run = train_on(_begun(cell), dataset)
+        if not (folder / "metrics.json").exists():  # the test is scored once
+            evaluate(run, "test", dataset)
+        result = read_result(folder / "metrics.json")
+        write_result(cell.file, result)
+        return result
 
 
 def _begun(cell: Cell) -> Run:

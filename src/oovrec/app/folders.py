@@ -95,18 +95,24 @@ def _empty(folder: Path) -> None:
 
 
 @contextmanager
-def timed(folder: Path) -> Iterator[None]:
-    """Add the time spent inside to ``seconds`` of ``environment.json``, whatever happens."""
+def timed(folder: Path, *, testing: bool = False) -> Iterator[None]:
+    """Keep the time spent inside in ``environment.json``, whatever happens.
+
+    Args:
+        testing: it goes into ``test_seconds``, in place of an earlier test's; else it is added to ``seconds``.
+    """
     start = time.monotonic()
     try:
         yield
     finally:
         path = folder / "environment.json"
         if path.exists():
-            write_json(path, {**read_json(path), "seconds": seconds(folder) + time.monotonic() - start})
+            about, spent = read_json(path), time.monotonic() - start
+            entry = {"test_seconds": spent} if testing else {"seconds": about.get("seconds", 0.0) + spent}
+            write_json(path, {**about, **entry})
 
 
 def seconds(folder: Path) -> float:
-    """Time spent on the run so far: tokens, training, evaluation."""
+    """Time spent on the run: on tokens and training, and on its last test."""
     about = read_json(folder / "environment.json")
-    return float(about.get("seconds", 0.0)) if isinstance(about, dict) else 0.0
+    return sum(float(about.get(name, 0.0)) for name in ("seconds", "test_seconds")) if isinstance(about, dict) else 0.0

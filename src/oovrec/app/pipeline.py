@@ -158,7 +158,7 @@ def evaluate(
     run = run if isinstance(run, Run) else load_run(run)
     model, dataset = run.model, run.dataset(data)
     kept = split == "test" and not dataset.sample
-    with timed(run.folder) if kept else nullcontext(), run.arithmetic():
+    with timed(run.folder, testing=True) if kept else nullcontext(), run.arithmetic():
         evaluation = protocol.evaluate(model.scores, dataset, split)
         evaluation = replace(evaluation, tasks=model.task_figures(dataset, split))
     if kept:

@@ -94,6 +94,8 @@ def _tops(scores: Tensor, row: Tensor, item: Tensor, width: int) -> np.ndarray:
 
     One search serves both: whatever is excluded, among so many more the wanted ones are left.
     """
+    if not width:
+        return np.empty((2, len(scores), 0), np.int64)
     excluded = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     excluded[row, item] = True
     most = int(torch.bincount(row).max()) if len(row) else 0

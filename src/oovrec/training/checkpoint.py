@@ -118,6 +118,11 @@ class Checkpoint:
         """Where the state is kept."""
         return self.folder / "checkpoint" / "state.safetensors" if self.folder else None
 
+    @property
+    def kept(self) -> bool:
+        """Whether there is a state to go on from."""
+        return self.path is not None and self.path.is_file()
+
     def clear(self) -> None:
         """Forget an earlier training in the same folder."""
         if self.folder and self.path:
@@ -148,7 +153,7 @@ class Checkpoint:
         Raises:
             OovrecError: there is no state, it is broken, or it belongs to other settings.
         """
-        if self.path is None or not self.path.is_file():
+        if self.path is None or not self.kept:
             remedy = "start without --resume, or give the folder of the interrupted run"
             raise OovrecError("there is no training to resume here", where=self.folder, remedy=remedy)
         arrays, header = read_tensors(self.path)

@@ -28,8 +28,8 @@ class TrainingConfig(Options):
         skipped: share of the items that about every second history of the training part lacks, drawn anew for each
             epoch, so that an item is also learnt from what came before the item before it.
         precision: ``auto`` is bf16 where the hardware multiplies it natively, else fp32.
-        compile: by ``torch.compile``; ``auto`` does so on CUDA, but for models that read worded prompts: their steps
-            are recorded and replayed there, in seconds. What cannot be compiled is trained without.
+        compile: by ``torch.compile``; ``auto`` does so on CUDA, but not for T5s and worded prompts: their steps are
+            recorded and replayed there, in seconds. What cannot be compiled is trained without.
     """
 
     epochs: int = Field(30, ge=1)

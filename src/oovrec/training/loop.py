@@ -104,6 +104,7 @@ class _Training:
         self.best: Weights | None = None
         self.interrupts = Interrupts()
         self.bar: Bar | None = None
+        self.averaged = 1  # batches of the update under way; an epoch's last one may have fewer
         self.unread: list[Tensor] = []  # losses not yet fetched from the device
         self.checkpoint_at = time.monotonic() + CHECKPOINT_SECONDS
 
@@ -191,6 +192,7 @@ class _Training:
         if self.config.max_steps:
             done = max(done, self.progress.updates / self.config.max_steps)
         self.progress.rate = learning_rate(self.config, self.progress.updates, done)
+        self.averaged = len(batches)
         for number, batch in enumerate(batches, 1):
             key = [self.seed, self.progress.epoch, self.progress.batch, self.accelerator.process_index]
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
@@ -211,7 +213,7 @@ class _Training:
         """Add the gradients of a batch to what the parameters have; returns its loss."""
         with autocast(self.config, self.device):
             loss = self.model(**{name: moved(value, self.device) for name, value in batch.items()})
-        self.accelerator.backward(loss / self.config.accumulate)
+        self.accelerator.backward(loss / self.averaged)
         return loss.detach()
 
     def _read_losses(self) -> None:
@@ -243,6 +245,8 @@ class _Training:
         place = f"stopped in epoch {self.progress.epoch} of {self.config.epochs}"
         if self.checkpoint.folder is None:
             return Interrupted(f"{place}; nothing was kept, as no run folder was given.")
+        if not self.checkpoint.kept:
+            return Interrupted(f"{place}; nothing was kept yet, so that the same command begins anew.")
         return Interrupted(f"{place}; the same command with --resume goes on from there ({self.checkpoint.folder}).")
 
     def _close_epoch(self) -> None:
