@@ -144,7 +144,7 @@ def binary(path: Path) -> None:
         ("model.safetensors", altered, "was altered after it was written"),
         ("model.safetensors", emptied, "is not a whole safetensors file"),
         ("model.safetensors", Path.unlink, "its training is not finished; finish it by its own command with --resume"),
-        ("config.yaml", truncated, "config.yaml, data.fingerprint: string should match"),
+        ("config.yaml", truncated, "config.yaml, data.described: string should match"),
         ("config.yaml", emptied, "config.yaml: is empty; restore the file or train again"),
         ("config.yaml", binary, "config.yaml: is not UTF-8 text"),
         ("config.yaml", Path.unlink, "holds no run; give a folder made by 'oovrec run' or 'oovrec train'"),
@@ -160,6 +160,47 @@ def test_spoilt_files_of_a_run(name: str, spoil, fragment: str, oovrec, copy: Pa
     refused(oovrec("recommend", copy, "--history", "i1,i2", code=2), fragment)
     refused(oovrec("evaluate", copy, code=2), fragment)
     assert digest(copy) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fragment"),
+    [
+        ("environment.json", "[]", "environment.json: says no times; restore the file or remove it"),
+        ("environment.json", '{"seconds": "x"}', "environment.json: says no times"),
+        ("tokens/tokens.json", "[]", "tokens.json"),
+        ("tokens/tokens.json", '{"added": [1]}', "tokens.json"),
+        ("log.jsonl", '{"epoch": 1}\nx\n', "log.jsonl, line 1: is no epoch of a training; remove the line or train"),
+        ("log.jsonl", "x\n", "log.jsonl, line 1: is no epoch"),
+    ],
+)
+def test_json_of_a_run_that_is_of_another_form(name: str, content: str, fragment: str, oovrec, copy: Path) -> None:
+    (copy / name).write_text(content)
+    refused(oovrec("evaluate", copy, code=2), fragment)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fragment"),
+    [
+        (
+            "method: meta",
+            "method: independent",
+            "says tokens.method = independent, and the model beside it was trained",
+        ),
+        ("from: train", "from: all", "says tokens.from = all, and the model beside it was trained with train; restore"),
+        ("alpha: 1.0", "alpha: 2.0", "says model.alpha = 2.0, and the model beside it was trained with 1.0"),
+    ],
+)
+def test_a_recipe_that_is_not_the_models(old: str, new: str, fragment: str, oovrec, copy: Path) -> None:
+    """Its name would stand beside another's figures."""
+    config = (copy / "config.yaml").read_text()
+    assert old in config
+    (copy / "config.yaml").write_text(config.replace(old, new, 1))
+    refused(oovrec("evaluate", copy, code=2), fragment)
+
+
+def test_another_systems_weights(oovrec, copy: Path) -> None:
+    shutil.copy(copy / "references" / "sasrec" / "model.safetensors", copy)
+    refused(oovrec("evaluate", copy, code=2), "config.yaml: says system = llama, and the model beside it was trained")
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +353,7 @@ def test_want_of_memory(oovrec, log: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Popularity, "fit", greedy)
     out = tmp_path / "out"
     result = oovrec("train", "popularity", "--data", log, "--out", out, code=2)
-    refused(result, "out of memory; lower training.batch_size or model.history with --set, or raise --k-core")
+    refused(result, "out of memory; lower training.batch_size, model.history or model.length with --set, or")
     assert not out.exists()
 
 

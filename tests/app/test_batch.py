@@ -133,6 +133,32 @@ def test_one_call_at_a_time_writes_a_file(finished: Path, tmp_path: Path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["lists.parquet"]
 
 
+def test_a_damaged_part_is_made_anew(finished: Path, tmp_path: Path, monkeypatch) -> None:
+    run, out = load_run(finished / "references/popularity"), tmp_path / "lists.parquet"
+    monkeypatch.setattr(module, "PART", 16)
+    whole = run.batch(tmp_path / "whole.parquet").read_bytes()
+    monkeypatch.setitem(module.FORMATS, ".parquet", None)  # so that the parts stay
+    with pytest.raises(TypeError):
+        run.batch(out)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "PART", 16)
+    part = tmp_path / "lists.parquet.parts/000001.parquet"
+    part.write_bytes(part.read_bytes()[:-40])
+    assert run.batch(out).read_bytes() == whole
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_is_not_its_own_is_left_alone(kind: str, oovrec, finished: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "lists.csv.parts"
+    if kind == "folder":
+        theirs.mkdir()
+    kept = theirs / "mine.txt" if kind == "folder" else theirs
+    kept.write_text("mine")
+    said = oovrec("batch", finished, "--out", tmp_path / "lists.csv", code=2).stderr
+    assert "lists.csv.parts: is in the way, and no part of lists; move it or choose another --out." in said
+    assert kept.read_text() == "mine"
+
+
 def test_a_run_that_is_not_finished(oovrec, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "references/popularity", tmp_path / "run")
     (tmp_path / "run/model.safetensors").unlink()

@@ -224,13 +224,23 @@ def test_python_does_the_same(added: tuple[Path, Result], finished: Path, newer:
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_what_cannot_be_placed_is_left_out_and_named(oovrec, finished: Path, tmp_path: Path) -> None:
+    path = table(tmp_path / "new.csv", "item,title,attributes", "x0,,", "x1,Film 1,7", "x2,,", "x3,Film 2,")
+    done = oovrec("items", "add", finished, path, "--out", tmp_path / "run", "--json")
+    assert [item["id"] for item in json.loads(done.stdout)] == ["x1", "x3"]
+    said = "note: nothing tells where 2 of the 4 new items belong, 'x0' first, and these are left out; give each"
+    assert said in " ".join(done.stderr.split())
+    entities = load(tmp_path / "run").entities
+    assert entities.items[-2:] == ["x1", "x3"]
+    assert entities.titles[-2:] == ["Film 1", "Film 2"]
+
+
 @pytest.mark.parametrize(
     ("lines", "fragment"),
     [
         (["item,title", "x1,Film 1", "i3,Film 3"], "new.csv, line 3: the run knows the item 'i3' already; mend the"),
         (["item,title", "x1,Film 1", "x1,Film 2"], "new.csv, line 3: repeats the item of line 2"),
         (["item,title", ",Film 1"], "new.csv, line 2: has no item"),
-        (["item,title", "x1,Film 1", "x2,"], "nothing tells where 1 of the 2 new items belong, 'x2' first; give each"),
         (["item,title", "x1,Zebra"], "nothing tells where 1 of the 1 new items belong"),
         (["thing,title", "x1,Film"], "no column looks like the item among: thing, title"),
         (["item,attributes", "x1,3 a"], "new.csv, line 2: '3 a' are not attribute numbers; write numbers"),
@@ -261,6 +271,8 @@ def test_other_bad_input(oovrec, finished: Path, log: Path, newer: Path, tmp_pat
     dealt = Path(shutil.copytree(finished, tmp_path / "dealt"))
     about = json.loads((dealt / "tokens" / "tokens.json").read_text())
     (dealt / "tokens" / "tokens.json").write_text(json.dumps({**about, "method": "random"}))
+    config = dealt / "config.yaml"
+    config.write_text(config.read_text().replace("method: meta", "method: random"))
     assert "tokens of the method 'random' do not stand for like items" in refused(dealt, "--log", newer, "--out", out)
     assert not out.exists()
     assert digest(finished) == before

@@ -44,6 +44,20 @@ def test_the_run_folder_is_whole(finished: Path) -> None:
     assert not [name for name in kept if "checkpoint" in name]
 
 
+def test_a_reference_that_the_data_is_too_small_for_is_left_out(oovrec, tmp_path: Path) -> None:
+    """Of three items each, one is for training: SASRec learns nothing from it, the language model a little."""
+    rows = [f"u{user},i{(user + place) % 7},{place}" for user in range(30) for place in range(3)]
+    (tmp_path / "three.csv").write_text("\n".join(["user,item,time", *rows]) + "\n")
+    small = ("--set", "model.shape=debug", "--set", "training.epochs=1")
+    done = oovrec("run", "--data", tmp_path / "three.csv", "--k-core", 1, *small, "--out", tmp_path / "run")
+    said = " ".join(done.stderr.split())
+    assert "note: sasrec is left out: there is nothing to learn from; give histories of" in said
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Popularity" in page
+    assert "SASRec" not in page
+    assert not (tmp_path / "run" / "references" / "sasrec").exists()
+
+
 def test_config_and_environment_say_what_was_run(finished: Path, log: Path) -> None:
     config = yaml.safe_load((finished / "config.yaml").read_text())
     assert (config["system"], config["seed"], config["training"]["epochs"]) == ("llama", 3, 2)

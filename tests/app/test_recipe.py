@@ -12,10 +12,31 @@ from oovrec.app.recipe import parse_recipe, read_recipe, shipped
 from oovrec.errors import OovrecError
 
 
+def test_another_scheme_of_tokens_comes_without_the_old_ones_options() -> None:
+    recipe = read_recipe("metaid-llama", ["tokens.depth=2", "tokens.method=random"])
+    assert recipe.tokens is not None
+    assert (recipe.tokens.method, recipe.tokens.options) == ("random", {"depth": 2})
+    assert read_recipe("metaid-llama", ["tokens.clusters=7"]).tokens.options == {"numbers": "own", "clusters": 7}
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_recipe_survives_being_written_down_and_read(name: str) -> None:
     recipe = read_recipe(name)
     assert parse_recipe(yaml.safe_load(yaml.safe_dump(recipe.to_dict())), name) == recipe
+
+
+def test_recipes_are_listed_and_told_in_full(oovrec, tmp_path: Path) -> None:
+    listed = oovrec("recipes").stdout
+    assert all(name in listed for name in shipped())
+    assert "SASRec with a softmax over the catalogue: the baseline that figures stand beside" in listed
+    told = oovrec("recipes", "metavec-llama", "--set", "training.epochs=7", "--set", "tokens.words=0").stdout
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(told)
+    recipe, plain = read_recipe(mine), read_recipe("metavec-llama")
+    assert recipe.training == plain.training.model_copy(update={"epochs": 7})
+    assert recipe.tokens.options["words"] == 0
+    assert recipe.tokens.options["newest"] == 3  # which the recipe leaves to the scheme
+    assert (recipe.system, recipe.model) == (plain.system, plain.model)
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -167,7 +167,7 @@ def test_a_users_history(client: TestClient, run: Run) -> None:
         ({"user": True}, "input should be a valid string, not True; change the value."),
         ({"user": "\ud800"}, "films: unknown user '?'"),
         ({"history": "i1"}, "history: input should be a valid list, not 'i1'; change the value."),
-        ([], "body: input should be a valid dictionary."),
+        ([], "body: input should be a valid dictionary; send JSON as application/json, and see /docs."),
     ],
 )
 def test_it_refuses_in_a_sentence(body, sentence: str, client: TestClient) -> None:

@@ -191,6 +191,7 @@ def test_files_of_ours_pass_at_full_precision(check: Any) -> None:
         ('{"A": {"toys": {"ndcg@10": NaN}}}', "'ndcg@10' is \"NaN\", which is no number"),
         ('{"A": {"toys": {"ndcg@10": 1e999}}}', "which is no number"),
         ('{"A": {"toys": {"precision@5": 0.1}}}', "A → toys: has no hit@k and no ndcg@k, but 'precision@5'"),
+        ('{"A": {"hit@5": 0.1}, "A": {"hit@5": 0.2}}', "table.json: the key 'A' is there twice; give each row a name"),
         ('{"note": "nothing here"}', "table.json: holds no hit@k and no ndcg@k"),
     ],
 )

@@ -42,6 +42,13 @@ def test_a_table_is_judged_by_its_likelihood_as_clean_and_as_leaky(excess: float
     assert found.verdict == expected
 
 
+def test_where_nothing_differs_nothing_is_decided() -> None:
+    """As with a single item, which everybody has."""
+    same = {kind: [flat(0.0, 0.0)] * 2 for kind in ("clean", "leaky", "texts")}
+    found = compare(flat(0.0, 0.0), same, 1)
+    assert (found.verdict, found.log10_ratio, found.p_clean) == ("undecided", 0.0, 0.5)
+
+
 def test_verdicts_change_where_they_should() -> None:
     verdicts = [compare(flat(0.4, excess), REFERENCES, 1).verdict for excess in np.arange(0, 0.6, 0.01)]
     changes = [verdict for index, verdict in enumerate(verdicts) if index == 0 or verdicts[index - 1] != verdict]

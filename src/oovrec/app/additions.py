@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rich.markup import escape
+
 from oovrec.app.folders import begin, check_free
 from oovrec.app.new_items import read_new
 from oovrec.app.runs import Run, load_run
@@ -15,6 +17,7 @@ from oovrec.files import atomic_folder
 from oovrec.models.base import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.growth import grown
+from oovrec.progress import say
 from oovrec.tokens.cold import Around, Described, Evidence, blended, evidence, extended, surroundings
 from oovrec.tokens.table import Tokens
 
@@ -48,7 +51,7 @@ def add_items(
     """Name new items for the run's model, and keep the model with them as a run of its own.
 
     Nothing is trained: weights and the names there are stay as they are. Results of the new run say how many items
-    were added, and how.
+    were added, and how. Items of which nothing tells where they belong are left out, with a note.
 
     Args:
         items: a table of the new items, as :func:`oovrec.app.new_items.read_items` takes it; None takes every
@@ -58,7 +61,7 @@ def add_items(
         columns: which column of ``log`` is what, where the names are not usual ones.
 
     Raises:
-        OovrecError: an item that the run knows, or of which nothing is known; a file that is broken; a model without
+        OovrecError: an item that the run knows, or no item that can be placed; a file that is broken; a model without
             tokens, or whose tokens do not stand for like items; the folder is in use. Nothing is written then.
     """
     folder = Path(out)
@@ -71,11 +74,29 @@ def add_items(
     evidence(known.tokens.method)
     new, histories = read_new(known.items, items, log, columns)
     described = Described(known.items, known.titles, known.attributes)
-    served, placed = with_items(model, run.folder, new, surroundings(known.tokens.method, described, new, histories))
+    new, around = _placeable(new, surroundings(known.tokens.method, described, new, histories))
+    served, placed = with_items(model, run.folder, new, around)
     with atomic_folder(folder) as temporary:
         served.save(temporary)
         begin(replace(run, folder=temporary), 0.0)
     return load_run(folder), placed
+
+
+def _placeable(new: Described, around: list[Around | None]) -> tuple[Described, list[Around]]:
+    """The new items of which it is known where they belong; says which is the first that is left out.
+
+    Raises:
+        OovrecError: there is none.
+    """
+    rows = [row for row, one in enumerate(around) if one is not None]
+    lost = [item for item, one in zip(new.ids, around, strict=True) if one is None]
+    what = f"nothing tells where {len(lost):,} of the {len(new.ids):,} new items belong" if lost else ""
+    remedy = "give each a title that shares a word with a known item's, or a log in which known items stand near it"
+    if not rows:
+        raise OovrecError(what, remedy=remedy)
+    if lost:
+        say(escape(f"note: {what}, '{lost[0]}' first, and these are left out; {remedy}"))
+    return new.take(rows), [one for one in around if one is not None]
 
 
 def with_items(

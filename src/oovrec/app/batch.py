@@ -98,6 +98,7 @@ def batch(
     model = run.model
     crowd = _of_data(run, data) if log is None else _of_log(run, log, columns)
     parts = out.with_name(f"{out.name}.parts")
+    _check_ours(parts)
     with locked(parts / "lock", out):
         _keep_only(parts, f"{sha256(run.folder / 'model.safetensors')} {crowd.digest()} {k} {mask_seen}")
         with run.arithmetic():
@@ -132,6 +133,13 @@ def _of_log(run: Run, log: str | Path, columns: Columns | None) -> Crowd:
     return Crowd(ids, replace(histories.take(kept), users=users))
 
 
+def _check_ours(parts: Path) -> None:
+    if parts.is_dir() and {path.name for path in parts.iterdir()} <= {"lock"}:
+        return
+    if parts.exists() and not (parts / "question.txt").is_file():
+        raise OovrecError("is in the way, and no part of lists", where=parts, remedy="move it or choose another --out")
+
+
 def _keep_only(parts: Path, question: str) -> None:
     """Remove parts that answer another question."""
     with suppress(OovrecError):
@@ -146,10 +154,16 @@ def _part(folder: Path, number: int) -> Path:
     return folder / f"{number:06}.parquet"
 
 
+def _whole(part: Path) -> bool:
+    with suppress(OSError, pl.exceptions.PolarsError):
+        return len(pl.read_parquet(part)) >= 0
+    return False
+
+
 def _fill(model: Recommender, crowd: Crowd, folder: Path, k: int, mask_seen: bool) -> None:
-    """Write the parts that are not there."""
+    """Write the parts that are not there, or damaged."""
     items = pl.Series(model.entities.items)
-    left = [(number, rows) for number, rows in crowd.parts() if not _part(folder, number).exists()]
+    left = [(number, rows) for number, rows in crowd.parts() if not _whole(_part(folder, number))]
     done = len(crowd.ids) - sum(len(crowd.ids[rows]) for _, rows in left)
     if done:
         say(escape(f"{done:,} of {len(crowd.ids):,} users are done, in {folder}"))

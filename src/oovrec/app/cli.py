@@ -76,7 +76,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 def run(
     data: DataOption = DEFAULT_DATA,
     out: Out = Path("runs/run"),
-    recipe: Annotated[str, typer.Option(help="A shipped recipe or a YAML file.")] = DEFAULT_RECIPE,
+    recipe: Annotated[str, typer.Option(help="Of 'oovrec recipes', or a YAML file.")] = DEFAULT_RECIPE,
     built_from: From = None,
     backbone: Backbone = None,
     seed: Seed = None,
@@ -97,9 +97,26 @@ def run(
 
 
 @app.command()
+def recipes(
+    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Its options in full.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """The shipped recipes, or one with every option that --set may change, in the form of a recipe file."""
+    import yaml
+
+    from oovrec.app import tables
+    from oovrec.app.recipe import explained, read_recipe, shipped
+
+    if recipe is None:
+        tables.show(tables.grid({"recipe": "left", "what": "left"}, [(name, explained(name)) for name in shipped()]))
+    else:
+        typer.echo(yaml.safe_dump(read_recipe(recipe, overrides or []).in_full(), sort_keys=False), nl=False)
+
+
+@app.command()
 @reads_data
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Of 'oovrec recipes', or a YAML file.")],
     out: Out,
     data: DataOption = DEFAULT_DATA,
     tokens: Annotated[Path | None, typer.Option(help="Use the tokens of this folder.")] = None,

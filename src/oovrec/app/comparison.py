@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from rich.markup import escape
 
-from oovrec.app.folders import seconds
+from oovrec.app.folders import TIMES, seconds
 from oovrec.app.pipeline import evaluate, prepare, train_on
 from oovrec.app.ranks import read_ranks
 from oovrec.app.recipe import Recipe, read_recipe
@@ -19,6 +19,7 @@ from oovrec.app.runs import Run, load_run
 from oovrec.app.source import Source
 from oovrec.data.checks import inspect
 from oovrec.data.dataset import Dataset
+from oovrec.errors import OovrecError
 from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import read_result
 from oovrec.files import read_json
@@ -37,6 +38,8 @@ def compare(
         recipe, data, out, resume: as in :func:`oovrec.app.pipeline.train`; references are kept in
             ``references/<recipe>/`` of the run folder.
 
+    A reference that cannot be trained is left out, with a note.
+
     Raises:
         OovrecError: as :func:`train`.
         Interrupted: Ctrl-C; the folder can be resumed.
@@ -45,7 +48,10 @@ def compare(
     train_on(main, dataset)
     for name in main.recipe.references:
         reference = read_recipe(name).model_copy(update={"seed": main.recipe.seed})
-        train_on(Run(_reference(main, name), reference, main.data), dataset)
+        try:
+            train_on(Run(_reference(main, name), reference, main.data), dataset)
+        except OovrecError as error:  # what data is too small for one system may serve another
+            say(escape(f"note: {name} is left out: {error}"))
     return report(load_run(main.folder), dataset)
 
 
@@ -62,7 +68,7 @@ def report(main: Run, dataset: Dataset) -> ReportData:
     shown = ReportData(
         dataset=inspect(dataset),
         systems=rows,
-        environment={key: value for key, value in environment.items() if key != "seconds"},
+        environment={key: value for key, value in environment.items() if key not in TIMES},
         config=yaml.safe_dump(main.recipe.to_dict(), sort_keys=False),
         seconds=sum(seconds(run.folder) for run in runs),
         training=main.epochs,

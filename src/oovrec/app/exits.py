@@ -36,7 +36,7 @@ def _resources(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; free some space or choose another --out."
     if out_of_memory(error):
-        return "out of memory; lower training.batch_size or model.history with --set, or raise --k-core."
+        return "out of memory; lower training.batch_size, model.history or model.length with --set, or raise --k-core."
     return None
 
 

@@ -8,12 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from oovrec.app.runs import Run
 from oovrec.config import flat
 from oovrec.errors import OovrecError
 from oovrec.evaluation.results import environment
 from oovrec.files import read_json, write_json, write_yaml
+
+TIMES = ("seconds", "test_seconds")  # in environment.json
 
 
 def begin(run: Run, spent: float) -> None:
@@ -102,17 +105,26 @@ def timed(folder: Path, *, testing: bool = False) -> Iterator[None]:
         testing: it goes into ``test_seconds``, in place of an earlier test's; else it is added to ``seconds``.
     """
     start = time.monotonic()
+    before = _environment(folder)
     try:
         yield
     finally:
-        path = folder / "environment.json"
-        if path.exists():
-            about, spent = read_json(path), time.monotonic() - start
+        if before:
+            about, spent = _environment(folder), time.monotonic() - start
             entry = {"test_seconds": spent} if testing else {"seconds": about.get("seconds", 0.0) + spent}
-            write_json(path, {**about, **entry})
+            write_json(folder / "environment.json", {**about, **entry})
 
 
 def seconds(folder: Path) -> float:
     """Time spent on the run: on tokens and training, and on its last test."""
-    about = read_json(folder / "environment.json")
-    return sum(float(about.get(name, 0.0)) for name in ("seconds", "test_seconds")) if isinstance(about, dict) else 0.0
+    about = _environment(folder)
+    return sum(float(about.get(name, 0.0)) for name in TIMES)
+
+
+def _environment(folder: Path) -> dict[str, Any]:
+    """What ``environment.json`` says; nothing where there is none."""
+    path = folder / "environment.json"
+    about = read_json(path) if path.exists() else {}
+    if not isinstance(about, dict) or not all(isinstance(about.get(name, 0), int | float) for name in TIMES):
+        raise OovrecError("says no times", where=path, remedy="restore the file or remove it")
+    return about

@@ -45,7 +45,7 @@ def read_new(
         rows = [row for row, item in enumerate(seen.items) if item not in there]
         if not rows:
             raise OovrecError("has no item that the run does not know", where=log, remedy="give a newer log")
-        new = Described([seen.items[row] for row in rows], seen.titles and [seen.titles[row] for row in rows])
+        new = Described(seen.items, seen.titles).take(rows)
     return new, renumbered(seen.full, seen.items, [*known, *new.ids])
 
 

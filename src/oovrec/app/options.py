@@ -31,7 +31,8 @@ KCore = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write; must be new or empty.")]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an option; as often as you like.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change an option ('oovrec recipes RECIPE' has them); repeatable."),
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every random choice; without it the recipe's.")]
 Backbone = Annotated[

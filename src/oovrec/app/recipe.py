@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,13 @@ class Recipe(Options):
             values["tokens"] = {"method": self.tokens.method, "from": self.tokens.built_from, **self.tokens.options}
         return values
 
+    def in_full(self) -> dict[str, Any]:
+        """As :meth:`to_dict`, with every option of the scheme of its tokens."""
+        values = self.to_dict()
+        if self.tokens is not None:
+            values["tokens"] |= check_options(self.tokens.method, self.tokens.options, where="tokens").model_dump()
+        return values
+
     @property
     def hash(self) -> str:
         """12 hex digits that tell trainings apart; what they are compared with, or compiled to, does not count."""
@@ -105,11 +114,19 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+def explained(name: str) -> str:
+    """The first sentence of a shipped recipe's heading."""
+    lines = shipped()[name].read_text(encoding="utf-8").splitlines()
+    heading = " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line[:1] == "#", lines))
+    return re.split(r"(?<=[.;]) ", heading, maxsplit=1)[0].rstrip(".;")
+
+
 def read_recipe(name: str | Path, overrides: Iterable[str] = (), backbone: str | None = None) -> Recipe:
     """The shipped recipe of that name, or the one in a YAML file.
 
     Args:
-        overrides: ``key=value`` or ``section.key=value``, the value as YAML; a later one wins.
+        overrides: ``key=value`` or ``section.key=value``, the value as YAML; a later one wins. With another
+            ``tokens.method`` the recipe's own options of the old one go.
         backbone: another backbone for the model; see :func:`oovrec.models.backbones.chosen`.
 
     Raises:
@@ -122,6 +139,9 @@ def read_recipe(name: str | Path, overrides: Iterable[str] = (), backbone: str |
     where = str(name)
     if not isinstance(values, dict):
         raise OovrecError("is not a list of 'key: value'", where=where, remedy="give a recipe as YAML")
+    overrides = list(overrides)
+    if any(override.partition("=")[0].strip() == "tokens.method" for override in overrides):
+        values["tokens"] = {"from": _section(values, "tokens").get("from", "train")}  # the rest is of the old scheme
     for override in overrides:
         apply_override(values, override)
     if backbone is not None:

@@ -12,14 +12,14 @@ import math
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from oovrec.app.recipe import Recipe, parse_recipe
 from oovrec.app.source import Source
-from oovrec.config import checked
+from oovrec.config import checked, flat
 from oovrec.data.catalog import CATALOG
 from oovrec.data.columns import Columns
 from oovrec.data.dataset import Dataset
@@ -28,6 +28,7 @@ from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.results import TokensFrom
 from oovrec.files import read_json, read_text, read_yaml
 from oovrec.models.base import Recommendations, Recommender, load, system
+from oovrec.training.checkpoint import EpochLog
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,26 @@ class Run:
         """The trained model.
 
         Raises:
-            OovrecError: the training is not finished, or a file is broken.
+            OovrecError: the training is not finished, a file is broken, or the model is not what ``config.yaml`` says.
         """
         if not (self.folder / "model.safetensors").exists():
             remedy = "finish it by its own command with --resume"
             raise OovrecError("its training is not finished", where=self.folder, remedy=remedy)
-        return load(self.folder)
+        model = load(self.folder)
+        self._check_is_of(model)
+        return model
+
+    def _check_is_of(self, model: Recommender) -> None:
+        """Make sure that what goes by the recipe's name in tables is what the recipe says."""
+        tokens, wanted = model.entities.tokens, self.recipe.tokens
+        found = flat({"system": model.name, "model": model.config.model_dump(mode="json")})
+        told = flat({"system": self.recipe.system, "model": self.recipe.model})
+        if tokens is not None and wanted is not None:
+            found |= {"tokens.method": tokens.method, "tokens.from": tokens.built_from}
+            told |= {"tokens.method": wanted.method, "tokens.from": wanted.built_from}
+        for key in [key for key in told if told[key] != found.get(key)][:1]:
+            what = f"says {key} = {told[key]}, and the model beside it was trained with {found.get(key)}"
+            raise OovrecError(what, where=self.folder / "config.yaml", remedy="restore the file or train again")
 
     def dataset(self, data: Dataset | str | None = None) -> Dataset:
         """The data it was trained on; items that were added since are in the catalogue and in no history.
@@ -101,7 +116,13 @@ class Run:
     def added(self) -> dict[str, int]:
         """How many items were named after the training, by what told where they belong; {} for none."""
         path = self.folder / "tokens" / "tokens.json"
-        return read_json(path).get("added", {}) if path.exists() else {}
+        if not path.exists():
+            return {}
+        about = read_json(path)
+        counts = about.get("added", {}) if isinstance(about, dict) else None
+        if not isinstance(counts, dict) or not all(isinstance(count, int) for count in counts.values()):
+            raise OovrecError("does not say what tokens it is of", where=path, remedy="restore the file or train again")
+        return counts
 
     @property
     def tokens_from(self) -> TokensFrom:
@@ -152,7 +173,7 @@ class Run:
     def epochs(self) -> list[dict[str, Any]]:
         """The lines of its ``log.jsonl``, each an :class:`~oovrec.training.checkpoint.EpochLog`'s values."""
         path = self.folder / "log.jsonl"
-        return [json.loads(line) for line in read_text(path).splitlines()] if path.exists() else []
+        return [_epoch(line, f"{path}, line {number}") for number, line in _numbered(path)] if path.exists() else []
 
     def recommend(
         self,
@@ -233,6 +254,17 @@ class Run:
         """As :func:`oovrec.errors.unknown`; a name may also be missing because the k-core lacks it."""
         error = unknown(kind, name, choices, where=where)
         return OovrecError(error.what, where=where, remedy="; ".join(filter(None, [error.remedy, self.data.left_out])))
+
+
+def _numbered(path: Path) -> Iterable[tuple[int, str]]:
+    return enumerate(read_text(path).splitlines(), 1)
+
+
+def _epoch(line: str, where: str) -> dict[str, Any]:
+    try:
+        return asdict(EpochLog(**json.loads(line)))
+    except (TypeError, ValueError) as error:
+        raise OovrecError("is no epoch of a training", where=where, remedy="remove the line or train again") from error
 
 
 def load_run(folder: str | Path) -> Run:

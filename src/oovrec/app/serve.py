@@ -194,10 +194,11 @@ def _refused(_: Request, error: Exception) -> JSONResponse:
     """One sentence, as on the command line."""
     status, sentence = 422, str(error)
     if isinstance(error, HTTPException):
-        status, sentence = error.status_code, str(error.detail)
+        status, sentence = error.status_code, f"{str(error.detail).removesuffix('.')}; see /docs."
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        sentence = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}."
+        remedy = "; send JSON as application/json, and see /docs" if first["loc"][0] == "body" else ""
+        sentence = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}{remedy}."
     readable = sentence.encode("utf-8", "replace").decode()  # half a character in a request is no text
     return JSONResponse({"error": readable}, status_code=status)
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +107,13 @@ def check_table(path: Path) -> Consistency:
 
 def _read(path: Path) -> dict[str, Any]:
     try:  # numbers as they are printed
-        values = json.loads(read_text(path, remedy=REMEDY), parse_float=Decimal, parse_int=Decimal, parse_constant=str)
+        values = json.loads(
+            read_text(path, remedy=REMEDY),
+            parse_float=Decimal,
+            parse_int=Decimal,
+            parse_constant=str,
+            object_pairs_hook=partial(_once, path),
+        )
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno}"
         raise OovrecError(f"is not valid JSON ({error.msg})", where=where, remedy=REMEDY) from error
@@ -113,6 +121,15 @@ def _read(path: Path) -> dict[str, Any]:
         raise OovrecError("is not a JSON object", where=path, remedy=REMEDY)
     inner = values.get("results")
     return inner if isinstance(inner, dict) else values
+
+
+def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are there once: of two rows of a name, one would not be checked."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise OovrecError(f"the key '{name}' is there twice", where=path, remedy="give each row a name of its own")
+    return values
 
 
 def _rows(

@@ -46,6 +46,15 @@ class Described:
     titles: Sequence[str] | None = None
     attributes: Sequence[Sequence[int]] | None = None
 
+    def take(self, rows: Sequence[int]) -> Described:
+        """Some of them."""
+        titles, attributes = self.titles, self.attributes
+        return Described(
+            [self.ids[row] for row in rows],
+            titles and [titles[row] for row in rows],
+            attributes and [attributes[row] for row in rows],
+        )
+
 
 @dataclass(frozen=True)
 class Around:
@@ -81,15 +90,19 @@ def evidence(method: str) -> tuple[Evidence, ...]:
     return near
 
 
-def surroundings(method: str, known: Described, new: Described, histories: Histories | None = None) -> list[Around]:
+def surroundings(
+    method: str, known: Described, new: Described, histories: Histories | None = None
+) -> list[Around | None]:
     """What surrounds each of the ``new`` items, by the first of the scheme's kinds of evidence that tells anything.
+
+    None for an item of which none does.
 
     Args:
         method: the scheme of the known items' tokens.
         histories: of item indices, those from ``len(known.ids)`` on being new; None where there are none yet.
 
     Raises:
-        OovrecError: the scheme's tokens do not serve; nothing is known of an item.
+        OovrecError: the scheme's tokens do not serve.
     """
     told: list[list[Around]] = []
     for kind in evidence(method):
@@ -97,12 +110,7 @@ def surroundings(method: str, known: Described, new: Described, histories: Histo
             told.append(by_words(known, new))
         elif histories is not None:
             told.append(by_interactions(histories, len(known.ids), len(new.ids)))
-    chosen = [next((around for around in kinds if len(around.items)), None) for kinds in zip(*told, strict=True)]
-    if lost := [item for item, around in zip(new.ids, chosen, strict=True) if around is None]:
-        what = f"nothing tells where {len(lost)} of the {len(new.ids)} new items belong, '{lost[0]}' first"
-        remedy = "give each a title that shares a word with a known item's, or a log in which known items stand near it"
-        raise OovrecError(what, remedy=remedy)
-    return [around for around in chosen if around is not None]
+    return [next((around for around in kinds if len(around.items)), None) for kinds in zip(*told, strict=True)]
 
 
 def by_interactions(histories: Histories, known: int, new: int) -> list[Around]:

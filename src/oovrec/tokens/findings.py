@@ -13,6 +13,7 @@ Verdict = Literal["clean", "leaky", "undecided"]
 # Set before the calibration study (results/audit), not by it.
 DECISIVE = 20.0  # likelihood ratio from which a verdict is given
 METHOD = 0.15  # of the distance from clean to leaky: how far other methods may lie from the references
+LEAST = 1e-12  # deviation, where tokens and references have nothing to deviate in
 FAINT = 0.15  # of the leaky references' excess: next to nothing
 
 
@@ -54,7 +55,7 @@ def compare(own: np.ndarray, references: dict[str, list[np.ndarray]], column: in
     texts = max([0.0, *(float(run[column].mean()) for run in references["texts"])])
     noise = math.sqrt(max(_noise(own, runs, shares[kind], column) for kind, runs in kinds.items()))
     distance = expected["leaky"] - expected["clean"]
-    deviation = math.sqrt(noise**2 + (METHOD * distance) ** 2 + (texts / 2) ** 2)
+    deviation = max(math.sqrt(noise**2 + (METHOD * distance) ** 2 + (texts / 2) ** 2), LEAST)
     log_ratio = ((excess - expected["clean"]) ** 2 - (excess - expected["leaky"]) ** 2) / (2 * deviation**2)
     reach = float(np.mean([run[column].mean() for run in kinds["leaky"]]))
     faint = min(max(texts, FAINT * reach) + 2 * noise, reach / 2 - 2 * noise)

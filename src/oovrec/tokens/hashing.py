@@ -29,5 +29,5 @@ def below(bits, n):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def unit(bits):  # type: ignore[no-untyped-def]
-    """A float32 in ``[0, 1]`` (1 by rounding alone) from the lower half of 64 random bits, whatever :func:`below` takes."""
+    """A float32 in ``[0, 1]`` (1 by rounding alone) from the lower half of 64 random bits, unlike :func:`below`'s."""
     return np.float32(np.float64(bits & _LOW) * 2.0**-32)
