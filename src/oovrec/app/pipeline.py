@@ -28,6 +28,7 @@ from oovrec.models.base import Entities, system
 from oovrec.progress import say
 from oovrec.tokens.build import build_tokens
 from oovrec.tokens.table import BuiltFrom, Tokens
+from oovrec.training.group import leading, meet
 
 
 def warn(dataset: Dataset) -> None:
@@ -64,7 +65,8 @@ def prepare(
     """
     folder = Path(out)
     if not resume:
-        check_free(folder)
+        if leading():  # which will begin to write there, before or after the others look
+            check_free(folder)
     elif not (folder / "config.yaml").is_file():
         raise OovrecError("there is no run to resume here", where=folder, remedy="start without --resume")
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
@@ -101,7 +103,10 @@ def train(
 
 
 def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
-    """Train ``run``, or what is left of it where its folder already holds a part."""
+    """Train ``run``, or what is left of it where its folder already holds a part.
+
+    Of processes that train together all train, and the first one writes.
+    """
     start, folder, begun = time.monotonic(), run.folder, (run.folder / "config.yaml").exists()
     tokens = Tokens.load(given) if given else None
     if tokens:
@@ -112,22 +117,26 @@ def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
         check_same(load_run(folder), run)
     if (folder / "model.safetensors").exists():
         return run
+    meet()  # as all have seen the folder as it was
     say(escape(f"{run.label} on {run.data.name}, into {folder}"))
-    recipe = run.recipe
-    with nullcontext() if begun else kept_or_removed(folder):
+    recipe, kept = run.recipe, begun or not leading()
+    with nullcontext() if kept else kept_or_removed(folder):
         entities = Entities.of(dataset, tokens or _tokens(run, dataset))
         if tokens and tokens.of_other_data(dataset.fingerprint):  # a leak that no page would tell of
             what = f"were built from other data than '{dataset.name}', perhaps from what is held out here"
             raise OovrecError(what, where=given, remedy="build tokens from this data by 'oovrec tokens build'")
         config = checked(system(recipe.system).Config, recipe.model, where="model")
         model = system(recipe.system)(config, entities)
-        if not begun:
+        if not kept:
             begin(run, time.monotonic() - start)
             entities.save(folder)
-        with timed(folder):
+        with timed(folder) if leading() else nullcontext():
             model.fit(dataset, recipe.training, seed=recipe.seed, folder=folder, resume=resumable(folder))
-            model.save(folder)
-    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+            if leading():
+                model.save(folder)
+    meet()
+    if leading():
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return run
 
 

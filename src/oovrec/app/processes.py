@@ -18,7 +18,6 @@ from rich.markup import escape
 from oovrec.app.cells import Cell
 from oovrec.app.page import duration
 from oovrec.errors import Interrupted
-from oovrec.files import read_text
 from oovrec.progress import say
 
 COMMAND = "from oovrec.app.cli import app; app()"
@@ -95,8 +94,8 @@ class _Process:
             time_taken = duration(result.wall_seconds)
             say(escape(f"{self.cell.name}: ndcg@10 {raw:.4f} raw, {masked:.4f} masked; {time_taken}"))
             return {}
-        said = read_text(self.log).strip().splitlines() if self.log.stat().st_size else ["it was killed."]
-        sentence = said[-1].removeprefix("error: ")
+        said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        sentence = (said or ["it was killed."])[-1].removeprefix("error: ")
         say(f"[bold red]{escape(self.cell.name)} failed:[/] {escape(sentence)}")
         return {self.cell.name: sentence}
 

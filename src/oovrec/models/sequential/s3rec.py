@@ -45,6 +45,7 @@ from oovrec.models.sequential.attributes import attribute_table
 from oovrec.models.sequential.base import SequentialRecommender, newest
 from oovrec.models.sequential.sasrec import SASRecNetwork, SASRecOptions
 from oovrec.training.config import TrainingConfig
+from oovrec.training.group import leading
 from oovrec.training.loop import Batch, EpochLog
 from oovrec.training.windows import windows
 
@@ -199,7 +200,7 @@ class S3Rec(SequentialRecommender):
         self.pretrain(dataset, training, seed, folder, resume)
         begun = second is not None and (second / "checkpoint" / "state.safetensors").exists()
         logs = self.train(self.module, self.epoch, dataset, training, seed=seed, folder=second, resume=begun)
-        if folder and second:
+        if folder and second and leading():
             write_text(folder / "log.jsonl", read_text(second / "log.jsonl"))
         return logs
 
