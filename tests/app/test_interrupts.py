@@ -56,6 +56,23 @@ def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_weights(oovrec, sasrec, tm
     assert not (out / "checkpoint").exists()
 
 
+def test_two_processes_train_one_run(oovrec, sasrec, tmp_path: Path) -> None:
+    """Each learns from every other batch; one of them writes."""
+    out = tmp_path / "run"
+    (tmp_path / "oovrec.py").write_text(COMMAND)
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "oovrec.py"))
+    words = [*map(str, sasrec), "--set", "training.epochs=2", "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [sys.executable, *launch, *words], env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("config.yaml", "environment.json", "items.tsv", "log.jsonl", "model.safetensors", "users.txt")
+    ]
+    assert "masked" in oovrec("evaluate", out).stdout
+
+
 def test_the_start_is_light() -> None:
     heavy = "{'torch', 'transformers', 'numpy', 'polars', 'numba', 'matplotlib'}"
     code = f"import sys, oovrec, oovrec.app.cli; print(sorted({heavy} & sys.modules.keys()), dir(oovrec)[-1])"
