@@ -59,8 +59,8 @@ def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_weights(oovrec, sasrec, tm
 def test_two_processes_train_one_run(oovrec, sasrec, tmp_path: Path) -> None:
     """Each learns from every other batch; one of them writes."""
     out = tmp_path / "run"
-    (tmp_path / "oovrec.py").write_text(COMMAND)
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "oovrec.py"))
+    (tmp_path / "start.py").write_text(COMMAND)
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "start.py"))
     words = [*map(str, sasrec), "--set", "training.epochs=2", "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
