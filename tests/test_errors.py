@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, unknown
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,11 @@ from oovrec.errors import OovrecError
 )
 def test_one_full_stop_and_places_as_they_are(what: str, where: str, remedy: str, sentence: str) -> None:
     assert str(OovrecError(what, where=where, remedy=remedy)) == sentence
+
+
+def test_an_unknown_name_gets_its_neighbour_the_names_or_that_there_are_none() -> None:
+    assert str(unknown("key", "widht", ["heads", "width"])) == "unknown key 'widht'; did you mean 'width'."
+    assert str(unknown("key", "x", ["width", "heads"])) == "unknown key 'x'; choose one of: heads, width."
+    assert (
+        str(unknown("key", "x", [], where="model")) == "model: unknown key 'x'; leave it out: there is no key to set."
+    )

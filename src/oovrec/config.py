@@ -19,34 +19,41 @@ class Options(BaseModel):
 C = TypeVar("C", bound=BaseModel)
 
 
-def checked(config: type[C], options: Mapping[str, Any], *, where: str) -> C:
+def checked(config: type[C], options: Mapping[str, Any], *, where: str, file: object = None) -> C:
     """``config(**options)`` with errors for people.
 
     Args:
         where: the options' own key; '' where they are the outermost.
+        file: that has them, for errors.
     """
+
+    def place(*keys: str) -> str:
+        key = ".".join(filter(None, [where, *keys]))
+        return key if file is None else ", ".join(filter(None, [str(file), key]))
+
     for key in options:
         if key not in config.model_fields:
-            raise unknown("key", key, config.model_fields, where=where or None)
+            raise unknown("key", key, config.model_fields, where=place() or None)
     try:
         return config(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(filter(None, [where, *map(str, first["loc"])]))
+        key = place(*map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             *outer, name = map(str, first["loc"])
-            raise unknown("key", name, _keys(config, outer), where=".".join(filter(None, [where, *outer]))) from error
+            raise unknown("key", name, _keys(config, outer), where=place(*outer)) from error
         if first["type"] == "missing":
             raise OovrecError("is missing", where=key, remedy="add it") from error
         what = f"{first['msg'].lower()}, not {first['input']!r}"
         raise OovrecError(what, where=key, remedy="change the value") from error
 
 
-def check_names(values: Mapping[Any, Any], section: str | None) -> None:
+def check_names(values: Mapping[Any, Any], section: str | None, *, file: object = None) -> None:
     """Make sure that every key is a name.
 
     Args:
         section: the keys' own place.
+        file: that has them, for errors.
 
     Raises:
         OovrecError: one is a number, a date, or what YAML takes for true, false or nothing.
@@ -54,9 +61,10 @@ def check_names(values: Mapping[Any, Any], section: str | None) -> None:
     for key, value in values.items():
         if not isinstance(key, str):
             remedy = "write a name, in quotes if YAML takes it for something else, as it does with on, off, yes and no"
-            raise OovrecError(f"the key {key!r} is no name", where=section, remedy=remedy)
+            place = ", ".join(str(part) for part in (file, section) if part is not None)
+            raise OovrecError(f"the key {key!r} is no name", where=place or None, remedy=remedy)
         if isinstance(value, dict):
-            check_names(value, key if section is None else f"{section}.{key}")
+            check_names(value, key if section is None else f"{section}.{key}", file=file)
 
 
 def _keys(config: type[BaseModel], path: list[str]) -> list[str]:

@@ -40,6 +40,8 @@ def out_of_memory(error: BaseException) -> bool:
 def unknown(kind: str, name: str, choices: Iterable[str], *, where: object = None) -> OovrecError:
     """An error for a name that is not among ``choices``, naming its nearest neighbour."""
     known = sorted(choices)
+    if not known:
+        return OovrecError(f"unknown {kind} '{name}'", where=where, remedy=f"leave it out: there is no {kind} to set")
     close = difflib.get_close_matches(name, known, n=1)
     listed = ", ".join(known[:LISTED]) + (f" … ({len(known):,} in all)" if len(known) > LISTED else "")
     remedy = f"did you mean '{close[0]}'" if close else f"choose one of: {listed}"

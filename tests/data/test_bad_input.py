@@ -56,24 +56,63 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "bad row below quoted line breaks": (
         {"log.csv": 'user,item,time,title\na,b,1,"two\nlines"\n\na,b,2,"x\n\n""y"""\na,c,soon,"a\nb"\n'},
-        r"log\.csv, line 8: 'time' is not a time",
+        r"log\.csv, line 8: 'soon' in the column 'time' is not a time",
     ),
     "bad row of a packed file": (
         {"log.tsv.gz": 'user\titem\ttitle\na\tb\t"two\nlines"\na\t\tx\n'},
         r"log\.tsv\.gz, line 4: has no item",
     ),
-    "bad row of old Mac lines": ({"log.csv": "user,item\ra,b\ra\r"}, r"log\.csv, line 3: has no item"),
+    "bad row of old Mac lines": ({"log.csv": "user,item\ra,b\ra,\r"}, r"log\.csv, line 3: has no item"),
     "no user": ({"log.csv": "user,item\na,b\n\n,c\n"}, r"log\.csv, line 4: has no user; fill it in"),
-    "no item": ({"log.csv": "user,item\na,b\na\n"}, r"log\.csv, line 3: has no item"),
-    "tab in an id": ({"log.csv": "user,item\na,b\tb\n"}, r"line 2: has a tab or line break in the item id"),
-    "line break in an id": ({"log.csv": "user,item\na\u2028,b\n"}, r"line 2: has a tab or line break in the user id"),
+    "no item": (
+        {"log.csv": "user,item\na,b\na,\n"},
+        r"log\.csv, line 3: has no item; fill it in or remove the line\.$",
+    ),
+    "an item of blanks": ({"log.csv": "user,item\na,b\na,  \n"}, r"log\.csv, line 3: has no item; fill it in"),
+    "too few values": (
+        {"log.csv": 'title,user,item,time\n"t",a,b,1\n"t,\n""u""",a,b\n'},
+        r"log\.csv, line 3: has 3 of 4 columns, so no time; fill in the others or remove the line\.$",
+    ),
+    "values enough but for the title": (
+        {"log.csv": "user,item,time,title\na,b,,\na,c,\n"},
+        r"log\.csv, line 2: has no time; fill it in or remove the line, or leave the column out with --time-col",
+    ),
+    "recbole line with too few values": (
+        {"d.inter": 'user_id:token\titem_id:token\ttimestamp:float\nu"\ta\t1\nu\tb\n'},
+        r"d\.inter, line 3: has 2 of 3 columns, so no time",
+    ),
+    "tab in an id": (
+        {"log.csv": "user,item\na,b\tb\n"},
+        r"line 2: 'b\\tb' in the column 'item' has a tab or line break; remove it from the id\.$",
+    ),
+    "line break in an id": (
+        {"log.csv": "user,item\na\u2028a,b\n"},
+        r"line 2: 'a\\u2028a' in the column 'user' has a tab or line",
+    ),
     "NaN time": (
         {"log.csv": "user,item,time\na,b,1\na,c,nan\n"},
-        r"log\.csv, line 3: 'time' is not a time; use seconds",
+        r"log\.csv, line 3: 'nan' in the column 'time' is not a time; write all as seconds",
     ),
-    "missing time": ({"log.csv": "user,item,when,time\na,b,1,\na,c,2,5\n"}, r"log\.csv, line 2: 'time' is not a time"),
-    "date of no known form": ({"log.csv": "user,item,date\na,b,23/7/2014\n"}, r"line 2: 'date' is not a time"),
-    "rating of letters": ({"log.csv": "user,item,rating\na,b,good\n"}, r"line 2: 'rating' is not a number"),
+    "missing time": (
+        {"log.csv": "user,item,when,time\na,b,1,\na,c,2,5\n"},
+        r"log\.csv, line 2: has no time; fill it in",
+    ),
+    "date of no known form": (
+        {"log.csv": "user,item,date\na,b,07/23/2014\n"},
+        r"line 2: '07/23/2014' in .* is not a time; write all as seconds, milliseconds, 20140723, 2014-07-23 or .*UTC",
+    ),
+    "one date that there is not": (
+        {"log.csv": "user,item,date\n" + "a,b,20140701\n" * 3 + "a,c,20140231\na,d,20140702\n"},
+        r"log\.csv, line 5: '20140231' in the column 'date' is not a time",
+    ),
+    "a long value on two lines": (
+        {"log.csv": f'user,item,time\na,b,"x\n{"y" * 200}"\n'},
+        r"line 2: 'x\\ny{57}…' in the column 'time' is not a time",
+    ),
+    "rating of letters": (
+        {"log.csv": "user,item,rating\na,b,good\n"},
+        r"line 2: 'good' in the column 'rating' is not a number; mend it, or leave the column out with --rating",
+    ),
     "parquet that is none": ({"log.parquet": "user,item\n"}, r"log\.parquet: is not a whole Parquet file"),
     "empty parquet": ({"log.parquet": b""}, r"log\.parquet: is not a whole Parquet file"),
     "p5 line with one item": (
@@ -81,13 +120,24 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         r"user_sequence\.txt, line 2: has one item; write 'user item item …' with at least two items, or remove",
     ),
     "p5 line with a user": (p5("u1\n"), r"line 1: has no items"),
-    "csv named txt": ({"log.txt": "user,item\na,b\n"}, r"log\.txt, line 1: has no items"),
+    "csv named txt": (
+        {"log.txt": "user,item\na,b\n"},
+        r"log\.txt, line 1: has no items; give the file the ending \.csv if it is a table with a header line, else",
+    ),
+    "tsv named txt": (
+        {"log.txt": "user\titem\ttime\nu\ta\t1\nu\tb\t2\n"},
+        r"log\.txt, line 3: user 'u' already .*; give the file the ending \.csv if it is a table .*, else join the two",
+    ),
     "user twice": (p5("u1 a b\n\nu1 c d\n"), r"user_sequence\.txt, line 3: user 'u1' already stands on line 1; join"),
     "times going back": (
         p5(times=TIMES.replace("u1\tc\t3", "u1\tc\t1")),
         r"times\.tsv\.gz, line 4: is earlier than the line above it, of the same user; sort",
     ),
-    "times with NaN": (p5(times=TIMES.replace("b\t2", "b\tnan")), r"times\.tsv\.gz, line 3: has no time"),
+    "times with NaN": (
+        p5(times=TIMES.replace("b\t2", "b\tnan")),
+        r"times\.tsv\.gz, line 3: 'nan' is not a time; write",
+    ),
+    "times with gaps": (p5(times=TIMES.replace("b\t2", "b\t")), r"times\.tsv\.gz, line 3: has no time; write all as"),
     "times of too few rows": (p5(times=TIMES[:-7]), r"times\.tsv\.gz: has 4 rows for 5 interactions"),
     "times of other items": (
         p5(times=TIMES.replace("u2\tc", "u2\ta")),
@@ -113,7 +163,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         {"d.inter": "user_id:tokn\titem_id:token\nu\ti\n"},
         r"line 1: unknown column type 'tokn'; did you mean 'token'",
     ),
-    "recbole time": ({"d.inter": INTER.replace("\t2\n", "\t\n")}, r"d\.inter, line 3: 'timestamp' is not a time"),
+    "recbole time": ({"d.inter": INTER.replace("\t2\n", "\t\n")}, r"d\.inter, line 3: has no time; fill"),
     "recbole item twice": (
         {"d.inter": INTER, "d.item": "item_id:token\tname:token_seq\na\tx\na\ty\n"},
         r"d\.item: item 'a' stands there twice",

@@ -46,6 +46,19 @@ def test_p5_file_alone_is_read_without_its_companions(tmp_path: Path) -> None:
     assert (log.titles, log.attributes) == (None, None)
 
 
+@pytest.mark.parametrize("name", ["LOG.TXT", "log.txt.gz", "log.TXT.GZ"])
+def test_p5_file_of_any_case_or_packed(tmp_path: Path, name: str) -> None:
+    text = P5["user_sequence.txt"].encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.lower().endswith(".gz") else text)
+    assert read(tmp_path / name).frame.rows() == [row[:2] for row in P5_ROWS]
+
+
+def test_p5_companions_may_have_blanks_around_ids(tmp_path: Path) -> None:
+    padded = {"times.tsv.gz": P5["times.tsv.gz"].replace("b\t5", " b \t 5 "), "item_text.tsv": "a \tan a\n"}
+    log = read(folder(tmp_path, P5 | padded))
+    assert (log.frame.rows(), log.titles) == (P5_ROWS, {"a": "an a"})
+
+
 def test_p5_refuses_column_options(tmp_path: Path) -> None:
     with pytest.raises(OovrecError, match="fixed columns; leave out the column options"):
         read(folder(tmp_path, P5), Columns(user="user"))
@@ -64,6 +77,21 @@ def test_recbole_atomic_files(tmp_path: Path, name: str) -> None:
     assert log.frame.rows() == [("1", "10", 881250949, 3.0), ("2", "20", 7, 4.5)]
     assert log.titles == {"10": 'A "B" C (1995)', "20": "D"}
     assert log.attributes == {"10": (1, 2, 3), "20": (2,)}  # Action, Comedy, USA; Comedy
+
+
+def test_recbole_files_in_capitals(tmp_path: Path) -> None:
+    capitals = {name.upper(): text for name, text in RECBOLE.items()}
+    log = read(folder(tmp_path, capitals))
+    assert log.titles == {"10": 'A "B" C (1995)', "20": "D"}
+    assert read(tmp_path / "TOY.INTER").frame.equals(log.frame)
+
+
+def test_recbole_ids_have_no_blanks_around_them_in_either_file(tmp_path: Path) -> None:
+    files = {name: text.replace("\n10\t", "\n 10\t").replace("\t10\t", "\t10 \t") for name, text in RECBOLE.items()}
+    log = read(folder(tmp_path, files))
+    assert log.frame["item"].to_list() == ["10", "20"]
+    assert log.titles == {"10": 'A "B" C (1995)', "20": "D"}
+    assert log.notes == ["blanks around ids were removed in 1 of 2 rows"]
 
 
 def test_recbole_without_items_and_with_named_columns(tmp_path: Path) -> None:
@@ -101,6 +129,19 @@ def test_movielens(tmp_path: Path, files: dict[str, str]) -> None:
     assert log.attributes is not None
     assert {film: log.attributes[film] for film in ("661", "1193")} == {"661": (1, 2, 3), "1193": (4, 3)}
     assert log.attributes.get("9", ()) == ()
+
+
+@pytest.mark.parametrize(("files", "end"), [(MOVIELENS_DAT, ".dat"), (MOVIELENS_CSV, ".csv")], ids=["dat", "csv"])
+def test_movielens_ids_have_no_blanks_around_them_in_either_file(
+    tmp_path: Path, files: dict[str, str], end: str
+) -> None:
+    padded = {f"ratings{end}": files[f"ratings{end}"].replace("661", " 661"), f"movies{end}": files[f"movies{end}"]}
+    padded[f"movies{end}"] = padded[f"movies{end}"].replace("1193", "1193 ")
+    log = read(folder(tmp_path, padded))
+    assert log.frame["item"].to_list() == ["1193", "661", "1193"]
+    assert log.titles is not None
+    assert set(log.titles) >= {"661", "1193"}
+    assert log.notes == ["blanks around ids were removed in 1 of 3 rows"]
 
 
 REVIEWS = [
@@ -144,6 +185,11 @@ def test_amazon_of_every_year(tmp_path: Path, files: dict[str, str]) -> None:
         assert data.reviews.tolist() == ["", "fine indeed"]
     assert log.titles == {"B01": 'A "fine" brush', "B02": ""}
     assert log.attributes == {"B01": (1, 2, 3, 4), "B02": (2,)}  # Acme, Beauty, Tools, Brushes
+
+
+def test_amazon_notes_are_kept(tmp_path: Path) -> None:
+    log = read(folder(tmp_path, {"B.csv": CSV_2023.replace("A1,B01", "A1 ,B01"), "meta_B.jsonl": ABOUT_2023}))
+    assert log.notes == ["blanks around ids were removed in 1 of 2 rows"]
 
 
 def test_metadata_is_data_and_never_run(tmp_path: Path) -> None:

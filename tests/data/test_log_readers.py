@@ -22,12 +22,12 @@ ROWS = [("007", "x", 30, 4.0), ("007", "y", 10, 3.5), ("b", "x", 20, 1.0), ("007
 def written(path: Path, header: str, separator: str = ",") -> Path:
     lines = [header, *(separator.join(map(str, row)) for row in ROWS)]
     text = "\n".join(lines) + "\n"
-    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix.lower() == ".gz" else text.encode())
     return path
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
-@pytest.mark.parametrize("name", ["log.csv", "log.tsv", "log.csv.gz"])
+@pytest.mark.parametrize("name", ["log.csv", "log.tsv", "log.csv.gz", "LOG.CSV", "log.Tsv.GZ"])
 def test_separator_and_columns_are_found(tmp_path: Path, name: str, separator: str) -> None:
     header = separator.join(["User ID", "movieId", "Timestamp", "rating"])
     log = read(written(tmp_path / name, header, separator))

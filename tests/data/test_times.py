@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, date, datetime, timedelta, timezone
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -28,10 +29,18 @@ MIDNIGHT = int(datetime(2014, 7, 23, tzinfo=UTC).timestamp())
         (pl.Series([20140723]), MIDNIGHT),
         (pl.Series([20140723.0]), MIDNIGHT),
         (pl.Series(["20140723"]), MIDNIGHT),
+        (pl.Series([f" {SECONDS}\u00a0"]), SECONDS),
         (pl.Series(["2014-07-23"]), MIDNIGHT),
         (pl.Series(["2014-07-23T12:34:56"]), SECONDS),
         (pl.Series(["2014-07-23 12:34:56.789"]), SECONDS),
         (pl.Series(["2014-07-23T12:34:56Z"]), SECONDS),
+        (pl.Series(["2014-07-23 12:34:56 UTC"]), SECONDS),
+        (pl.Series(["2014-07-23 12:34:56.5 UTC"]), SECONDS),
+        (pl.Series(["2014-07-23 12:34:56 GMT"]), SECONDS),
+        (pl.Series(["2014-07-23 12:34 UTC"]), SECONDS - 56),
+        (pl.Series(["2014-07-23 12:34:56+00"]), SECONDS),
+        (pl.Series(["2014-07-23 14:34:56 +0200"]), SECONDS),
+        (pl.Series(["2014-07-23 14:34:56 +02:00"]), SECONDS),
         (pl.Series([MOMENT.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()]), SECONDS),
         (pl.Series([date(2014, 7, 23)]), MIDNIGHT),
         (pl.Series([MOMENT]), SECONDS),
@@ -80,10 +89,23 @@ def test_iso_dates_are_those_of_python(written: str) -> None:
     assert unix_seconds(beside).to_list() == [MIDNIGHT, math.floor(moment.timestamp()), None]
 
 
-@pytest.mark.parametrize("other", [20140230, 20141301, 20140723.5, 18991231, 21010101, SECONDS])
-def test_numbers_are_dates_only_where_all_of_them_are(other: float) -> None:
+@pytest.mark.parametrize("other", [20140230, 20141301, 20140723.5, 18991231, 21010101, SECONDS, 0])
+def test_numbers_are_dates_where_most_of_them_are(other: float) -> None:
     assert unix_seconds(pl.Series([20140723.0, other])).to_list() == [20140723, int(other)]
+    assert unix_seconds(pl.Series([20140723.0, other, 20140723.0])).to_list() == [MIDNIGHT, None, MIDNIGHT]
     assert unix_seconds(pl.Series(["20140723", "soon"])).to_list() == [MIDNIGHT, None]
+
+
+def test_seconds_of_eight_digits_are_seconds() -> None:
+    early = np.random.default_rng(0).integers(10_000_000, 99_999_999, 1000)  # of 1970 to 1973
+    august = np.random.default_rng(0).integers(19_000_101, 21_001_231, 1000)  # which could all be dates
+    for seconds in (early, august):
+        assert unix_seconds(pl.Series(seconds)).to_list() == seconds.tolist()
+
+
+def test_a_number_among_dates_is_blamed_and_not_they() -> None:
+    found = unix_seconds(pl.Series([str(SECONDS), "2014-07-23", "2014-07-23T12:34:56"]))
+    assert found.to_list() == [None, MIDNIGHT, SECONDS]
 
 
 def test_numbers_too_large_for_any_time_are_null() -> None:

@@ -20,7 +20,8 @@ from oovrec.data.cache import Entry, Source, cache_folder
 from oovrec.errors import OovrecError
 from oovrec.models import backbones
 from oovrec.models import gguf as conversion
-from oovrec.models.base import configured
+from oovrec.models.base import Entities, configured
+from oovrec.models.generative.llama import Llama
 
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEXTS = ["the cat sat on the mat", "a cat and a dog sat there", "12 cats and 345 dogs  then"]
@@ -165,6 +166,14 @@ def test_a_gguf_becomes_a_folder_with_the_same_model_and_tokenizer(
     assert tokenizer.model_max_length == 128
     read = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     torch.testing.assert_close(read(torch.tensor([ids])).logits, network(torch.tensor([ids])).logits)
+
+
+def test_a_converted_model_is_a_whole_backbone(wheel: Path, entities: Entities, network: LlamaForCausalLM) -> None:
+    """Its tables are one, of which the file has one name."""
+    model = Llama(Llama.Config(backbone="tiny", form="prompt", augmentation="none"), entities)
+    known = network.get_input_embeddings().weight
+    assert torch.equal(model.module.embedding.table.weight[: len(known)], known)
+    assert model.module.head is None
 
 
 def test_a_conversion_that_breaks_off_leaves_no_folder(

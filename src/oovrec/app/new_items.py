@@ -73,7 +73,7 @@ def read_items(path: Path, known: set[str]) -> Described:
     if item is None:
         raise missing("item", table.columns, path, remedy="call it 'item'")
     rows: dict[str, int] = {}
-    for row, name in enumerate(table[item].fill_null("").to_list()):
+    for row, name in enumerate(table[item].fill_null("").str.strip_chars().to_list()):
         if what := _wrong(name, known, rows, path):
             raise OovrecError(what, where=f"{path}, line {row_line(path, row)}", remedy="mend the line or remove it")
         rows[name] = row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,9 +11,11 @@ from typing import Literal, get_args
 import polars as pl
 
 from oovrec.config import Options
+from oovrec.data.ids import id_texts, inexact, padded, spaced
 from oovrec.data.interactions import Interactions
-from oovrec.data.text import read_log, row_line
-from oovrec.data.times import unix_seconds
+from oovrec.data.rows import NEEDED, Rows
+from oovrec.data.text import read_log, row_line, row_width
+from oovrec.data.times import FORMS, numbers, unix_seconds
 from oovrec.errors import OovrecError, unknown
 
 Role = Literal["user", "item", "time", "rating", "title", "summary", "review"]
@@ -42,7 +44,7 @@ class Columns(Options):
     Attributes:
         user: who.
         item: what.
-        time: when (seconds, milliseconds or ISO dates); a log without one is taken to be in time order.
+        time: when (seconds, milliseconds or dates); a log without one is taken to be in time order.
         rating: how much it was liked; kept, never used as a filter.
         title: the item's text.
         summary: the headline of the user's review.
@@ -98,10 +100,20 @@ def table_interactions(path: Path, columns: Columns) -> Interactions:
     Raises:
         OovrecError: as :func:`oovrec.data.text.read_log` and :func:`interactions`.
     """
-    return interactions(read_log(path), columns, path, lambda row: f"line {row_line(path, row)}")
+
+    def line(row: int) -> str:
+        return f"line {row_line(path, row)}"
+
+    return interactions(read_log(path), columns, path, line, lambda row: row_width(path, row))
 
 
-def interactions(table: pl.DataFrame, columns: Columns, where: object, line: Callable[[int], str]) -> Interactions:
+def interactions(
+    table: pl.DataFrame,
+    columns: Columns,
+    where: object,
+    line: Callable[[int], str],
+    width: Callable[[int], int] | None = None,
+) -> Interactions:
     """The interactions of a log's rows.
 
     Args:
@@ -109,41 +121,55 @@ def interactions(table: pl.DataFrame, columns: Columns, where: object, line: Cal
         columns: which column is what.
         where: the file, for errors.
         line: names the place of a row by its number, for errors.
+        width: how many values a row has in the file, for errors; None where every row has one a column.
 
     Raises:
         OovrecError: a missing column, or one of a type that its role cannot have; a row without user or item, or with
             a time or rating that is none.
     """
-    roles = columns.resolve(table.columns, where)
+    roles, header = columns.resolve(table.columns, where), table.columns
     table = pl.DataFrame([_suited(table[name], role, where).alias(role) for role, name in roles.items()])
     blank = table.select(pl.all_horizontal(pl.all().is_null())).to_series()
     if blank.all():
         raise OovrecError("has a header but no rows", where=where, remedy="give a log with interactions")
-
-    def refuse(bad: pl.Series, what: str, remedy: str) -> None:
-        rows = (bad.fill_null(True) & ~blank).arg_true()
-        if len(rows):
-            raise OovrecError(what, where=f"{where}, {line(rows[0])}", remedy=remedy)
-
-    made: dict[str, pl.Series] = {}
-    for role in ("user", "item"):
-        made[role] = ids = table[role].cast(pl.String)
-        refuse(ids == "", f"has no {role}", "fill it in or remove the line")
-        refuse(ids.str.contains(LINE_BREAK), f"has a tab or line break in the {role} id", "remove it from the id")
+    rows = Rows(table, ~blank, roles, header, where, line, width)
+    made: dict[str, pl.Series] = {role: _ids(rows, role) for role in NEEDED}
     if "time" in roles:
         made["time"] = unix_seconds(table["time"])
-        remedy = "use seconds, milliseconds or dates like 2014-07-23, or leave the column out with --time-column ''"
-        refuse(made["time"].is_null(), f"'{roles['time']}' is not a time", remedy)
+        rows.refuse("time", made["time"].is_null(), "is not a time", f"write all as {FORMS}")
     if "rating" in roles:
-        made["rating"] = table["rating"].cast(pl.Float64, strict=False)
-        remedy = "mend it, or leave the column out with --rating-column ''"
-        refuse(~made["rating"].is_finite(), f"'{roles['rating']}' is not a number", remedy)
+        made["rating"] = numbers(table["rating"])
+        rows.refuse("rating", ~made["rating"].is_finite(), "is not a number", "mend it")
     for role in ("summary", "review"):
         if role in roles:
             made[role] = table[role].cast(pl.String).fill_null("").str.replace_all(r"\s+", " ").str.strip_chars()
-    notes = [] if "time" in roles else ["the log has no times: its rows are taken to be in time order"]
     titles = _titles(made["item"], table["title"].cast(pl.String)) if "title" in roles else None
-    return Interactions(pl.DataFrame(made).filter(~blank), titles, notes=notes)
+    return Interactions(pl.DataFrame(made).filter(~blank), titles, notes=_notes(rows, made))
+
+
+def _ids(rows: Rows, role: str) -> pl.Series:
+    """The ids of users or items, without blanks at either end.
+
+    Raises:
+        OovrecError: a row has none, or one that could not be told from others or not be written into a line.
+    """
+    column = rows.table[role]
+    ids = column.str.strip_chars() if (odd := spaced(column)) else id_texts(column)
+    rows.refuse(role, ids == "", "is no id", "fill it in or remove the line")
+    if odd:
+        rows.refuse(role, ids.str.contains(LINE_BREAK), "has a tab or line break", "remove it from the id")
+    what = "is a float too large to be exact"
+    rows.refuse(role, inexact(column), what, "write the column as whole numbers or as text")
+    return ids
+
+
+def _notes(rows: Rows, made: Mapping[str, pl.Series]) -> list[str]:
+    """What reading changed."""
+    user, item = (padded(rows.table[role], made[role]) for role in NEEDED)
+    notes = [] if "time" in made else ["the log has no times: its rows are taken to be in time order"]
+    if many := (user | item).sum():
+        notes.append(f"blanks around ids were removed in {many:,} of {rows.filled.sum():,} rows")
+    return notes
 
 
 def _suited(column: pl.Series, role: Role, where: object) -> pl.Series:

@@ -129,8 +129,8 @@ def read_data_file(
     values = read_yaml(path)
     if not isinstance(values, dict) or "source" not in values:
         raise OovrecError("does not say its data's 'source'", where=path, remedy="give a data file, or the data itself")
-    check_names(values, str(path))
-    told = checked(DataFile, values, where=str(path))
+    check_names(values, None, file=path)
+    told = checked(DataFile, values, where="", file=path)
     if told.name and not NAME.fullmatch(told.name):
         remedy = "begin with a letter or digit, for a folder of results is called so"
         raise OovrecError(f"{told.name[:100]!r} is no name", where=f"{path}, name", remedy=remedy)

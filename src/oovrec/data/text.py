@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -55,6 +56,11 @@ def home(path: str | Path) -> Path:
         return Path(path)
 
 
+def ends(path: Path, *endings: str) -> bool:
+    """Whether a file's name has one of the endings, in small letters or capitals."""
+    return path.name.lower().endswith(endings)
+
+
 def read_text(path: Path, *, encoding: str = "utf-8") -> str:
     """The text of a file, unpacked when its name ends in ``.gz``; where no line feed ends a line, carriage returns do.
 
@@ -63,7 +69,7 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
     """
     with _named_errors(path):
         data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode(encoding)
+        text = (gzip.decompress(data) if ends(path, ".gz") else data).decode(encoding)
     if "\0" in text:
         raise OovrecError("is a binary file, not text", where=path, remedy=REMEDY)
     if not text.strip():
@@ -79,7 +85,7 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
 
 def stream_lines(path: Path) -> Iterator[tuple[int, str]]:
     """As :func:`numbered_lines`, without holding the whole file (gzipped or not) in memory."""
-    with _named_errors(path), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+    with _named_errors(path), (gzip.open if ends(path, ".gz") else open)(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield number, line.decode("utf-8")
@@ -97,7 +103,7 @@ def read_table(path: Path, *, separator: str | None = None, quoted: bool = True)
     """
     text = read_text(path)
     first = text.split("\n", 1)[0].rstrip("\r")
-    separator = separator or max("\t,;|", key=first.count)
+    separator = separator or _separator(first)
     where = f"{path}, line 1"
     try:
         header = next(csv.reader([first], delimiter=separator)) if quoted else first.split(separator)
@@ -131,13 +137,37 @@ def read_log(path: Path, *, separator: str | None = None, quoted: bool = True) -
 
 def row_line(path: Path, row: int) -> int:
     """The line, from 1, where a row of :func:`read_table`, from 0, begins; quoted values may hold line breaks."""
-    quotes, begun = 0, -2  # the header is the row before 0
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        begun += quotes % 2 == 0
-        if begun == row:
-            return number
+    return _quoted_row(read_text(path), row)[0]
+
+
+def row_width(path: Path, row: int, *, separator: str | None = None, quoted: bool = True) -> int:
+    """How many values a row of :func:`read_table`, from 0, has in the file: a table's row may lack the last ones.
+
+    Args:
+        separator, quoted: as the table was read by.
+    """
+    text = read_text(path)
+    values = re.sub('"[^"]*"', "", _quoted_row(text, row)[1]) if quoted else text.split("\n")[row + 1]
+    return values.count(separator or _separator(text.split("\n", 1)[0])) + 1
+
+
+def _quoted_row(text: str, row: int) -> tuple[int, str]:
+    """The line where a row begins, and the row, which has an even number of quotes."""
+    lines: list[str] = []
+    quotes, ended = 0, -2  # the header is the row before 0
+    for number, line in enumerate(text.split("\n"), 1):
+        lines.append(line)
         quotes += line.count('"')
+        if quotes % 2 == 0:
+            ended += 1
+            if ended == row:
+                return number - len(lines) + 1, "\n".join(lines)
+            lines.clear()
     raise IndexError(row)
+
+
+def _separator(header: str) -> str:
+    return max("\t,;|", key=header.count)
 
 
 def _bad_line(text: str, separator: str, quoted: bool, width: int) -> int:

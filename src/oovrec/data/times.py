@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import polars as pl
 
 # Seconds reach this number in the year 5138; milliseconds passed it in 1973.
 LARGEST_SECONDS = 1e11
-# Whole numbers between these are dates like 20200913 where all are; as seconds they would be days of August 1970.
+# Whole numbers between these may be dates like 20200913; as seconds all are moments of August 1970.
 FIRST_DATE, LAST_DATE = 19_000_101, 21_001_231
-DAY_FORMAT = "%Y-%m-%d"
 CLOCK_FORMAT = "%Y-%m-%dT%H:%M:%S%.f"
+DATE_FORMATS = ("%Y-%m-%d", CLOCK_FORMAT, f"{CLOCK_FORMAT}%#z", "%Y-%m-%dT%H:%M")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What is read, for people.
+FORMS = "seconds, milliseconds, 20140723, 2014-07-23 or 2014-07-23 12:34:56 (UTC, or with an offset like +02:00)"
+
+
+def numbers(column: pl.Series) -> pl.Series:
+    """Float64; null where a text is no number, blanks around it aside."""
+    values = column.cast(pl.Float64, strict=False)
+    if column.dtype == pl.String and values.null_count() > column.null_count():
+        return column.str.strip_chars().cast(pl.Float64, strict=False)
+    return values
 
 
 def unix_seconds(column: pl.Series) -> pl.Series:
     """Int64 unix seconds; null where a value is missing or is no time.
 
-    Numbers are dates like 20200913 where all of them are, else seconds, or milliseconds (or finer) when their median
-    is too large for seconds; texts are numbers, or ISO 8601 dates, with a time of day or without (UTC unless they
-    name an offset).
+    Numbers are dates like 20200913 where most of them are, and the others then no times; else seconds, or milliseconds
+    (or finer) when their median is too large for seconds. Texts are numbers where half of them are; else ISO 8601
+    dates, with a time of day or without (UTC unless they name an offset).
     """
     if column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
         return column.cast(pl.Datetime("us")).dt.epoch("s")
-    numbers = column.cast(pl.Float64, strict=False)
-    if column.dtype == pl.String and not numbers.is_finite().any():
+    values = numbers(column)
+    if column.dtype == pl.String and values.is_finite().sum() * 2 < column.count():
         return _iso_seconds(column)
-    dates = _dates(numbers)
-    return _scaled_to_seconds(numbers) if dates is None else dates
+    dates = _dates(values)
+    return _scaled_to_seconds(values) if dates is None else dates
 
 
-def _dates(numbers: pl.Series) -> pl.Series | None:
-    """Seconds of numbers that are all yyyymmdd, where they are any; None for others."""
-    finite = numbers.is_finite().fill_null(False)
-    known = numbers.filter(finite)
-    if not known.is_between(FIRST_DATE, LAST_DATE).all() or (known % 1 != 0).any():
+def _dates(values: pl.Series) -> pl.Series | None:
+    """Seconds of yyyymmdd numbers, null for others; None where not most are dates.
+
+    Of the whole numbers that could be dates, one in 27 is: seconds, or numbers of rows, are mostly none.
+    """
+    half = values.is_finite().sum() / 2
+    near = values.is_between(FIRST_DATE, LAST_DATE) & (values % 1 == 0)
+    if near.sum() <= half:
         return None
-    whole = pl.select(pl.when(finite).then(numbers)).to_series().cast(pl.Int64)
+    whole = pl.select(pl.when(near).then(values)).to_series().cast(pl.Int64)
     dates = whole.cast(pl.String).str.to_date("%Y%m%d", strict=False)
-    return None if (dates.is_null() & finite).any() else dates.cast(pl.Datetime("us")).dt.epoch("s")
+    return dates.cast(pl.Datetime("us")).dt.epoch("s") if dates.count() > half else None
 
 
 def _scaled_to_seconds(numbers: pl.Series) -> pl.Series:
@@ -56,15 +71,25 @@ def _scaled_to_seconds(numbers: pl.Series) -> pl.Series:
 
 def _iso_seconds(column: pl.Series) -> pl.Series:
     text = column.str.strip_chars().str.replace(" ", "T", literal=True).str.to_uppercase()
-    zoned = text.str.replace("Z$", "+00:00")
-    forms = (
-        text.str.to_datetime(DAY_FORMAT, strict=False, time_unit="us"),
-        text.str.to_datetime(CLOCK_FORMAT, strict=False, time_unit="us"),
-        zoned.str.to_datetime(CLOCK_FORMAT + "%:z", strict=False, time_unit="us").dt.replace_time_zone(None),
-    )
-    seconds = pl.select(pl.coalesce([form.dt.epoch("s") for form in forms])).to_series()
-    rare = (seconds.is_null() & text.is_not_null()).arg_true()  # of other forms, which Python reads one by one
-    return seconds.scatter(rare, [_python_seconds(value) for value in text.gather(rare)])
+    for utc in ("Z", "UTC", "GMT"):  # as is meant without
+        text = text.str.strip_suffix(utc)
+    text = text.str.strip_chars_end()
+    seconds = pl.repeat(None, len(text), dtype=pl.Int64, eager=True)
+    forms: list[Callable[[pl.Series], pl.Series]] = [partial(_parsed, form=form) for form in DATE_FORMATS]
+    for read in (*forms, _rare):
+        left = (seconds.is_null() & text.is_not_null()).arg_true()  # what those before could not read
+        seconds = seconds.scatter(left, read(text.gather(left)))
+    return seconds
+
+
+def _parsed(text: pl.Series, form: str) -> pl.Series:
+    return text.str.to_datetime(form, strict=False, time_unit="us").dt.replace_time_zone(None).dt.epoch("s")
+
+
+def _rare(text: pl.Series) -> pl.Series:
+    """Other forms of ISO 8601, which Python reads one by one."""
+    read = {value: _python_seconds(value) for value in text.unique()}
+    return text.replace_strict(read, return_dtype=pl.Int64)
 
 
 def _python_seconds(text: str) -> int | None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from oovrec.config import Options, checked
+from oovrec.config import Options, checked, flat
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
@@ -29,6 +29,7 @@ from oovrec.training.checkpoint import learnt, put
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch, EpochLog, train
 
+MOST = 2**31 - 1  # of a whole number among the options
 FAMILIES = ("sequential", "generative")
 SCALE = "scale.json"  # in a run folder: the ratings there are
 ATTRIBUTES = "item_attributes.json"  # in a run folder; the form is that of the data's own file
@@ -363,7 +364,11 @@ def configured(name: str, options: dict[str, Any]) -> Options:
     Raises:
         OovrecError: an unknown key or a value out of range.
     """
-    return checked(system(name).Config, options, where="model")
+    config = checked(system(name).Config, options, where="model")
+    for key, value in flat(config.model_dump(), "model.").items():
+        if isinstance(value, int) and value > MOST:
+            raise OovrecError(f"{value} is too large", where=key, remedy=f"give at most {MOST}")
+    return config
 
 
 def load(folder: Path) -> Recommender:

@@ -11,6 +11,7 @@ import ast
 import json
 import re
 from collections.abc import Container, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def read(path: Path, columns: Columns) -> Interactions:
     items = dict(_items(metadata, set(log.frame["item"])))
     titles = {item: " ".join(str(about.get("title") or "").split()) for item, about in items.items()}
     attributes = number_attributes({item: list(_attributes(about)) for item, about in items.items()})
-    return Interactions(log.frame, titles, attributes).read_from(path, reviews, metadata)
+    return replace(log, titles=titles, attributes=attributes).read_from(path, reviews, metadata)
 
 
 def _reviews(path: Path) -> list[Path]:

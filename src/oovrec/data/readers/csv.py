@@ -6,14 +6,16 @@ from pathlib import Path
 
 from oovrec.data.columns import Columns, table_interactions
 from oovrec.data.interactions import Interactions
+from oovrec.data.text import ends
 
 FORMAT = "a CSV or TSV file (.csv, .tsv, also .gz)"
 NAMED_COLUMNS = True
+ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
 def reads(path: Path) -> bool:
     """A file ending in ``.csv`` or ``.tsv``, perhaps with ``.gz``."""
-    return path.is_file() and path.name.removesuffix(".gz").endswith((".csv", ".tsv"))
+    return path.is_file() and ends(path, *ENDINGS)
 
 
 def read(path: Path, columns: Columns) -> Interactions:

@@ -6,6 +6,7 @@ The formats are those of the README files in GroupLens' archives.
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -37,7 +38,8 @@ def read(path: Path, columns: Columns) -> Interactions:
     films = _dat_movies(movies) if dat else _csv_movies(movies)
     titles = {film: title for film, title, _ in films}
     genres = {film: [("genre", genre) for genre in listed.split("|") if genre != NO_GENRE] for film, _, listed in films}
-    return Interactions(log.frame, titles, number_attributes(genres)).read_from(path, ratings, movies)
+    made = replace(log, titles=titles, attributes=number_attributes(genres))
+    return made.read_from(path, ratings, movies)
 
 
 def _dat_ratings(path: Path) -> Interactions:
@@ -57,7 +59,7 @@ def _csv_movies(path: Path) -> list[tuple[str, ...]]:
     if table.width != 3:
         what = f"has the columns {', '.join(table.columns)} and not movieId, title, genres"
         raise OovrecError(what, where=f"{path}, line 1", remedy="fetch it again")
-    return table.drop_nulls().rows()
+    return table.with_columns(table[table.columns[0]].str.strip_chars()).drop_nulls().rows()
 
 
 def _dat_movies(path: Path) -> list[tuple[str, ...]]:
@@ -66,5 +68,5 @@ def _dat_movies(path: Path) -> list[tuple[str, ...]]:
         film = tuple(line.split("::"))
         if len(film) != 3:
             raise OovrecError("is not film::title::genres", where=f"{path}, line {number}", remedy="fetch it again")
-        films.append(film)
+        films.append((film[0].strip(), *film[1:]))
     return films

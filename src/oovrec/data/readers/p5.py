@@ -13,19 +13,20 @@ import polars as pl
 
 from oovrec.data.columns import Columns
 from oovrec.data.interactions import Interactions
-from oovrec.data.text import numbered_lines, read_table, read_text
-from oovrec.data.times import unix_seconds
+from oovrec.data.rows import absent, shown
+from oovrec.data.text import ends, numbered_lines, read_table, read_text
+from oovrec.data.times import FORMS, unix_seconds
 from oovrec.errors import OovrecError
 from oovrec.files import read_json
 
-FORMAT = "a P5 user_sequence.txt (or a folder with one)"
+FORMAT = "a P5 user_sequence.txt (also .gz, or a folder with one)"
 NAMED_COLUMNS = False
 SEQUENCES, TIMES, TEXTS, ATTRIBUTES = "user_sequence.txt", "times.tsv.gz", "item_text.tsv", "item_attributes.json"
 
 
 def reads(path: Path) -> bool:
-    """A ``.txt`` file, or a folder with ``user_sequence.txt``."""
-    return path.suffix == ".txt" if path.is_file() else (path / SEQUENCES).is_file()
+    """A ``.txt`` file, perhaps gzipped, or a folder with ``user_sequence.txt``."""
+    return ends(path, ".txt", ".txt.gz") if path.is_file() else (path / SEQUENCES).is_file()
 
 
 def read(path: Path, columns: Columns) -> Interactions:
@@ -58,15 +59,22 @@ def _sequences(path: Path) -> pl.DataFrame:
         if len(history) < 2:
             many = "one item" if history else "no items"
             remedy = "write 'user item item …' with at least two items, or remove the line"
-            raise OovrecError(f"has {many}", where=where, remedy=remedy)
+            raise OovrecError(f"has {many}", where=where, remedy=_remedy(line, remedy))
         if user in lines:
             what = f"user '{user}' already stands on line {lines[user]}"
-            raise OovrecError(what, where=where, remedy="join the two lines")
+            raise OovrecError(what, where=where, remedy=_remedy(line, "join the two lines"))
         lines[user] = number
         lengths.append(len(history))
         items += history
     users = pl.Series(lines.keys(), dtype=pl.String)
     return pl.DataFrame({"user": users.gather(np.repeat(np.arange(len(users)), lengths)), "item": items})
+
+
+def _remedy(line: str, otherwise: str) -> str:
+    """What to do about a bad line, which may be one of another format."""
+    if any(separator in line for separator in "\t,;|"):
+        return f"give the file the ending .csv if it is a table with a header line, else {otherwise}"
+    return otherwise
 
 
 def _times(path: Path, frame: pl.DataFrame) -> pl.Series:
@@ -84,9 +92,12 @@ def _times(path: Path, frame: pl.DataFrame) -> pl.Series:
         if bad.any():
             raise OovrecError(what, where=f"{path}, line {bad.arg_true()[0] + 2}", remedy=remedy)
 
-    other = table["user"].ne_missing(frame["user"]) | table["item"].ne_missing(frame["item"])
+    user, item = (table[name].str.strip_chars() for name in ("user", "item"))
+    other = user.ne_missing(frame["user"]) | item.ne_missing(frame["item"])
     refuse(other, f"is not the interaction that {SEQUENCES} has there", f"write the rows in the order of {SEQUENCES}")
-    refuse(seconds.is_null(), "has no time", "fill in unix seconds")
+    wrong = table["unix_time"].filter(seconds.is_null()).first()
+    what = "has no time" if absent(wrong) else f"{shown(wrong)} is not a time"
+    refuse(seconds.is_null(), what, f"write all as {FORMS}")
     earlier = (frame["user"] == frame["user"].shift(1)) & (seconds < seconds.shift(1))
     remedy = "sort each user's items by time, in both files"
     refuse(earlier, "is earlier than the line above it, of the same user", remedy)
@@ -97,6 +108,7 @@ def _texts(path: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     for number, line in numbered_lines(read_text(path)):
         item, tab, text = line.partition("\t")
+        item = item.strip()
         where = f"{path}, line {number}"
         if not tab:
             raise OovrecError("has no tab", where=where, remedy="write the item, a tab, its text")

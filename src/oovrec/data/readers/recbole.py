@@ -7,13 +7,15 @@ RecBole's documentation of atomic files describes them.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from oovrec.data.columns import Columns, interactions, missing, usual
 from oovrec.data.interactions import Interactions, number_attributes
-from oovrec.data.text import read_log
+from oovrec.data.text import ends, read_log, row_width
 from oovrec.errors import OovrecError, unknown
 
 FORMAT = "RecBole atomic files (.inter, .item)"
@@ -23,7 +25,7 @@ TYPES = ("token", "token_seq", "float", "float_seq")
 
 def reads(path: Path) -> bool:
     """A ``.inter`` file, or a folder with one."""
-    return path.suffix == ".inter" if path.is_file() else len(list(path.glob("*.inter"))) == 1
+    return ends(path, ".inter") if path.is_file() else len(_inter(path)) == 1
 
 
 def read(path: Path, columns: Columns) -> Interactions:
@@ -35,15 +37,19 @@ def read(path: Path, columns: Columns) -> Interactions:
     Raises:
         OovrecError: a header without types, wrong columns, a line without user, item or a proper time, an item twice.
     """
-    inter = path if path.is_file() else next(iter(path.glob("*.inter")))
+    inter = path if path.is_file() else _inter(path)[0]
     table, _ = _typed_table(inter)
-    log = interactions(table, columns, inter, lambda row: f"line {row + 2}")
-    item_file = inter.with_suffix(".item")
-    if not item_file.exists():
+    width = partial(row_width, inter, separator="\t", quoted=False)
+    log = interactions(table, columns, inter, lambda row: f"line {row + 2}", width)
+    named = (inter.with_suffix(ending) for ending in (".item", ".ITEM"))
+    if (item_file := next(filter(Path.exists, named), None)) is None:
         return log.read_from(path, inter)
     titles, attributes = _items(item_file)
-    made = Interactions(log.frame, titles, attributes, notes=log.notes)
-    return made.read_from(path, inter, item_file)
+    return replace(log, titles=titles, attributes=attributes).read_from(path, inter, item_file)
+
+
+def _inter(folder: Path) -> list[Path]:
+    return [file for file in folder.glob("*") if ends(file, ".inter")]
 
 
 def _typed_table(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -67,7 +73,7 @@ def _items(path: Path) -> tuple[dict[str, str] | None, dict[str, tuple[int, ...]
     key = usual("item", table.columns)
     if key is None:
         raise missing("item", table.columns, path)
-    ids = table[key]
+    ids = table[key].str.strip_chars()
     if (repeated := ids.is_duplicated()).any():
         remedy = "keep one of the lines"
         raise OovrecError(f"item '{ids.filter(repeated)[0]}' stands there twice", where=path, remedy=remedy)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from oovrec.config import Options, checked
 from oovrec.data.dataset import MOST_RATINGS, Dataset
@@ -31,6 +31,7 @@ from oovrec.language.tokenizer import OWN, Spelling, Vocabulary, extend, filled,
 from oovrec.language.wordings import RANKING, Group, Task, is_file, read_templates
 from oovrec.models import backbones
 from oovrec.models.base import Entities, NeuralRecommender, Recommendations
+from oovrec.models.generative import pretrained
 from oovrec.models.generative.augmentation import Augmentation, AugmentedEmbedding, Sides
 from oovrec.models.generative.lora import LoraOptions, adapt
 from oovrec.models.generative.network import IGNORED, ItemNetwork, Loss
@@ -151,6 +152,7 @@ class GenerativeRecommender(NeuralRecommender):
         wordings = str(kept) if kept is not None and kept.is_file() else config.templates
         self.templates = read_templates(wordings, {*RANKING, *config.tasks.mixed()})
         self.base = self._base(saved)
+        self._check_configs(saved)
         tokens = entities.tokens if self.reads_users else replace(entities.tokens, users=None)
         self.vocabulary: Vocabulary = extend(self._tokenizer(saved), tokens, config.spelling)
         rating_words = [f"{value:g}" for value in entities.scale or ()]
@@ -178,6 +180,13 @@ class GenerativeRecommender(NeuralRecommender):
             return backbones.find(self.config.backbone)
         return backbones.restored(self.config.backbone, saved)
 
+    def _check_configs(self, saved: Path | None) -> None:
+        """Of what is to be loaded, before tokenizers, which read it too."""
+        if saved is not None:
+            pretrained.config_of(self.hf_config, saved, run=True)
+        if self.base is not None:
+            pretrained.config_of(self.hf_config, self.base)
+
     def _tokenizer(self, saved: Path | None) -> PreTrainedTokenizerBase:
         if saved is not None:
             return pretrained_tokenizer(saved)
@@ -190,24 +199,15 @@ class GenerativeRecommender(NeuralRecommender):
         if self.base is not None:
             return self._pretrained(self.base)
         if saved is not None:
-            shape = AutoConfig.from_pretrained(str(saved), vocab_size=len(self.vocabulary))
-        else:
-            if self.config.shape not in self.shapes:
-                raise unknown("shape", self.config.shape, self.shapes, where="model.shape")
-            ends = {"pad_token_id": self.vocabulary.pad, "eos_token_id": self.vocabulary.tokenizer.eos_token_id}
-            sizes = self.shapes[self.config.shape]
-            shape = self.hf_config(vocab_size=len(self.vocabulary), **ends, **sizes, **self.changes)
-        return self.hf_model(shape)
+            return pretrained.built(self.hf_model, saved, vocab_size=len(self.vocabulary))
+        if self.config.shape not in self.shapes:
+            raise unknown("shape", self.config.shape, self.shapes, where="model.shape")
+        ends = {"pad_token_id": self.vocabulary.pad, "eos_token_id": self.vocabulary.tokenizer.eos_token_id}
+        sizes = self.shapes[self.config.shape]
+        return self.hf_model(self.hf_config(vocab_size=len(self.vocabulary), **ends, **sizes, **self.changes))
 
-    @quiet_transformers()
     def _pretrained(self, folder: Path) -> PreTrainedModel:
-        try:
-            network = self.hf_model.from_pretrained(
-                str(folder), use_safetensors=True, dtype=torch.float32, **self.changes
-            )
-        except (OSError, ValueError) as error:
-            remedy = "give a folder with config.json and model.safetensors, or a hub name while online"
-            raise OovrecError("no checkpoint can be loaded from here", where=folder, remedy=remedy) from error
+        network = pretrained.loaded(self.hf_model, folder, **self.changes)
         tables = network.get_input_embeddings(), network.get_output_embeddings()
         network.config.tie_word_embeddings = tables[0].weight is tables[1].weight  # else resizing would tie them
         with quiet_transformers(advice=False):  # that new rows begin like the known ones

@@ -16,6 +16,7 @@ from oovrec.language.prompts import Prompter
 from oovrec.language.wordings import RANKING, TASKS, Task
 from oovrec.training.windows import POOL
 
+MOST = 1000  # of a weight, and 1 / MOST the least of the unit: with more of it an epoch has no end
 WRITTEN: tuple[Task, ...] = ("explanation", "review")  # answered by words
 KINDS: tuple[tuple[Task, ...], ...] = (RANKING, *((task,) for task in TASKS if task not in RANKING))
 
@@ -33,11 +34,11 @@ class Tasks(Options):
         review: the text of a review with a given rating.
     """
 
-    sequential: float = Field(1.0, gt=0)
-    direct: float = Field(0.2, ge=0)
-    rating: float = Field(0.0, ge=0)
-    explanation: float = Field(0.0, ge=0)
-    review: float = Field(0.0, ge=0)
+    sequential: float = Field(1.0, ge=1 / MOST, le=MOST)
+    direct: float = Field(0.2, ge=0, le=MOST)
+    rating: float = Field(0.0, ge=0, le=MOST)
+    explanation: float = Field(0.0, ge=0, le=MOST)
+    review: float = Field(0.0, ge=0, le=MOST)
 
     def share(self, task: Task) -> float:
         """Prompts of ``task`` for one sequential prompt."""

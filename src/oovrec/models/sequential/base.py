@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from oovrec.config import Options
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
 from oovrec.models.base import Entities, NeuralRecommender
 from oovrec.models.losses import softmax_cross_entropy
 from oovrec.training.loop import Batch
@@ -34,6 +36,27 @@ class SequentialOptions(Options):
     width: int = Field(64, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
     length: int = Field(50, ge=1)
+
+
+class AttentionOptions(SequentialOptions):
+    """Options of those that are made of self-attention.
+
+    Attributes:
+        layers: blocks.
+        heads: of each attention; divides ``width``.
+    """
+
+    layers: int = Field(2, ge=1)
+    heads: int = Field(2, ge=1)
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            fits = max(heads for heads in range(1, min(self.heads, self.width + 1)) if self.width % heads == 0)
+            what = f"{self.heads} does not divide model.width = {self.width}"
+            remedy = f"set it to {fits}, or model.width to a multiple of {self.heads}"
+            raise OovrecError(what, where="model.heads", remedy=remedy)
+        return self
 
 
 class SequentialNetwork(nn.Module):

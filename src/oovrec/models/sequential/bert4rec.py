@@ -30,25 +30,21 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.models.arithmetic import Dropout
 from oovrec.models.losses import softmax_cross_entropy
-from oovrec.models.sequential.base import PAD, SequentialNetwork, SequentialOptions, SequentialRecommender
+from oovrec.models.sequential.base import PAD, AttentionOptions, SequentialNetwork, SequentialRecommender
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
 EPSILON = 1e-12  # of the norms, as in BERT
 
 
-class BERT4RecOptions(SequentialOptions):
+class BERT4RecOptions(AttentionOptions):
     """Options of BERT4Rec.
 
     Attributes:
-        layers: blocks.
-        heads: of the attention; divides ``width``.
         masked: ρ, the probability that an item is hidden.
         last: share of the samples that hide the last item alone.
     """
 
-    layers: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
     masked: float = Field(0.2, gt=0, le=1)
     last: float = Field(0.5, ge=0, le=1)
 

@@ -31,25 +31,23 @@ from torch import Tensor, nn
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.models.arithmetic import Dropout
-from oovrec.models.sequential.base import PAD, SequentialNetwork, SequentialOptions, SequentialRecommender, places
+from oovrec.models.sequential.base import PAD, AttentionOptions, SequentialNetwork, SequentialRecommender, places
 from oovrec.models.sequential.bert4rec import EPSILON, Attention, FeedForward, initialise
 from oovrec.training.loop import Batch
 from oovrec.training.windows import POOL
 
 
-class BSARecOptions(SequentialOptions):
+class BSARecOptions(AttentionOptions):
     """Options of BSARec.
 
     Attributes:
-        layers: blocks.
-        heads: of the attention; divides ``width``.
+        heads: as in :class:`AttentionOptions`.
         attention_dropout: on the attention weights, in training; None takes ``dropout``, as the authors do.
         alpha: share of the filter, against the attention's.
         components: c, of the frequencies kept in the low-pass part, positive and negative ones counted.
         causal: learn all positions of a window in one pass; else one sample a prefix, as the paper does.
     """
 
-    layers: int = Field(2, ge=1)
     heads: int = Field(1, ge=1)
     attention_dropout: float | None = Field(None, ge=0, lt=1)
     alpha: float = Field(0.7, ge=0, le=1)

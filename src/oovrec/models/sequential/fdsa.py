@@ -28,8 +28,8 @@ from oovrec.models.losses import other_items
 from oovrec.models.sequential.attributes import attribute_table
 from oovrec.models.sequential.base import (
     PAD,
+    AttentionOptions,
     SequentialNetwork,
-    SequentialOptions,
     SequentialRecommender,
     initialise,
     places,
@@ -37,17 +37,15 @@ from oovrec.models.sequential.base import (
 from oovrec.models.sequential.sasrec import Block
 
 
-class FDSAOptions(SequentialOptions):
+class FDSAOptions(AttentionOptions):
     """Options of FDSA.
 
     Attributes:
         layers: blocks over items, and as many over features.
-        heads: of each attention; divides ``width``.
         loss: ``softmax`` over the catalogue, or ``bce``, binary cross-entropy with one negative.
     """
 
     layers: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
     loss: Literal["softmax", "bce"] = "softmax"
 
 

@@ -17,15 +17,14 @@ ones). Deviations:
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oovrec.models.arithmetic import Dropout
 from oovrec.models.sequential.base import (
     PAD,
+    AttentionOptions,
     SequentialNetwork,
-    SequentialOptions,
     SequentialRecommender,
     initialise,
     newest,
@@ -33,16 +32,8 @@ from oovrec.models.sequential.base import (
 )
 
 
-class SASRecOptions(SequentialOptions):
-    """Options of SASRec: ``width`` is d of attention and feed-forward part too.
-
-    Attributes:
-        layers: blocks.
-        heads: of the attention; divides ``width``.
-    """
-
-    layers: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
+class SASRecOptions(AttentionOptions):
+    """Options of SASRec: ``width`` is d of attention and feed-forward part too."""
 
 
 class Block(nn.Module):
