@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from oovrec.app.memory import keep_freed
 from oovrec.app.waiting import spin_briefly
+from oovrec.memory import keep_freed
 
 spin_briefly()  # as the command line does, before torch is loaded
 keep_freed()

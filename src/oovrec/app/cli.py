@@ -12,7 +12,6 @@ from oovrec import __version__
 from oovrec.app.bench_cli import bench_app
 from oovrec.app.exits import Commands
 from oovrec.app.items_cli import items_app
-from oovrec.app.memory import keep_freed
 from oovrec.app.options import (
     DEFAULT_DATA,
     DEFAULT_RECIPE,
@@ -38,6 +37,7 @@ from oovrec.app.options import (
 from oovrec.app.tokens_cli import tokens_app
 from oovrec.app.waiting import spin_briefly
 from oovrec.errors import OovrecError
+from oovrec.memory import keep_freed
 
 if TYPE_CHECKING:
     from oovrec.app.recipe import Recipe

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from oovrec.errors import Interrupted, OovrecError, out_of_memory
+from oovrec.memory import give_back
 from oovrec.progress import Bar
 from oovrec.training.checkpoint import Checkpoint, EpochLog, Progress, Weights, put, weights
 from oovrec.training.compiling import compiled, failures, say_not_compiled
@@ -266,6 +267,7 @@ class _Training:
         if not state.finished:
             state.begin_next()
         self._keep()
+        give_back()
 
     def _validated(self) -> float:
         self.module.eval()

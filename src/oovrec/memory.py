@@ -21,3 +21,12 @@ def keep_freed() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and sum(mallopt(option, value) for option, value in OPTIONS.items()) == len(OPTIONS)
+
+
+def give_back() -> None:
+    """Give what glibc keeps and nobody uses back to the system; for between two stretches of work.
+
+    Batches of many shapes leave it in pieces that fit the next ones less and less.
+    """
+    if os.name == "posix" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)

@@ -7,11 +7,13 @@ import platform
 import subprocess
 import sys
 
+import pytest
+
 ROUNDS, BYTES = 20, 64 << 20
 STEPS = f"""
 import resource
 import numpy as np
-from oovrec.app.memory import keep_freed
+from oovrec.memory import keep_freed
 kept = keep_freed() if KEEP else None
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range({ROUNDS}):
@@ -34,6 +36,24 @@ def test_pages_are_handed_out_once() -> None:
     (_, plain), (said, kept) = run(False), run(True)
     assert said == str(platform.libc_ver()[0] == "glibc")
     assert kept < (plain / 4 if said == "True" else plain) + 1000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries do as they will")
+def test_what_nobody_uses_is_given_back() -> None:
+    """Small blocks between ones that stay, of which malloc would give back none by itself."""
+    code = """
+from oovrec.memory import give_back, keep_freed
+keep_freed()
+blocks = [bytearray(100_000) for _ in range(2000)]
+del blocks[::2]
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+before = held()
+give_back()
+print(before - held())
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(out.stdout) > 80e6
 
 
 def test_the_environment_has_its_way() -> None:
