@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -57,20 +58,29 @@ def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_weights(oovrec, sasrec, tm
 
 
 def test_two_processes_train_one_run(oovrec, sasrec, tmp_path: Path) -> None:
-    """Each learns from every other batch; one of them writes."""
-    out = tmp_path / "run"
+    """Each learns from every other of an even number of batches, as one that adds up two does; one of them writes."""
+    out, alone = tmp_path / "run", tmp_path / "alone"
     (tmp_path / "start.py").write_text(COMMAND)
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "start.py"))
-    words = [*map(str, sasrec), "--set", "training.epochs=2", "--out", str(out)]
+    words = [*sasrec, "--set", "training.epochs=2", "--set", "training.batch_size=80", "--set", "model.dropout=0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
-        [sys.executable, *launch, *words], env=environment, capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, *launch, *map(str, words), "--out", str(out)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in out.iterdir()) == [
         *("config.yaml", "environment.json", "items.tsv", "log.jsonl", "model.safetensors", "users.txt")
     ]
-    assert "masked" in oovrec("evaluate", out).stdout
+    oovrec(*words, "--set", "training.accumulate=2", "--out", alone)
+    together, added = (
+        [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+        for folder in (out, alone)
+    )
+    assert together == pytest.approx(added, rel=1e-4)
 
 
 def test_the_start_is_light() -> None:

@@ -16,6 +16,7 @@ def test_another_scheme_of_tokens_comes_without_the_old_ones_options() -> None:
     recipe = read_recipe("metaid-llama", ["tokens.depth=2", "tokens.method=random"])
     assert recipe.tokens is not None
     assert (recipe.tokens.method, recipe.tokens.options) == ("random", {"depth": 2})
+    assert read_recipe("metaid-llama", ["tokens.method=meta"]) == read_recipe("metaid-llama")
     assert read_recipe("metaid-llama", ["tokens.clusters=7"]).tokens.options == {"numbers": "own", "clusters": 7}
 
 

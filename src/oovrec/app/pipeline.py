@@ -119,15 +119,15 @@ def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
         return run
     meet()  # as all have seen the folder as it was
     say(escape(f"{run.label} on {run.data.name}, into {folder}"))
-    recipe, kept = run.recipe, begun or not leading()
-    with nullcontext() if kept else kept_or_removed(folder):
+    recipe, beginning = run.recipe, not begun and leading()
+    with kept_or_removed(folder) if beginning else nullcontext():
         entities = Entities.of(dataset, tokens or _tokens(run, dataset))
         if tokens and tokens.of_other_data(dataset.fingerprint):  # a leak that no page would tell of
             what = f"were built from other data than '{dataset.name}', perhaps from what is held out here"
             raise OovrecError(what, where=given, remedy="build tokens from this data by 'oovrec tokens build'")
         config = checked(system(recipe.system).Config, recipe.model, where="model")
         model = system(recipe.system)(config, entities)
-        if not kept:
+        if beginning:
             begin(run, time.monotonic() - start)
             entities.save(folder)
         with timed(folder) if leading() else nullcontext():

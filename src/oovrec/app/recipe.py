@@ -139,9 +139,9 @@ def read_recipe(name: str | Path, overrides: Iterable[str] = (), backbone: str |
     where = str(name)
     if not isinstance(values, dict):
         raise OovrecError("is not a list of 'key: value'", where=where, remedy="give a recipe as YAML")
-    overrides = list(overrides)
-    if any(override.partition("=")[0].strip() == "tokens.method" for override in overrides):
-        values["tokens"] = {"from": _section(values, "tokens").get("from", "train")}  # the rest is of the old scheme
+    overrides, tokens = list(overrides), _section(values, "tokens")
+    if any(_renames(override, tokens.get("method", "meta")) for override in overrides):
+        values["tokens"] = {"from": tokens.get("from", "train")}  # the rest is of the old scheme
     for override in overrides:
         apply_override(values, override)
     if backbone is not None:
@@ -151,6 +151,11 @@ def read_recipe(name: str | Path, overrides: Iterable[str] = (), backbone: str |
     with _within(where):
         _check_choices(recipe)
     return recipe
+
+
+def _renames(override: str, method: str) -> bool:
+    key, _, value = override.partition("=")
+    return key.strip() == "tokens.method" and value.strip() != method
 
 
 def _backbone(values: Mapping[str, Any], name: str) -> dict[str, str | None]:

@@ -13,6 +13,6 @@ def leading() -> bool:
 def meet() -> None:
     """Wait until all of them are here."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState  # not before a command that trains nothing
+        from accelerate import Accelerator  # not before a command that trains nothing
 
-        PartialState().wait_for_everyone()
+        Accelerator(mixed_precision="no").wait_for_everyone()  # as the training's own: the first one decides for all
