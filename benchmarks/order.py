@@ -78,19 +78,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/order"))
     options = parser.parse_args()
     dataset = load_dataset(str(options.data))
-    found = {recipe: [cell(options, dataset, recipe, seed) for seed in options.seeds] for recipe in options.recipes}
-    first = options.recipes[0]
-    systems = {Path(recipe).stem: against(found[recipe], found[first]) for recipe in options.recipes}
+    found = {
+        Path(recipe).stem: [cell(options, dataset, recipe, seed) for seed in options.seeds]
+        for recipe in options.recipes
+    }
+    first = next(iter(found))
+    systems = {recipe: against(evaluations, found[first]) for recipe, evaluations in found.items()}
     for recipe, figures in systems.items():
         for metric, figure in figures.items():
             lead = ""
             if "difference" in figure:
                 low, high = figure["difference"]["interval"]
-                lead = f", over {Path(first).stem} {low:+.4f} to {high:+.4f} (95%)"
+                lead = f", over {first} {low:+.4f} to {high:+.4f} (95%)"
             print(f"{recipe}: masked {metric} {figure['mean']:.4f}{lead}")
     if len(systems) > 1:
-        about = {"dataset": dataset.name, "seeds": options.seeds, "against": Path(first).stem, "masked": systems}
-        write_json(options.out / f"{dataset.name}-against-{Path(first).stem}.json", {**about, **circumstances()})
+        about = {"dataset": dataset.name, "seeds": options.seeds, "against": first, "masked": systems}
+        write_json(options.out / f"{dataset.name}-against-{first}.json", {**about, **circumstances()})
 
 
 if __name__ == "__main__":

@@ -19,41 +19,34 @@ class Options(BaseModel):
 C = TypeVar("C", bound=BaseModel)
 
 
-def checked(config: type[C], options: Mapping[str, Any], *, where: str, file: object = None) -> C:
+def checked(config: type[C], options: Mapping[str, Any], *, where: str) -> C:
     """``config(**options)`` with errors for people.
 
     Args:
         where: the options' own key; '' where they are the outermost.
-        file: that has them, for errors.
     """
-
-    def place(*keys: str) -> str:
-        key = ".".join(filter(None, [where, *keys]))
-        return key if file is None else ", ".join(filter(None, [str(file), key]))
-
     for key in options:
         if key not in config.model_fields:
-            raise unknown("key", key, config.model_fields, where=place() or None)
+            raise unknown("key", key, config.model_fields, where=where or None)
     try:
         return config(**options)
     except ValidationError as error:
         first = error.errors()[0]
-        key = place(*map(str, first["loc"]))
+        key = ".".join(filter(None, [where, *map(str, first["loc"])]))
         if first["type"] == "extra_forbidden":
             *outer, name = map(str, first["loc"])
-            raise unknown("key", name, _keys(config, outer), where=place(*outer)) from error
+            raise unknown("key", name, _keys(config, outer), where=".".join(filter(None, [where, *outer]))) from error
         if first["type"] == "missing":
             raise OovrecError("is missing", where=key, remedy="add it") from error
         what = f"{first['msg'].lower()}, not {first['input']!r}"
         raise OovrecError(what, where=key, remedy="change the value") from error
 
 
-def check_names(values: Mapping[Any, Any], section: str | None, *, file: object = None) -> None:
+def check_names(values: Mapping[Any, Any], section: str | None) -> None:
     """Make sure that every key is a name.
 
     Args:
         section: the keys' own place.
-        file: that has them, for errors.
 
     Raises:
         OovrecError: one is a number, a date, or what YAML takes for true, false or nothing.
@@ -61,10 +54,9 @@ def check_names(values: Mapping[Any, Any], section: str | None, *, file: object 
     for key, value in values.items():
         if not isinstance(key, str):
             remedy = "write a name, in quotes if YAML takes it for something else, as it does with on, off, yes and no"
-            place = ", ".join(str(part) for part in (file, section) if part is not None)
-            raise OovrecError(f"the key {key!r} is no name", where=place or None, remedy=remedy)
+            raise OovrecError(f"the key {key!r} is no name", where=section, remedy=remedy)
         if isinstance(value, dict):
-            check_names(value, key if section is None else f"{section}.{key}", file=file)
+            check_names(value, key if section is None else f"{section}.{key}")
 
 
 def _keys(config: type[BaseModel], path: list[str]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 LISTED = 24  # names that an error lists at most
 # What an error says where memory is short; the last is cuDNN's attention, which does not name the reason.
@@ -26,6 +27,16 @@ class OovrecError(Exception):
         place = f"{self.where}: " if self.where else ""
         cure = f"; {remedy}" if remedy else ""
         super().__init__(f"{place}{what}{cure}".removesuffix(".") + ".")
+
+
+@contextmanager
+def within(place: object) -> Iterator[None]:
+    """Put ``place``, such as a file, before the one that errors name in it."""
+    try:
+        yield
+    except OovrecError as error:
+        where = ", ".join(str(part) for part in (place, error.where) if part)
+        raise OovrecError(error.what, where=where, remedy=error.remedy) from error
 
 
 class Interrupted(Exception):

@@ -58,6 +58,7 @@ def copy(finished: Path, tmp_path: Path) -> Path:
         (["run", "--data", "LOG", "--set", "model.shape=compct"], ["unknown shape 'compct'; did you mean 'compact'"]),
         (["run", "--data", "LOG", "--set", "tokens.method=mta"], ["unknown method 'mta'; did you mean 'meta'"]),
         (["run", "--data", "LOG", "--set", "tokens.cluster=3"], ["unknown key 'cluster'; did you mean 'clusters'"]),
+        (["train", "sasrec", "--data", "LOG", "--set", f"model.width={10**30}"], ["give at most 2147483647"]),
         (["run", "--data", "LOG", "--set", "references=[sas]"], ["unknown recipe 'sas'"]),
         (["run", "--data", "LOG", "--resume"], ["there is no run to resume here; start without --resume"]),
         (["train", "sasrec", "--data", "LOG", "--from", "all"], ["'sasrec' reads no tokens; leave 'tokens' out"]),

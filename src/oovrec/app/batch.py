@@ -134,9 +134,9 @@ def _of_log(run: Run, log: str | Path, columns: Columns | None) -> Crowd:
 
 
 def _check_ours(parts: Path) -> None:
-    if parts.is_dir() and {path.name for path in parts.iterdir()} <= {"lock"}:
-        return
-    if parts.exists() and not (parts / "question.txt").is_file():
+    """Make sure that ``parts`` is not there, empty or of an earlier call: what it holds may be removed."""
+    begun = parts.is_dir() and {path.name for path in parts.iterdir()} <= {"lock"}
+    if parts.exists() and not begun and not (parts / "question.txt").is_file():
         raise OovrecError("is in the way, and no part of lists", where=parts, remedy="move it or choose another --out")
 
 
@@ -155,9 +155,12 @@ def _part(folder: Path, number: int) -> Path:
 
 
 def _whole(part: Path) -> bool:
-    with suppress(OSError, pl.exceptions.PolarsError):
-        return len(pl.read_parquet(part)) >= 0
-    return False
+    """Whether a part is there and can be read."""
+    try:
+        pl.read_parquet(part)
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+    return True
 
 
 def _fill(model: Recommender, crowd: Crowd, folder: Path, k: int, mask_seen: bool) -> None:

@@ -17,14 +17,13 @@ from oovrec.app.ranks import write_ranks
 from oovrec.app.recipe import Recipe, TokenRecipe, read_recipe
 from oovrec.app.runs import Run, load_run
 from oovrec.app.source import Source
-from oovrec.config import checked
 from oovrec.data.checks import inspect
 from oovrec.data.dataset import Dataset
 from oovrec.errors import OovrecError
 from oovrec.evaluation import protocol
 from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import Result, git_commit, hardware, write_result
-from oovrec.models.base import Entities, system
+from oovrec.models.base import Entities, configured, system
 from oovrec.progress import say
 from oovrec.tokens.build import build_tokens
 from oovrec.tokens.table import BuiltFrom, Tokens
@@ -125,8 +124,7 @@ def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
         if tokens and tokens.of_other_data(dataset.fingerprint):  # a leak that no page would tell of
             what = f"were built from other data than '{dataset.name}', perhaps from what is held out here"
             raise OovrecError(what, where=given, remedy="build tokens from this data by 'oovrec tokens build'")
-        config = checked(system(recipe.system).Config, recipe.model, where="model")
-        model = system(recipe.system)(config, entities)
+        model = system(recipe.system)(configured(recipe.system, recipe.model), entities)
         if beginning:
             begin(run, time.monotonic() - start)
             entities.save(folder)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from itertools import takewhile
 from pathlib import Path
@@ -16,10 +15,10 @@ import yaml
 from pydantic import Field
 
 from oovrec.config import Options, check_names, checked, flat
-from oovrec.errors import OovrecError, unknown
+from oovrec.errors import OovrecError, unknown, within
 from oovrec.files import read_yaml
 from oovrec.models.backbones import chosen
-from oovrec.models.base import system
+from oovrec.models.base import configured, system
 from oovrec.tokens.build import check_options
 from oovrec.tokens.table import BuiltFrom, Tokens
 from oovrec.training.config import TrainingConfig
@@ -145,10 +144,10 @@ def read_recipe(name: str | Path, overrides: Iterable[str] = (), backbone: str |
     for override in overrides:
         apply_override(values, override)
     if backbone is not None:
-        with _within(where):
+        with within(where):
             values["model"] = {**_section(values, "model"), **_backbone(values, backbone)}
     recipe = parse_recipe(values, where)
-    with _within(where):
+    with within(where):
         _check_choices(recipe)
     return recipe
 
@@ -182,27 +181,16 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     Raises:
         OovrecError: an unknown key or system, or a bad value; each names the section.
     """
-    with _within(where):
+    with within(where):
         check_names(values, None)
         sections = {name: _section(values, name) for name in SECTIONS}
         parts = {**values, "training": checked(TrainingConfig, sections["training"], where="training")}
         if isinstance(name := values.get("system"), str):
-            config = checked(system(name).Config, sections["model"], where="model")
-            parts["model"] = config.model_dump(mode="json")
+            parts["model"] = configured(name, sections["model"]).model_dump(mode="json")
         parts["tokens"] = _tokens(sections["tokens"]) if values.get("tokens") is not None else None
         recipe = checked(Recipe, parts, where="")
         _check(recipe)
     return recipe
-
-
-@contextmanager
-def _within(where: str) -> Iterator[None]:
-    """Put the recipe's place before those that errors name in it."""
-    try:
-        yield
-    except OovrecError as error:
-        place = ", ".join(part for part in (where, error.where) if part)
-        raise OovrecError(error.what, where=place, remedy=error.remedy) from error
 
 
 def _check(recipe: Recipe) -> None:

@@ -24,6 +24,7 @@ from oovrec.data.catalog import CATALOG
 from oovrec.data.columns import Columns
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
+from oovrec.data.text import numbered_lines
 from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.results import TokensFrom
 from oovrec.files import read_json, read_text, read_yaml
@@ -86,7 +87,8 @@ class Run:
         if tokens is not None and wanted is not None:
             found |= {"tokens.method": tokens.method, "tokens.from": tokens.built_from}
             told |= {"tokens.method": wanted.method, "tokens.from": wanted.built_from}
-        for key in [key for key in told if told[key] != found.get(key)][:1]:
+        key = next((key for key in told if told[key] != found.get(key)), None)
+        if key is not None:
             what = f"says {key} = {told[key]}, and the model beside it was trained with {found.get(key)}"
             raise OovrecError(what, where=self.folder / "config.yaml", remedy="restore the file or train again")
 
@@ -173,7 +175,8 @@ class Run:
     def epochs(self) -> list[dict[str, Any]]:
         """The lines of its ``log.jsonl``, each an :class:`~oovrec.training.checkpoint.EpochLog`'s values."""
         path = self.folder / "log.jsonl"
-        return [_epoch(line, f"{path}, line {number}") for number, line in _numbered(path)] if path.exists() else []
+        lines = numbered_lines(read_text(path)) if path.exists() else ()
+        return [_epoch(line, f"{path}, line {number}") for number, line in lines]
 
     def recommend(
         self,
@@ -254,10 +257,6 @@ class Run:
         """As :func:`oovrec.errors.unknown`; a name may also be missing because the k-core lacks it."""
         error = unknown(kind, name, choices, where=where)
         return OovrecError(error.what, where=where, remedy="; ".join(filter(None, [error.remedy, self.data.left_out])))
-
-
-def _numbered(path: Path) -> Iterable[tuple[int, str]]:
-    return enumerate(read_text(path).splitlines(), 1)
 
 
 def _epoch(line: str, where: str) -> dict[str, Any]:

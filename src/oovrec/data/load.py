@@ -16,7 +16,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.interactions import Interactions
 from oovrec.data.readers import read
 from oovrec.data.text import existing, home
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, within
 from oovrec.files import read_yaml
 
 __all__ = ["K_CORE", "Columns", "DataFile", "is_data_file", "load_dataset", "read_all", "told_twice"]
@@ -129,8 +129,9 @@ def read_data_file(
     values = read_yaml(path)
     if not isinstance(values, dict) or "source" not in values:
         raise OovrecError("does not say its data's 'source'", where=path, remedy="give a data file, or the data itself")
-    check_names(values, None, file=path)
-    told = checked(DataFile, values, where="", file=path)
+    with within(path):
+        check_names(values, None)
+        told = checked(DataFile, values, where="")
     if told.name and not NAME.fullmatch(told.name):
         remedy = "begin with a letter or digit, for a folder of results is called so"
         raise OovrecError(f"{told.name[:100]!r} is no name", where=f"{path}, name", remedy=remedy)
