@@ -241,7 +241,7 @@ def step_vs_catalogue(options: argparse.Namespace) -> None:
         tries = {n: trie.to(device) for n, trie in opened_tries(options.sizes, alphabet, depth, folder)}
         module = T5Network(network, embedding, tries[options.sizes[0]], "restricted").to(device).eval()
         lengths = torch.full_like(prompts[:, 0], prompts.shape[1])
-        stepper = T5Stepper(module, torch.arange(batch, device=device), lengths, [prompts])
+        stepper = T5Stepper(module, None, lengths, [prompts])
         runs: dict[int, list[float]] = {size: [] for size in tries}
         for _, (size, trie) in itertools.product(range(options.repeats), tries.items()):  # sizes take turns
             runs[size].append(seconds(lambda trie=trie: beam_search(stepper, trie, BEAMS), 5) / depth)

@@ -81,7 +81,7 @@ def attend(
     Returns:
         ``[Q, heads · w]``.
     """
-    if _by_hand():
+    if _by_hand(queries):
         learnt: Tensor = _Attention.apply(queries, keys, values, groups, heads, rate, *biases)
         return learnt
     mixed = [
@@ -93,15 +93,15 @@ def attend(
 
 def bias_type(states: Tensor) -> torch.dtype:
     """Of the biases with which ``states`` are to be attended to: made once, they serve every layer."""
-    return torch.float32 if _by_hand() else compute_dtype(states)
+    return torch.float32 if _by_hand(states) else compute_dtype(states)
 
 
-def _by_hand() -> bool:
+def _by_hand(states: Tensor) -> bool:
     """Whether attention is made of plain products: on a processor they learn faster than a fused kernel with a bias.
 
-    On a card torch 2.11 has no use for its fused kernels where the bias is learnt, and works in float32 instead.
+    On a card torch 2.11 has no use for its fused kernels where there is one, and works in float32 instead.
     """
-    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return (torch.is_grad_enabled() or states.device.type == "cuda") and not torch.compiler.is_compiling()
 
 
 def _cut(groups: list[Group], heads: int, *tensors: Tensor) -> list[list[Tensor]]:
@@ -133,14 +133,16 @@ class _Attention(torch.autograd.Function):
         *biases: Tensor,
     ) -> Tensor:
         ctx.groups, ctx.heads, ctx.masks = groups, heads, []
-        result, weights = torch.empty_like(queries), []
+        ctx.shapes = [tensor.shape for tensor in (queries, keys, values)]
+        result, saved = torch.empty_like(queries), []
         views = _cut(groups, heads, queries, keys, values)
-        for (q, k, v), bias, (out,) in zip(views, biases, _cut(groups, heads, result), strict=True):
-            weight = torch.softmax((q @ k.mT).float() + bias, -1)
-            weights.append(weight)
+        for parts, bias, (out,) in zip(views, biases, _cut(groups, heads, result), strict=True):
+            q, k, v = (part.contiguous() for part in parts)  # once: each product would copy them for itself
+            weight = torch.softmax(q @ k.mT + bias, -1)  # in the bias's float32
             ctx.masks.append(Mask(weight.shape, rate, weight.device) if rate else None)
             out.copy_(_masked(weight, ctx.masks[-1], v.dtype) @ v)
-        ctx.save_for_backward(queries, keys, values, *weights)
+            saved += [q, k, v, weight]
+        ctx.save_for_backward(*saved)
         ctx.biases = [
             bias.shape if needed else None for bias, needed in zip(biases, ctx.needs_input_grad[6:], strict=True)
         ]
@@ -148,20 +150,18 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, values, *weights = ctx.saved_tensors
-        grads = torch.empty_like(queries), torch.empty_like(keys), torch.empty_like(values)
-        cut = zip(*(_cut(ctx.groups, ctx.heads, *t) for t in ((queries, keys, values), grads)), strict=True)
-        (given,) = zip(*_cut(ctx.groups, ctx.heads, grad_outputs[0]), strict=True)
-        grad_biases = []
-        for ((q, k, v), (dq, dk, dv)), do, p, mask, shape in zip(
-            cut, given, weights, ctx.masks, ctx.biases, strict=True
+        kept, given = zip(*[iter(ctx.saved_tensors)] * 4, strict=True), _cut(ctx.groups, ctx.heads, grad_outputs[0])
+        grads = [grad_outputs[0].new_empty(shape) for shape in ctx.shapes]
+        into, grad_biases = _cut(ctx.groups, ctx.heads, *grads), []
+        for (q, k, v, p), (do,), (dq, dk, dv), mask, shape in zip(
+            kept, given, into, ctx.masks, ctx.biases, strict=True
         ):
+            do = do.contiguous()
             dv.copy_(_masked(p, mask, v.dtype).mT @ do)
             dp = (do @ v.mT).float()
             if mask is not None:
                 mask.apply_(dp)
-            ds = p * dp
-            ds.addcmul_(p, ds.sum(-1, keepdim=True), value=-1)
+            ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)
             grad_biases.append(None if shape is None else ds.sum_to_size(shape))
             ds = ds.to(q.dtype)
             dq.copy_(ds @ k)

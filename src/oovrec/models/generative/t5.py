@@ -30,6 +30,7 @@ from oovrec.models.generative.samples import Samples, Training
 from oovrec.models.generative.t5_layers import MASKED, Memory, decode, encode, feed_forward, norm, position_bias
 from oovrec.training.loop import Batch
 
+Pair = tuple[Tensor, Tensor]
 GROUP_COST = {"cpu": 4}  # of a group's attention, in tokens of all else; accelerators take one group
 
 
@@ -128,11 +129,11 @@ class T5Stepper:
 
     Args:
         network: the model, in eval mode.
-        rows: ``[B]`` where in the batch each of the prompts stands.
+        rows: ``[B]`` where in the batch each of the prompts stands; None where they stand so already.
         lengths, prompts: as :meth:`T5Network.forward` takes them.
     """
 
-    def __init__(self, network: T5Network, rows: Tensor, lengths: Tensor, prompts: list[Tensor]) -> None:
+    def __init__(self, network: T5Network, rows: Tensor | None, lengths: Tensor, prompts: list[Tensor]) -> None:
         self.network = network
         memory = network.encode(lengths, prompts)
         crosses = [block.layer[1].EncDecAttention for block in network.decoder.block]
@@ -141,26 +142,19 @@ class T5Stepper:
             (_heads(table(cross.k(memory.states)), cross), _heads(table(cross.v(memory.states)), cross))
             for cross in crosses
         ]
-        ends = torch.empty_like(lengths).index_copy_(0, rows, lengths)
-        real = torch.arange(memory.longest, device=rows.device) < ends[:, None]
+        ends = lengths if rows is None else torch.empty_like(lengths).index_copy_(0, rows, lengths)
+        real = torch.arange(memory.longest, device=lengths.device) < ends[:, None]
         self.memory_bias = torch.where(real, 0.0, MASKED)[:, None, None]
-        self.start = [(keys[:, :, :0], values[:, :, :0]) for keys, values in self.memory]  # of no token yet
-        start, place = torch.full_like(rows, network.start)[:, None], rows.new_zeros(1)
-        states, self.start = self._decode(start, place, place, torch.ones_like(place, dtype=torch.bool)[None])
-        self.first = states[:, 0]
+        start = torch.full_like(lengths, network.start)[:, None, None]
+        states, self.start = self._decode(start, 0)
+        self.first = states[:, 0, 0]
 
     def root(self) -> Tensor:
         return self.first
 
     def extend(self, paths: Tensor) -> Tensor:
-        width, depth = paths.shape[1:]
-        ids = paths.expand(len(self.first), width, depth).flatten(1)
-        step = torch.arange(1, depth + 1, device=ids.device).repeat(width)
-        path = torch.arange(width, device=ids.device).repeat_interleave(depth)
-        own = (path[:, None] == path) & (step[:, None] >= step)
-        seen = torch.cat([own.new_ones(len(step), 1), own], dim=1)
-        states, _ = self._decode(ids, step, torch.cat([step.new_zeros(1), step]), seen)
-        return states.unflatten(1, (width, depth))[:, :, -1]
+        states, _ = self._decode(paths.expand(len(self.first), -1, -1), 1)
+        return states[:, :, -1]
 
     def take(self, rows: Tensor) -> Self:
         self.memory = [(keys[rows], values[rows]) for keys, values in self.memory]
@@ -168,29 +162,29 @@ class T5Stepper:
         self.memory_bias, self.first = self.memory_bias[rows], self.first[rows]
         return self
 
-    def _decode(
-        self, ids: Tensor, step: Tensor, key_step: Tensor, seen: Tensor
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """``[B, n]`` ids, attending to the start token and each other.
+    def _decode(self, ids: Tensor, depth: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """``[B, W, t]`` ids of W sequences a prompt, each of which sees itself and what all follow.
 
         Args:
-            step: ``[n]`` their depths; key_step: ``[m]`` with the start token's before them.
-            seen: ``[n, m]`` which of the keys each sees.
+            depth: how many tokens they follow: the start token, or none.
 
         Returns:
-            ``[B, n, d]`` last states, and of each layer keys and values ``[B, heads, m, w]``.
+            ``[B, W, t, d]`` last states, and of each layer the keys and values ``[B, W, t, heads · w]``.
         """
         decoder, states = self.network.decoder, self.network.embedding(ids)
-        bias = position_bias(decoder.block[0].layer[0].SelfAttention, key_step - step[:, None])
-        bias, known = bias + torch.where(seen, 0.0, MASKED), []
-        for block, before, memory in zip(decoder.block, self.start, self.memory, strict=True):
+        key = torch.arange(depth + ids.shape[2], device=ids.device)
+        query = key[depth:, None]
+        bias = position_bias(decoder.block[0].layer[0].SelfAttention, key - query)
+        bias, known = (bias + torch.where(key <= query, 0.0, MASKED)).transpose(1, 2), []
+        before = self.start if depth else [None] * len(decoder.block)
+        for block, first, memory in zip(decoder.block, before, self.memory, strict=True):
             own, cross, feed = block.layer
             normed, attention = norm(own.layer_norm, states), own.SelfAttention
-            new = _heads(attention.k(normed), attention), _heads(attention.v(normed), attention)
-            keys, values = (torch.cat(pair, dim=2) for pair in zip(before, new, strict=True))
-            known.append((keys, values))
-            states = states + _attend(attention, normed, keys, values, bias)
-            states = states + _attend(cross.EncDecAttention, norm(cross.layer_norm, states), *memory, self.memory_bias)
+            new = attention.k(normed), attention.v(normed)
+            known.append(new)
+            states = states + _attend_to_paths(attention, normed, first, new, bias)
+            asked = norm(cross.layer_norm, states).flatten(1, 2)
+            states = states + _attend(cross.EncDecAttention, asked, *memory, self.memory_bias).view_as(states)
             states = states + feed_forward(feed, states)
         return decoder.final_layer_norm(states), known  # in float32
 
@@ -203,12 +197,34 @@ def _heads(states: Tensor, attention: T5Attention) -> Tensor:
     return states.unflatten(2, (attention.n_heads, -1)).transpose(1, 2).contiguous()
 
 
+def _attend_to_paths(attention: T5Attention, states: Tensor, first: Pair | None, own: Pair, bias: Tensor) -> Tensor:
+    """T5's attention of W short sequences a prompt, each to itself and to the start token.
+
+    Number by number, not by matrix products, which for one to three keys would be as many as there are sequences.
+
+    Args:
+        states: ``[B, W, t, d]``, normed.
+        first: keys and values of the start token, ``[B, 1, 1, heads · w]`` each; None before there is one.
+        own: the sequences', ``[B, W, t, heads · w]`` each.
+        bias: ``[1, t, heads, keys]``.
+    """
+    queries, keys, values = (x.unflatten(3, (attention.n_heads, -1)) for x in (attention.q(states), *own))
+    keys, values = keys.unbind(2), values.unbind(2)  # [B, W, heads, w] each
+    if first is not None:
+        before = [x[:, :, 0].unflatten(2, (attention.n_heads, -1)) for x in first]  # [B, 1, heads, w]
+        keys, values = (before[0], *keys), (before[1], *values)
+    scores = torch.stack([(queries * key[:, :, None]).sum(-1, dtype=torch.float32) for key in keys], dim=-1)
+    weights = torch.softmax(scores + bias, dim=-1).to(queries.dtype)
+    mixed = sum(weights[..., place, None] * value[:, :, None] for place, value in enumerate(values))
+    return attention.o(mixed.flatten(3))
+
+
 def _attend(attention: T5Attention, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
     """T5's attention: no scaling of the scores, an additive bias.
 
     By plain products: with few queries a processor's fused kernel takes five times as long, and a card's is no faster.
     """
-    weights = torch.softmax((_heads(attention.q(queries), attention) @ keys.mT).float() + bias, dim=-1)
+    weights = torch.softmax(_heads(attention.q(queries), attention) @ keys.mT + bias, dim=-1)  # in the bias's float32
     return attention.o((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
 
 
@@ -237,7 +253,9 @@ class T5(GenerativeRecommender):
 
     def stepper(self, prompts: Packed) -> T5Stepper:
         order, lengths, groups = self._by_length(prompts)
-        rows, lengths, *groups = (part.to(self.device) for part in (torch.from_numpy(order), lengths, *groups))
+        lengths, *groups = (part.to(self.device) for part in (lengths, *groups))
+        as_they_are = bool((np.diff(order) == 1).all())
+        rows = None if as_they_are else torch.from_numpy(order).to(self.device)
         return T5Stepper(self.module, rows, lengths, groups)
 
     def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:

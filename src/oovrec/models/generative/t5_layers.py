@@ -39,14 +39,18 @@ class Memory:
         """Of the prompts, filling included."""
         return max(group.keys for group in self.groups)
 
-    def table(self, rows: Tensor, states: Tensor) -> Tensor:
+    def table(self, rows: Tensor | None, states: Tensor) -> Tensor:
         """``states`` ``[tokens, n]``, which stand as the memory's, as ``[B, longest, n]``, filled up with zeros.
 
         Args:
-            rows: ``[B]`` of the table, for each prompt.
+            rows: ``[B]`` of the table, for each prompt; None where they are in the memory's order.
         """
-        table = states.new_zeros(len(rows), self.longest, states.shape[1])
         sizes = [group.batch for group in self.groups]
+        if rows is None and len(sizes) == 1:
+            return states.view(*sizes, self.longest, -1)
+        if rows is None:
+            rows = torch.arange(sum(sizes), device=states.device)
+        table = states.new_zeros(len(rows), self.longest, states.shape[1])
         parts = states.split([group.batch * group.keys for group in self.groups])
         for group, some, part in zip(self.groups, rows.split(sizes), parts, strict=True):
             table[some, : group.keys] = part.view(group.batch, group.keys, -1)
