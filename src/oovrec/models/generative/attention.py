@@ -158,7 +158,7 @@ class _Attention(torch.autograd.Function):
         ):
             do = do.contiguous()
             dv.copy_(_masked(p, mask, v.dtype).mT @ do)
-            dp = (do @ v.mT).float()
+            dp = (do @ v.mT).to(p.dtype)
             if mask is not None:
                 mask.apply_(dp)
             ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)
