@@ -61,7 +61,7 @@ def copy(finished: Path, tmp_path: Path) -> Path:
         (["train", "sasrec", "--data", "LOG", "--set", f"model.width={10**30}"], ["give at most 2147483647"]),
         (["run", "--data", "LOG", "--set", "references=[sas]"], ["unknown recipe 'sas'"]),
         (["run", "--data", "LOG", "--resume"], ["there is no run to resume here; start without --resume"]),
-        (["train", "sasrec", "--data", "LOG", "--from", "all"], ["'sasrec' reads no tokens; leave 'tokens' out"]),
+        (["train", "sasrec", "--data", "LOG", "--from", "all"], ["tokens: names no method; set tokens.method"]),
         (
             ["train", "metaid-t5", "--data", "LOG", "--tokens", "none"],
             ["none", "tokens.json: no such file", "tokens build"],
@@ -201,7 +201,7 @@ def test_a_recipe_that_is_not_the_models(old: str, new: str, fragment: str, oovr
 
 def test_another_systems_weights(oovrec, copy: Path) -> None:
     shutil.copy(copy / "references" / "sasrec" / "model.safetensors", copy)
-    refused(oovrec("evaluate", copy, code=2), "config.yaml: says system = llama, and the model beside it was trained")
+    refused(oovrec("evaluate", copy, code=2), "model.safetensors: does not fit its own config; restore the file")
 
 
 @pytest.fixture(scope="module")
@@ -274,8 +274,8 @@ def test_tokens_that_are_built_already(change, oovrec, tokens: Path, tmp_path: P
 
 
 def test_tokens_for_a_system_that_reads_none(oovrec, tokens: Path, tmp_path: Path, log: Path) -> None:
-    result = oovrec("train", "sasrec", "--data", log, "--tokens", tokens, "--out", tmp_path / "out", code=2)
-    refused(result, "'sasrec' reads no tokens", "train without them")
+    result = oovrec("train", "popularity", "--data", log, "--tokens", tokens, "--out", tmp_path / "out", code=2)
+    refused(result, "'popularity' reads no tokens", "train without them")
     assert not (tmp_path / "out").exists()
 
 

@@ -129,8 +129,8 @@ def test_a_bad_override_names_its_place_and_remedy(change: str, sentence: str) -
         ("mine.yaml", "model: {}\n", "mine.yaml, system: is missing; add it."),
         (
             "mine.yaml",
-            "system: sasrec\ntokens: {method: meta}\n",
-            "mine.yaml: 'sasrec' reads no tokens; leave 'tokens' out.",
+            "system: popularity\ntokens: {method: meta}\n",
+            "mine.yaml: 'popularity' reads no tokens; leave 'tokens' out.",
         ),
     ],
 )

@@ -43,6 +43,12 @@ def entities(chains: Dataset) -> Entities:
     return Entities.of(chains, Tokens(items, users, "meta", "train", 0))
 
 
+@pytest.fixture(scope="session")
+def bare(chains: Dataset) -> Entities:
+    """The same without tokens."""
+    return Entities.of(chains)
+
+
 @pytest.fixture
 def stopped_at() -> Callable[[NeuralRecommender, int], None]:
     """Make a model's training be interrupted, as by Ctrl-C, while its ``count``-th batch is made."""

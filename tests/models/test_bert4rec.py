@@ -18,9 +18,9 @@ from oovrec.training.config import TrainingConfig
 MASK = 40  # behind the 40 items of the small world
 
 
-def made(entities: Entities, **options: float) -> BERT4Rec:
+def made(bare: Entities, **options: float) -> BERT4Rec:
     torch.manual_seed(0)
-    model = BERT4Rec(BERT4RecOptions(width=16, length=20, dropout=0, **options), entities)  # type: ignore[arg-type]
+    model = BERT4Rec(BERT4RecOptions(width=16, length=20, dropout=0, **options), bare)  # type: ignore[arg-type]
     for parameter in model.module.parameters():  # far from initialisation, so that every term counts
         torch.nn.init.normal_(parameter, std=0.5)
     model.module.eval()
@@ -50,8 +50,8 @@ def test_a_block_is_the_papers_formula() -> None:
     torch.testing.assert_close(block(states[None], seen)[0], normed(attended + block.feed.layers[2](gelu)))
 
 
-def test_scores_are_read_at_a_mask_token_behind_the_history(entities: Entities) -> None:
-    model = made(entities)
+def test_scores_are_read_at_a_mask_token_behind_the_history(bare: Entities) -> None:
+    model = made(bare)
     net = model.module
     table = torch.tensor([[3, 9, 5, MASK]])
     states = normed(net.items.weight[table] + net.positions.weight[:4])
@@ -65,8 +65,8 @@ def test_scores_are_read_at_a_mask_token_behind_the_history(entities: Entities) 
     torch.testing.assert_close(scores[2], scores[3])  # only the newest `length` items count
 
 
-def test_a_target_is_never_shown(chains: Dataset, entities: Entities) -> None:
-    model = made(entities, masked=0.3, last=0.5)
+def test_a_target_is_never_shown(chains: Dataset, bare: Entities) -> None:
+    model = made(bare, masked=0.3, last=0.5)
     batches = model.epoch(chains, 64, np.random.default_rng(0))
     originals = [batch.args[0] for batch in batches]  # type: ignore[attr-defined]
     hidden = shown = cut = 0
@@ -94,18 +94,18 @@ def test_a_target_is_never_shown(chains: Dataset, entities: Entities) -> None:
 
 @pytest.mark.parametrize(("masked", "last"), [(0.15, 0.0), (0.15, 0.6), (1.0, 0.0)])
 def test_a_batchs_loss_is_divided_by_the_mean_number_of_targets(
-    masked: float, last: float, chains: Dataset, entities: Entities
+    masked: float, last: float, chains: Dataset, bare: Entities
 ) -> None:
-    model = made(entities, masked=masked, last=last)
+    model = made(bare, masked=masked, last=last)
     epochs = [model.epoch(chains, 64, np.random.default_rng(seed)) for seed in range(40)]
     counts = [np.mean([len(batch()["targets"]) for batch in epoch]) for epoch in epochs]
     scales = [float(epoch[0]()["scale"]) for epoch in epochs]
     assert np.mean(counts) == pytest.approx(np.mean(scales), rel=0.02)
 
 
-def test_hiding_the_last_item_trains_the_scores(chains: Dataset, entities: Entities) -> None:
+def test_hiding_the_last_item_trains_the_scores(chains: Dataset, bare: Entities) -> None:
     """The loss of such samples, recomputed from :meth:`scores` of what precedes each hidden item."""
-    model = made(entities, last=1.0)
+    model = made(bare, last=1.0)
     batch = chains.histories("train").take(slice(0, 30))
     batch = batch.take(batch.lengths > 1)
     tensors = cloze(batch, model.config, MASK, scale=1.0, seed=5)
@@ -117,17 +117,15 @@ def test_hiding_the_last_item_trains_the_scores(chains: Dataset, entities: Entit
     torch.testing.assert_close(loss, F.cross_entropy(logits, tensors["targets"], reduction="sum"))
 
 
-def test_maskings_differ_from_epoch_to_epoch_and_depend_on_the_generator_alone(
-    chains: Dataset, entities: Entities
-) -> None:
-    model = made(entities)
+def test_maskings_differ_from_epoch_to_epoch_and_depend_on_the_generator_alone(chains: Dataset, bare: Entities) -> None:
+    model = made(bare)
     first, again, other = (model.epoch(chains, 1000, np.random.default_rng(seed))[0]() for seed in (1, 1, 2))
     assert torch.equal(first["items"], again["items"])
     assert first["items"].shape != other["items"].shape or not torch.equal(first["items"], other["items"])
 
 
-def test_it_learns_what_follows_what(chains: Dataset, entities: Entities) -> None:
-    model = BERT4Rec(BERT4RecOptions(width=32, length=10, dropout=0.1, last=0.8), entities)
+def test_it_learns_what_follows_what(chains: Dataset, bare: Entities) -> None:
+    model = BERT4Rec(BERT4RecOptions(width=32, length=10, dropout=0.1, last=0.8), bare)
     training = TrainingConfig(epochs=60, batch_size=64, learning_rate=3e-3, validate_every=20, schedule="cosine")
     model.fit(chains, training, seed=0)
     assert evaluate(model.scores, chains).blocks()["masked"]["hit@10"] > 0.7  # 10 of 40 items by chance

@@ -16,9 +16,9 @@ from oovrec.models.sequential.bsarec import PAD, Block, BSARec, BSARecOptions, l
 from oovrec.training.config import TrainingConfig
 
 
-def made(entities: Entities, causal: bool, length: int = 20) -> BSARec:
+def made(bare: Entities, causal: bool, length: int = 20) -> BSARec:
     torch.manual_seed(0)
-    model = BSARec(BSARecOptions(width=16, length=length, dropout=0, heads=2, causal=causal), entities)
+    model = BSARec(BSARecOptions(width=16, length=length, dropout=0, heads=2, causal=causal), bare)
     for parameter in model.module.parameters():  # far from initialisation, so that every term counts
         torch.nn.init.normal_(parameter, std=0.5)
     model.module.eval()
@@ -69,8 +69,8 @@ def test_a_block_is_the_papers_formula() -> None:
     torch.testing.assert_close(block(states, low, seen, states), plain(states, seen))
 
 
-def test_a_causal_state_sees_no_later_item(entities: Entities) -> None:
-    net = made(entities, causal=True).module
+def test_a_causal_state_sees_no_later_item(bare: Entities) -> None:
+    net = made(bare, causal=True).module
     items = torch.randint(40, (3, 9))
     other = items.clone()
     other[:, 5:] = (other[:, 5:] + 1) % 40
@@ -78,20 +78,20 @@ def test_a_causal_state_sees_no_later_item(entities: Entities) -> None:
     assert not torch.allclose(net.hidden(other)[:, 5:], net.hidden(items)[:, 5:])
 
 
-def test_a_prefix_is_filtered_both_ways(entities: Entities) -> None:
+def test_a_prefix_is_filtered_both_ways(bare: Entities) -> None:
     """The difference of the two modes: an earlier state has seen later items, but never the target."""
-    scores = {causal: made(entities, causal).scores(Histories.of([[1, 2, 3]])) for causal in (True, False)}
+    scores = {causal: made(bare, causal).scores(Histories.of([[1, 2, 3]])) for causal in (True, False)}
     assert not torch.allclose(scores[True], scores[False])
     one = BSARecOptions(width=16, length=3, dropout=0, layers=1)
-    nets = [BSARec(one.model_copy(update={"causal": causal}), entities) for causal in (True, False)]
+    nets = [BSARec(one.model_copy(update={"causal": causal}), bare) for causal in (True, False)]
     nets[1].load_state(nets[0].state())
     full = Histories.of([[1, 2, 3]])  # one layer, and positions that are the same from either end
     torch.testing.assert_close(nets[0].scores(full), nets[1].scores(full))
 
 
-def test_each_prefix_is_a_sample_without_its_target(chains: Dataset, entities: Entities) -> None:
+def test_each_prefix_is_a_sample_without_its_target(chains: Dataset, bare: Entities) -> None:
     length, train = 5, chains.histories("train")
-    batches = made(entities, causal=False, length=length).epoch(chains, 64, np.random.default_rng(0))
+    batches = made(bare, causal=False, length=length).epoch(chains, 64, np.random.default_rng(0))
     found = []
     for batch in batches:
         tensors = batch()
@@ -104,9 +104,9 @@ def test_each_prefix_is_a_sample_without_its_target(chains: Dataset, entities: E
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_loss_is_the_mean_of_the_scores_it_trains(causal: bool, chains: Dataset, entities: Entities) -> None:
+def test_loss_is_the_mean_of_the_scores_it_trains(causal: bool, chains: Dataset, bare: Entities) -> None:
     """The epoch's losses, recomputed target by target from :meth:`scores` of what precedes each."""
-    model = made(entities, causal)
+    model = made(bare, causal)
     torch.nn.init.zeros_(model.module.positions.weight)  # alone, a past has its items at other places
     batches = model.epoch(chains, 32, np.random.default_rng(0))
     with torch.no_grad():
@@ -117,8 +117,8 @@ def test_loss_is_the_mean_of_the_scores_it_trains(causal: bool, chains: Dataset,
     assert ours / len(batches) == pytest.approx(float(total) / len(pairs), rel=1e-4)
 
 
-def test_it_learns_what_follows_what(chains: Dataset, entities: Entities) -> None:
-    model = BSARec(BSARecOptions(width=32, length=10, dropout=0.2), entities)
+def test_it_learns_what_follows_what(chains: Dataset, bare: Entities) -> None:
+    model = BSARec(BSARecOptions(width=32, length=10, dropout=0.2), bare)
     model.fit(chains, TrainingConfig(epochs=12, batch_size=32, learning_rate=3e-3, validate_every=6), seed=0)
     assert evaluate(model.scores, chains).blocks()["masked"]["hit@10"] > 0.7  # 10 of 40 items by chance
 

@@ -76,22 +76,22 @@ def test_binary_cross_entropy_is_the_papers_formula() -> None:
     assert float(ours.detach()) == pytest.approx(float(expected) / 2, rel=1e-5)
 
 
-def test_softmax_is_over_the_catalogue(entities: Entities) -> None:
-    module = Caser(CaserOptions(width=8), entities).module
+def test_softmax_is_over_the_catalogue(bare: Entities) -> None:
+    module = Caser(CaserOptions(width=8), bare).module
     states, targets = torch.zeros(5, 17), torch.arange(5)
     assert float(module.loss(states, targets).detach()) == pytest.approx(5 * log(40))
 
 
-def test_padding_stays_zero_in_training(chains: Dataset, entities: Entities) -> None:
-    model = Caser(CaserOptions(width=8, output="tied"), entities)
+def test_padding_stays_zero_in_training(chains: Dataset, bare: Entities) -> None:
+    model = Caser(CaserOptions(width=8, output="tied"), bare)
     model.fit(chains, TrainingConfig(epochs=1, batch_size=64, precision="fp32"), seed=0)
     assert (model.module.items.weight[-1] == 0).all()
     assert (model.module.items.weight[:-1] != 0).all()
 
 
 @pytest.mark.parametrize(("loss", "output"), [("softmax", "own"), ("softmax", "tied"), ("bce", "own")])
-def test_it_learns_what_follows_what(chains: Dataset, entities: Entities, loss: str, output: str) -> None:
-    model = Caser(CaserOptions(width=32, length=3, dropout=0.2, loss=loss, output=output), entities)
+def test_it_learns_what_follows_what(chains: Dataset, bare: Entities, loss: str, output: str) -> None:
+    model = Caser(CaserOptions(width=32, length=3, dropout=0.2, loss=loss, output=output), bare)
     training = TrainingConfig(epochs=20, batch_size=64, learning_rate=5e-3, validate_every=10, precision="fp32")
     logs = model.fit(chains, training, seed=0)
     assert logs[-1].loss < logs[0].loss

@@ -109,10 +109,10 @@ def test_nt_xent_is_the_papers_sum() -> None:
     assert float(nt_xent(views[:2])) == 0.0  # nothing to be told from
 
 
-def test_the_loss_is_sasrecs_and_the_weighted_contrast(chains: Dataset, entities: Entities) -> None:
+def test_the_loss_is_sasrecs_and_the_weighted_contrast(chains: Dataset, bare: Entities) -> None:
     torch.manual_seed(0)
     config = CL4SRecOptions(width=16, length=6, dropout=0, contrast=0.7, temperature=0.5)
-    model, sasrec = CL4SRec(config, entities), SASRec(SASRecOptions(width=16, length=6, dropout=0), entities)
+    model, sasrec = CL4SRec(config, bare), SASRec(SASRecOptions(width=16, length=6, dropout=0), bare)
     torch.nn.init.normal_(model.module.mask)
     sasrec.load_state({name: array for name, array in model.state().items() if name != "mask"})
     batch = chains.histories("train").take(slice(0, 9)).last(7)
@@ -133,8 +133,8 @@ def test_the_loss_is_sasrecs_and_the_weighted_contrast(chains: Dataset, entities
     torch.testing.assert_close(model.scores(some), sasrec.scores(some))
 
 
-def test_views_differ_and_depend_on_the_generator_alone(chains: Dataset, entities: Entities) -> None:
-    model = CL4SRec(CL4SRecOptions(width=16, length=8), entities)
+def test_views_differ_and_depend_on_the_generator_alone(chains: Dataset, bare: Entities) -> None:
+    model = CL4SRec(CL4SRecOptions(width=16, length=8), bare)
     first, again, other = (model.epoch(chains, 200, np.random.default_rng(seed))[0]() for seed in (1, 1, 2))
     assert torch.equal(first["views"], again["views"])
     assert first["views"].shape != other["views"].shape or not torch.equal(first["views"], other["views"])
@@ -142,7 +142,7 @@ def test_views_differ_and_depend_on_the_generator_alone(chains: Dataset, entitie
     assert not torch.equal(first["views"][:half], first["views"][half:])
 
 
-def test_it_learns_what_follows_what(chains: Dataset, entities: Entities) -> None:
-    model = CL4SRec(CL4SRecOptions(width=32, length=10, dropout=0.2), entities)
+def test_it_learns_what_follows_what(chains: Dataset, bare: Entities) -> None:
+    model = CL4SRec(CL4SRecOptions(width=32, length=10, dropout=0.2), bare)
     model.fit(chains, TrainingConfig(epochs=12, batch_size=64, learning_rate=1e-2, validate_every=12), seed=0)
     assert evaluate(model.scores, chains).blocks()["masked"]["hit@10"] > 0.7  # 10 of 40 items by chance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,12 @@ TRAINING = TrainingConfig(epochs=2, batch_size=128, precision="fp32", validation
 
 
 def new(name: str, entities: Entities) -> Recommender:
-    return system(name)(configured(name, SMALL.get(name, {})), entities)
+    kind = system(name)
+    return kind(configured(name, SMALL.get(name, {})), entities if kind.token_use == "needed" else without(entities))
+
+
+def without(entities: Entities) -> Entities:
+    return replace(entities, tokens=None)
 
 
 @pytest.fixture(scope="module", params=sorted(systems()))

@@ -15,10 +15,10 @@ from oovrec.models.sequential.esasrec import ESASRec, ESASRecOptions, LiGR
 from oovrec.training.config import TrainingConfig
 
 
-def made(entities: Entities, **options: object) -> ESASRec:
+def made(bare: Entities, **options: object) -> ESASRec:
     torch.manual_seed(0)
     settings = {"width": 16, "length": 20, "dropout": 0, **options}
-    model = ESASRec(ESASRecOptions.model_validate(settings), entities)
+    model = ESASRec(ESASRecOptions.model_validate(settings), bare)
     for parameter in model.module.parameters():  # far from initialisation, so that every term counts
         torch.nn.init.normal_(parameter, std=0.5)
     model.module.eval()
@@ -46,9 +46,9 @@ def test_a_layer_is_the_papers_formula() -> None:
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sampled"])
-def test_loss_is_the_mean_of_the_scores_it_trains(loss: str, chains: Dataset, entities: Entities) -> None:
+def test_loss_is_the_mean_of_the_scores_it_trains(loss: str, chains: Dataset, bare: Entities) -> None:
     """The epoch's losses, recomputed target by target from :meth:`scores` of what precedes each."""
-    model = made(entities, loss=loss, negatives=7)
+    model = made(bare, loss=loss, negatives=7)
     torch.nn.init.zeros_(model.module.positions.weight)  # alone, a past has its items at other places
     for batch in model.epoch(chains, 200, np.random.default_rng(0)):
         tensors = batch()
@@ -64,8 +64,8 @@ def test_loss_is_the_mean_of_the_scores_it_trains(loss: str, chains: Dataset, en
         assert ours == pytest.approx(float(total), rel=1e-4)
 
 
-def test_negatives_are_uniform_and_drawn_anew(chains: Dataset, entities: Entities) -> None:
-    model = made(entities, loss="sampled", negatives=50)
+def test_negatives_are_uniform_and_drawn_anew(chains: Dataset, bare: Entities) -> None:
+    model = made(bare, loss="sampled", negatives=50)
     first, again, other = (model.epoch(chains, 10_000, np.random.default_rng(seed))[0]() for seed in (1, 1, 2))
     assert torch.equal(first["negatives"], again["negatives"])
     assert not torch.equal(first["negatives"], other["negatives"])
@@ -73,8 +73,8 @@ def test_negatives_are_uniform_and_drawn_anew(chains: Dataset, entities: Entitie
     np.testing.assert_allclose(counts / counts.mean(), 1, atol=0.2)
 
 
-def test_a_state_sees_no_later_item(entities: Entities) -> None:
-    net = made(entities).module
+def test_a_state_sees_no_later_item(bare: Entities) -> None:
+    net = made(bare).module
     items = torch.randint(40, (3, 9))
     other = items.clone()
     other[:, 5:] = (other[:, 5:] + 1) % 40
@@ -83,7 +83,7 @@ def test_a_state_sees_no_later_item(entities: Entities) -> None:
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sampled"])
-def test_it_learns_what_follows_what(loss: str, chains: Dataset, entities: Entities) -> None:
-    model = ESASRec(ESASRecOptions.model_validate({"width": 32, "length": 10, "dropout": 0.2, "loss": loss}), entities)
+def test_it_learns_what_follows_what(loss: str, chains: Dataset, bare: Entities) -> None:
+    model = ESASRec(ESASRecOptions.model_validate({"width": 32, "length": 10, "dropout": 0.2, "loss": loss}), bare)
     model.fit(chains, TrainingConfig(epochs=12, batch_size=64, learning_rate=1e-2, validate_every=12), seed=0)
     assert evaluate(model.scores, chains).blocks()["masked"]["hit@10"] > 0.7  # 10 of 40 items by chance

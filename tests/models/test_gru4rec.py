@@ -57,8 +57,8 @@ def test_dropout_is_on_the_embeddings_alone() -> None:
     assert set(nearest.argmin(1).tolist()) == {0, 1, 2, 3}
 
 
-def test_it_learns_what_follows_what(chains: Dataset, entities: Entities) -> None:
-    model = GRU4Rec(GRU4RecOptions(width=32, units=32, length=10, dropout=0.2), entities)
+def test_it_learns_what_follows_what(chains: Dataset, bare: Entities) -> None:
+    model = GRU4Rec(GRU4RecOptions(width=32, units=32, length=10, dropout=0.2), bare)
     training = TrainingConfig(epochs=20, batch_size=64, learning_rate=1e-2, validate_every=10, precision="fp32")
     logs = model.fit(chains, training, seed=0)
     assert logs[-1].loss < logs[0].loss

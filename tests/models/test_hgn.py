@@ -62,15 +62,15 @@ def test_losses_are_the_formulas(loss: str) -> None:
     torch.testing.assert_close(ours, -F.logsigmoid(differences).sum() / 2)
 
 
-def test_bpr_compares_with_one_item_not_with_all(entities: Entities) -> None:
-    module = HGN(HGNOptions(width=8, loss="bpr"), entities).module
+def test_bpr_compares_with_one_item_not_with_all(bare: Entities) -> None:
+    module = HGN(HGNOptions(width=8, loss="bpr"), bare).module
     states, targets = torch.zeros(5, 9), torch.arange(5)
     assert float(module.loss(states, targets).detach()) == pytest.approx(5 * log(2))
 
 
 @pytest.mark.parametrize("loss", ["softmax", "bpr"])
-def test_it_learns_what_follows_what(chains: Dataset, entities: Entities, loss: str) -> None:
-    model = HGN(HGNOptions(width=32, length=3, dropout=0.2, loss=loss), entities)
+def test_it_learns_what_follows_what(chains: Dataset, bare: Entities, loss: str) -> None:
+    model = HGN(HGNOptions(width=32, length=3, dropout=0.2, loss=loss), bare)
     training = TrainingConfig(epochs=20, batch_size=64, learning_rate=1e-2, validate_every=10, precision="fp32")
     logs = model.fit(chains, training, seed=0)
     assert logs[-1].loss < logs[0].loss

@@ -18,9 +18,9 @@ from oovrec.training.config import TrainingConfig
 
 
 @pytest.fixture
-def model(entities: Entities) -> SASRec:
+def model(bare: Entities) -> SASRec:
     torch.manual_seed(0)
-    made = SASRec(SASRecOptions(width=16, length=6), entities)
+    made = SASRec(SASRecOptions(width=16, length=6), bare)
     for parameter in made.module.parameters():  # far from initialisation, so that every term counts
         torch.nn.init.normal_(parameter, std=0.5)
     made.module.eval()
@@ -93,10 +93,10 @@ def test_scores_are_not_rounded_under_autocast(model: SASRec) -> None:
     assert not torch.equal(scores, scores.bfloat16().float())
 
 
-def test_it_learns_what_follows_what(chains: Dataset, entities: Entities) -> None:
-    popularity = Popularity(PopularityOptions(), entities)
+def test_it_learns_what_follows_what(chains: Dataset, bare: Entities) -> None:
+    popularity = Popularity(PopularityOptions(), bare)
     assert popularity.fit(chains, TrainingConfig()) == []
-    sasrec = SASRec(SASRecOptions(width=32, length=10, dropout=0.2), entities)
+    sasrec = SASRec(SASRecOptions(width=32, length=10, dropout=0.2), bare)
     logs = sasrec.fit(chains, TrainingConfig(epochs=40, batch_size=16, learning_rate=3e-3, validate_every=5), seed=0)
     assert logs[-1].loss < logs[0].loss
     best = max(log.ndcg for log in logs if log.ndcg is not None)
@@ -106,8 +106,8 @@ def test_it_learns_what_follows_what(chains: Dataset, entities: Entities) -> Non
     assert hits["popularity"] < 0.45  # 10 of 40 items by chance
 
 
-def test_popularity_counts_the_training_part_alone(chains: Dataset, entities: Entities) -> None:
-    model = Popularity(PopularityOptions(), entities)
+def test_popularity_counts_the_training_part_alone(chains: Dataset, bare: Entities) -> None:
+    model = Popularity(PopularityOptions(), bare)
     model.fit(chains, TrainingConfig())
     expected = np.zeros(len(chains.items))
     for history in chains.full:

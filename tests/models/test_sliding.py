@@ -18,24 +18,24 @@ from oovrec.models.sequential.sliding import latest
 LENGTH = 3
 
 
-def model(entities: Entities, ahead: int = 1) -> HGN:
+def model(bare: Entities, ahead: int = 1) -> HGN:
     torch.manual_seed(0)
-    return HGN(HGNOptions(width=8, length=LENGTH, ahead=ahead, dropout=0), entities)
+    return HGN(HGNOptions(width=8, length=LENGTH, ahead=ahead, dropout=0), bare)
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
-def test_an_epoch_has_every_window_once(entities: Entities, ahead: int) -> None:
+def test_an_epoch_has_every_window_once(bare: Entities, ahead: int) -> None:
     """Single-item and empty histories give none, the end of a history fewer targets."""
     sequences = [[5, 6, 7, 8, 9], [], [1], [2, 3], [], [4, 4, 4]]
     data = Dataset(
-        "small", entities.users, entities.items, Histories.of([[*s, 0, 0] if s else [] for s in sequences], range(6))
+        "small", bare.users, bare.items, Histories.of([[*s, 0, 0] if s else [] for s in sequences], range(6))
     )
-    pad, expected = len(entities.items), Counter()
+    pad, expected = len(bare.items), Counter()
     for user, history in enumerate(sequences):
         for t in range(1, len(history)):
             window = [pad] * LENGTH + history[:t]
             expected[user, tuple(window[-LENGTH:]), tuple(history[t : t + ahead])] += 1
-    batches = [batch() for batch in model(entities, ahead).epoch(data, 2 * ahead, np.random.default_rng(0))]
+    batches = [batch() for batch in model(bare, ahead).epoch(data, 2 * ahead, np.random.default_rng(0))]
     found = Counter()
     for batch in batches:
         for n, (user, window) in enumerate(zip(batch["users"], batch["items"], strict=True)):
@@ -47,13 +47,13 @@ def test_an_epoch_has_every_window_once(entities: Entities, ahead: int) -> None:
     assert all(float(batch["scale"]) == pytest.approx(total / len(batches)) for batch in batches)
 
 
-def test_an_epoch_of_nothing_has_no_batch(entities: Entities) -> None:
-    data = Dataset("short", entities.users, entities.items, Histories.of([[1, 2, 3]], [0]))
-    assert model(entities).epoch(data, 8, np.random.default_rng(0)) == []
+def test_an_epoch_of_nothing_has_no_batch(bare: Entities) -> None:
+    data = Dataset("short", bare.users, bare.items, Histories.of([[1, 2, 3]], [0]))
+    assert model(bare).epoch(data, 8, np.random.default_rng(0)) == []
 
 
-def test_the_order_is_drawn_from_the_generator(entities: Entities, chains: Dataset) -> None:
-    first, again, other = (model(entities).epoch(chains, 64, np.random.default_rng(seed))[0]() for seed in (1, 1, 2))
+def test_the_order_is_drawn_from_the_generator(bare: Entities, chains: Dataset) -> None:
+    first, again, other = (model(bare).epoch(chains, 64, np.random.default_rng(seed))[0]() for seed in (1, 1, 2))
     assert torch.equal(first["targets"], again["targets"])
     assert not torch.equal(first["targets"], other["targets"])
 
@@ -66,9 +66,9 @@ def test_latest_pads_on_the_left() -> None:
 
 
 @pytest.mark.parametrize("ahead", [1, 2])
-def test_loss_is_the_mean_of_the_scores_it_trains(entities: Entities, chains: Dataset, ahead: int) -> None:
+def test_loss_is_the_mean_of_the_scores_it_trains(bare: Entities, chains: Dataset, ahead: int) -> None:
     """The epoch's losses, recomputed target by target from the scores after what precedes each window's end."""
-    sliding = model(entities, ahead)
+    sliding = model(bare, ahead)
     for parameter in sliding.module.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     torch.nn.init.zeros_(sliding.module.items.weight[-1])
@@ -86,12 +86,12 @@ def test_loss_is_the_mean_of_the_scores_it_trains(entities: Entities, chains: Da
     assert ours == pytest.approx(float(torch.stack(losses).mean()), rel=1e-4)
 
 
-def test_a_target_is_never_its_own_negative(entities: Entities) -> None:
+def test_a_target_is_never_its_own_negative(bare: Entities) -> None:
     """Scores that say which item they are of: all others come, about equally often."""
-    module = model(entities).module
+    module = model(bare).module
     with torch.no_grad():
         module.output.weight.zero_()
-        module.output.weight[:, 0] = torch.arange(len(entities.items))
+        module.output.weight[:, 0] = torch.arange(len(bare.items))
     targets = torch.tensor([0, 7, 39]).repeat(1300)
     states = torch.zeros(len(targets), 9)
     states[:, 0] = 1
@@ -105,8 +105,8 @@ def test_a_target_is_never_its_own_negative(entities: Entities) -> None:
         assert (others - 2600 / 39).abs().max() < 5 * (2600 / 39) ** 0.5
 
 
-def test_an_unknown_user_is_the_mean_user(entities: Entities) -> None:
-    sliding = model(entities)
+def test_an_unknown_user_is_the_mean_user(bare: Entities) -> None:
+    sliding = model(bare)
     weight = sliding.module.users.weight
     with torch.no_grad():
         weight.normal_()

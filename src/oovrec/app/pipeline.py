@@ -109,7 +109,7 @@ def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
     start, folder, begun = time.monotonic(), run.folder, (run.folder / "config.yaml").exists()
     tokens = Tokens.load(given) if given else None
     if tokens:
-        if not system(run.recipe.system).needs_tokens:
+        if system(run.recipe.system).token_use == "none":
             raise OovrecError(f"'{run.recipe.system}' reads no tokens", where=given, remedy="train without them")
         run = Run(folder, run.recipe.model_copy(update={"tokens": TokenRecipe.of(tokens)}), run.data)
     if begun:

@@ -198,10 +198,10 @@ def _check(recipe: Recipe) -> None:
     for reference in recipe.references:
         if reference not in shipped():
             raise unknown("recipe", reference, shipped(), where="references")
-    needs_tokens = system(recipe.system).needs_tokens
-    if needs_tokens and recipe.tokens is None:
+    use = system(recipe.system).token_use
+    if recipe.tokens is None and use == "needed":
         raise OovrecError(f"'{recipe.system}' needs tokens", remedy="add 'tokens: {method: meta, from: train}'")
-    if recipe.tokens is not None and not needs_tokens:
+    if recipe.tokens is not None and use == "none":
         raise OovrecError(f"'{recipe.system}' reads no tokens", remedy="leave 'tokens' out")
 
 
@@ -217,7 +217,11 @@ def _tokens(section: dict[str, Any]) -> TokenRecipe:
     built_from = section.get("from", "train")
     if built_from not in ("train", "all"):
         raise unknown("source of tokens", str(built_from), ("train", "all"), where="tokens")
-    method = str(section.get("method", "meta"))
+    if "method" not in section:
+        raise OovrecError(
+            "names no method", where="tokens", remedy="set tokens.method, or leave 'tokens' and --from out"
+        )
+    method = str(section["method"])
     return TokenRecipe.model_validate({"method": method, "from": built_from, "options": options})
 
 

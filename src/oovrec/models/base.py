@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -158,7 +158,7 @@ class Recommender(ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type[Options]]
-    needs_tokens: ClassVar[bool] = False
+    token_use: ClassVar[Literal["none", "possible", "needed"]] = "none"
 
     def __init__(self, config: Options, entities: Entities) -> None:
         self.config, self.entities = config, entities

@@ -62,6 +62,14 @@ class TokenTable:
         return [np.unique(self.codes[:, level]) for level in range(self.depth)]
 
     @property
+    def vectors(self) -> np.ndarray | None:
+        """``[n, d]`` float32, the sum of what an entity's tokens stand for; None where they have no centroids."""
+        if self.centroids is None:
+            return None
+        total: np.ndarray = self.centroids[self.codes].sum(axis=1, dtype=np.float32)
+        return total
+
+    @property
     def stands_alone(self) -> bool:
         """Whether no two entities share a first token, and tokens carry vectors: these alone say who is alike."""
         return self.centroids is not None and len(self.levels[0]) == len(self)
@@ -217,12 +225,13 @@ class Tokens:
         }
 
     @classmethod
-    def load(cls, folder: Path) -> Tokens:
+    def load(cls, folder: str | Path) -> Tokens:
         """Read a folder written by :meth:`save`.
 
         Raises:
             OovrecError: a file is missing, broken, or does not belong to the others.
         """
+        folder = Path(folder)
         path = folder / "tokens.json"
         about = read_json(path, remedy="give a folder made by 'oovrec tokens build'")
         file = folder / "centroids.safetensors"

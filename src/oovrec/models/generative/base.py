@@ -130,7 +130,7 @@ class GenerativeRecommender(NeuralRecommender):
     (:meth:`epoch`), and :meth:`stepper`, which reads prompts.
     """
 
-    needs_tokens = True
+    token_use = "needed"
     config: GenerativeConfig
     module: ItemNetwork
     shapes: ClassVar[dict[str, dict[str, object]]]

@@ -17,6 +17,7 @@ from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.models.base import Entities, NeuralRecommender
 from oovrec.models.losses import softmax_cross_entropy
+from oovrec.models.sequential.vectors import augment
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
@@ -101,12 +102,15 @@ class SequentialRecommender(NeuralRecommender):
     another objective gives its own :meth:`epoch`.
     """
 
+    token_use = "possible"
     config: SequentialOptions
     module: SequentialNetwork
 
     def __init__(self, config: SequentialOptions, entities: Entities) -> None:
         super().__init__(config, entities)
         self.module = self.network()
+        if entities.tokens is not None:
+            augment(self.module.items, entities.tokens)
 
     @abstractmethod
     def network(self) -> SequentialNetwork:

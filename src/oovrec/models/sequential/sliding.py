@@ -16,6 +16,7 @@ from oovrec.data.histories import Histories
 from oovrec.models.base import Entities, NeuralRecommender
 from oovrec.models.losses import other_items, softmax_cross_entropy
 from oovrec.models.sequential.base import CHUNK, SequentialOptions
+from oovrec.models.sequential.vectors import augment
 from oovrec.training.loop import Batch
 
 
@@ -99,12 +100,15 @@ class SlidingRecommender(NeuralRecommender):
     its targets are the ``ahead`` items that follow, as far as the history has them.
     """
 
+    token_use = "possible"
     config: SlidingOptions
     module: SlidingNetwork
 
     def __init__(self, config: SlidingOptions, entities: Entities) -> None:
         super().__init__(config, entities)
         self.module = self.network()
+        if entities.tokens is not None:
+            augment(self.module.items, entities.tokens)
 
     @abstractmethod
     def network(self) -> SlidingNetwork:

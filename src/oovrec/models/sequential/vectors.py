@@ -1,0 +1,54 @@
+"""What tokens say of items, for recommenders that name items by none: META ID's augmentation of an item table.
+
+META ID adds a learnt map of what a token stands for, its cluster's centroid, to the token's embedding (Huang et al.,
+ICML 2025). A sequential recommender has an embedding an item and no tokens; here the same map of what all of an item's
+tokens stand for together is added to it, wherever the table is read: E + V Wᵀ.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from oovrec.errors import OovrecError
+from oovrec.tokens.table import Tokens
+
+
+class TokenVectors(nn.Module):
+    """Adds a linear map of fixed vectors to a table's rows.
+
+    Args:
+        vectors: ``[items, k]``; rows of the table beyond them, as of padding, get nothing.
+        rows, width: of the table.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, vectors: np.ndarray, rows: int, width: int) -> None:
+        super().__init__()
+        known = torch.zeros(rows, vectors.shape[1])
+        known[: len(vectors)] = torch.from_numpy(vectors)
+        self.register_buffer("vectors", known, persistent=False)  # the run's tokens/ has them
+        self.map = nn.Linear(vectors.shape[1], width, bias=False)
+
+    def forward(self, table: Tensor) -> Tensor:
+        return table + self.map(self.vectors)
+
+
+def augment(items: nn.Embedding, tokens: Tokens) -> None:
+    """Make ``items``, from here on, its own rows and the map of what the items' tokens stand for.
+
+    Raises:
+        OovrecError: the tokens stand for nothing that lies in a space.
+    """
+    vectors = tokens.items.vectors
+    if vectors is None:
+        what = (
+            f"'{tokens.method}' tokens carry no vectors, and a system without a vocabulary can use nothing else of them"
+        )
+        raise OovrecError(
+            what, remedy="build 'metavec', 'meta', 'collaborative' or 'semantic' tokens, or train without"
+        )
+    parametrize.register_parametrization(items, "weight", TokenVectors(vectors, *items.weight.shape))
