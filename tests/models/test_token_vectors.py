@@ -39,23 +39,23 @@ def new(name: str, entities: Entities) -> NeuralRecommender:
     return made
 
 
-def test_an_items_vector_is_the_sum_of_its_tokens(described: Entities) -> None:
+def test_an_items_vector_is_the_mean_of_its_tokens(described: Entities) -> None:
     assert described.tokens is not None
     table = described.tokens.items
     assert table.centroids is not None
     for item in (0, 7, 39):
-        expected = sum(table.centroids[table.vocabulary.index(word)] for word in table.words(item))
+        expected = sum(table.centroids[table.vocabulary.index(word)] for word in table.words(item)) / 2
         np.testing.assert_allclose(table.vectors[item], expected, rtol=1e-6)
     assert replace(table, centroids=None).vectors is None
 
 
-def test_shorter_names_have_the_sum_of_fewer() -> None:
+def test_what_fills_a_shorter_name_up_counts_as_zero() -> None:
     table = TokenTable.of(["a", "b"], [("<A>",), ("<A>", "<B>")], {"<A>": VECTORS[0], "<B>": VECTORS[1]})
-    np.testing.assert_allclose(table.vectors, [VECTORS[0], VECTORS[0] + VECTORS[1]], rtol=1e-6)
+    np.testing.assert_allclose(table.vectors, [VECTORS[0] / 2, (VECTORS[0] + VECTORS[1]) / 2], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", TAKERS)
-def test_scores_are_those_of_a_plain_model_with_the_sum_for_its_table(
+def test_scores_are_those_of_a_plain_model_whose_table_is_the_whole(
     name: str, described: Entities, chains: Dataset
 ) -> None:
     model = new(name, described)

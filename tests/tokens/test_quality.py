@@ -20,7 +20,6 @@ from oovrec.tokens.quality import (
     cluster_lift,
     clustered,
     collisions,
-    embeddings_of,
     perplexity,
     repeated_clusters,
     score,
@@ -104,7 +103,7 @@ def test_an_ids_vector_is_the_mean_of_its_tokens() -> None:
     table = TokenTable.of(
         ["a", "b"], [("<A>", "<1>"), ("<B>", "<1>")], {"<A>": np.array([2.0, 0]), "<B>": np.array([0, 4.0])}
     )
-    assert embeddings_of(table).tolist() == [[1, 0], [0, 2]]
+    assert table.vectors.tolist() == [[1, 0], [0, 2]]
 
 
 def test_meta_knows_the_planted_communities_and_random_does_not(planted: Dataset) -> None:

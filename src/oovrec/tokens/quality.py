@@ -60,7 +60,8 @@ def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
     splits = SPLITS if len(dataset.evaluated_users()) and alike(items) else ()
     repeats = {split: repeated_clusters(clusters, dataset.histories(split), dataset.targets(split)) for split in splits}
     sides = {side: table for side, table in (("items", items), ("users", users)) if table is not None}
-    vectors = {side: embeddings_of(table) for side, table in sides.items() if table.centroids is not None}
+    known = {side: table.vectors for side, table in sides.items()}
+    vectors = {side: table for side, table in known.items() if table is not None}
     ratings = ratings_matrix(dataset)
     rows = {"items": ratings.T, "users": ratings}
     return Quality(
@@ -78,8 +79,8 @@ def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
 
 def clusters_of(table: TokenTable) -> np.ndarray:
     """``[n]`` the first token of each id, numbered from 0; where no two share it, groups of like vectors, if any."""
-    if table.stands_alone:
-        return grouped(embeddings_of(table), 0)[0]
+    if table.stands_alone and table.vectors is not None:
+        return grouped(table.vectors, 0)[0]
     return np.unique(table.codes[:, 0], return_inverse=True)[1].reshape(-1)
 
 
@@ -106,12 +107,6 @@ def collisions(table: TokenTable) -> list[float]:
         group, sizes = np.unique(table.codes[:, :depth], axis=0, return_inverse=True, return_counts=True)[1:]
         shares.append(float((sizes[group.reshape(-1)] > 1).mean()))
     return shares
-
-
-def embeddings_of(table: TokenTable) -> np.ndarray:
-    """``[n, d]`` the mean of each id's token vectors; a token without a centroid counts as zero."""
-    assert table.centroids is not None
-    return table.centroids[table.codes].mean(axis=1)
 
 
 def cluster_lift(user_clusters: np.ndarray, item_clusters: np.ndarray, dataset: Dataset) -> dict[str, float]:

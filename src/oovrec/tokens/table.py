@@ -63,11 +63,14 @@ class TokenTable:
 
     @property
     def vectors(self) -> np.ndarray | None:
-        """``[n, d]`` float32, the sum of what an entity's tokens stand for; None where they have no centroids."""
+        """``[n, d]`` float32, the mean of what an entity's tokens stand for; a token without a centroid counts as zero.
+
+        None where no token has one.
+        """
         if self.centroids is None:
             return None
-        total: np.ndarray = self.centroids[self.codes].sum(axis=1, dtype=np.float32)
-        return total
+        mean: np.ndarray = self.centroids[self.codes].mean(axis=1)
+        return mean
 
     @property
     def stands_alone(self) -> bool:

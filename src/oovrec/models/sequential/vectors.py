@@ -1,8 +1,8 @@
 """What tokens say of items, for recommenders that name items by none: META ID's augmentation of an item table.
 
 META ID adds a learnt map of what a token stands for, its cluster's centroid, to the token's embedding (Huang et al.,
-ICML 2025). A sequential recommender has an embedding an item and no tokens; here the same map of what all of an item's
-tokens stand for together is added to it, wherever the table is read: E + V Wᵀ.
+ICML 2025). A sequential recommender has an embedding an item and no tokens; here the same map of what an item's
+tokens stand for on average is added to it, wherever the table is read: E + V Wᵀ.
 """
 
 from __future__ import annotations
