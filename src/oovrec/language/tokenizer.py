@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5TokenizerFast
 
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, out_of_memory
 from oovrec.tokens.table import END, Tokens, TokenTable
 
 Spelling = Literal["tokens", "pieces"]
@@ -181,6 +181,8 @@ def pretrained_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     bare = (Path(name) / "spiece.model").is_file() and not (Path(name) / "tokenizer_config.json").exists()
     try:
         return (T5TokenizerFast if bare else AutoTokenizer).from_pretrained(str(name))
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of any kind: what stands in a folder's files reaches transformers unchecked
+        if out_of_memory(error):
+            raise
         remedy = "give a folder with a tokenizer, or a hub name while online"
         raise OovrecError("no tokenizer can be loaded from here", where=name, remedy=remedy) from error

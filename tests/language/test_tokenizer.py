@@ -1,0 +1,46 @@
+"""Tokenizers of folders that hold something else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from oovrec.errors import OovrecError
+from oovrec.language.tokenizer import own_tokenizer, pretrained_tokenizer
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    own_tokenizer(["what next", "after this"], causal=False).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_saved_one_is_read_as_it_was(folder: Path) -> None:
+    text = "what comes after this"
+    expected = own_tokenizer(["what next", "after this"], causal=False)(text)["input_ids"]
+    assert pretrained_tokenizer(folder)(text)["input_ids"] == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", '{"model": {"type": "BPE", "vocab": 3}}'),
+        ("tokenizer_config.json", "[1, 2]"),
+        ("tokenizer_config.json", json.dumps({"tokenizer_class": 5})),
+        ("tokenizer_config.json", '{"tokenizer_class": "PreTrained'),
+    ],
+)
+def test_a_broken_one_is_refused_in_a_sentence(folder: Path, file: str, content: str) -> None:
+    (folder / file).write_text(content)
+    with pytest.raises(OovrecError, match="no tokenizer can be loaded from here"):
+        pretrained_tokenizer(folder)
+
+
+def test_a_broken_config_beside_a_tokenizer_is_refused_too(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text("{}")  # so that the model's config is asked
+    (folder / "config.json").write_text(json.dumps({"model_type": ["t5"]}))
+    with pytest.raises(OovrecError, match="no tokenizer can be loaded from here"):
+        pretrained_tokenizer(folder)
