@@ -194,3 +194,20 @@ def test_python_does_what_the_commands_do(oovrec, finished: Path, log: Path, tmp
     assert evaluation.blocks()["raw"] == kept.blocks["raw"]
     best = package.load_run(tmp_path / "run").recommend(user="u7", k=3)
     assert [item.id for item in best] == [item.id for item in load_run(run.folder).recommend(user="u7", k=3)]
+
+
+def test_a_sequential_recommender_carries_what_tokens_stand_for_and_speaks_none(
+    oovrec, log: Path, tmp_path: Path
+) -> None:
+    small = ("--set", "training.epochs=2", "--set", "references=[popularity]")
+    oovrec("run", "--data", log, "--recipe", "metavec-sasrec", "--from", "all", *small, "--out", tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "SASRec with METAVEC vectors" in page
+    assert "The model reads no words; to each item's embedding it adds" in page
+    assert "saw held-out interactions" in page
+    result = read_result(tmp_path / "run" / "metrics.json")
+    assert (result.system, result.tokens_from) == ("sasrec", "all")
+    item = Tokens.load(tmp_path / "run" / "tokens").items.ids[0]
+    answer = json.loads(oovrec("recommend", tmp_path / "run", "--history", item, "-k", 3, "--json").stdout)
+    assert [entry["tokens"] for entry in answer] == ["", "", ""]
+    assert "<I" not in page.partition("<h2>Words for items")[0]

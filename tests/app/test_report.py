@@ -76,6 +76,7 @@ def run(dataset: Dataset, tokens: Tokens) -> ReportData:
         seconds=372.0,
         training=log,
         tokens=TokenFacts.of(tokens, dataset),
+        spoken=True,
         examples=example_users(dataset, main, [0, 1, 2], tokens),
     )
 

@@ -73,7 +73,10 @@ def report(main: Run, dataset: Dataset) -> ReportData:
         seconds=sum(seconds(run.folder) for run in runs),
         training=main.epochs,
         tokens=TokenFacts.of(tokens, dataset) if tokens else None,
-        examples=example_users(dataset, evaluations[0], _rows(dataset, main.recipe.seed), tokens),
+        spoken=main.speaks,
+        examples=example_users(
+            dataset, evaluations[0], _rows(dataset, main.recipe.seed), tokens if main.speaks else None
+        ),
     )
     write_report(shown, main.folder)
     return shown

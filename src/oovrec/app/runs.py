@@ -131,16 +131,27 @@ class Run:
         """``train`` or ``all``; ``none`` for systems without tokens."""
         return "none" if self.recipe.tokens is None else self.recipe.tokens.built_from
 
+    @property
+    def speaks(self) -> bool:
+        """Whether the model names items by tokens; one without a vocabulary at most carries what they stand for."""
+        return system(self.recipe.system).token_use == "needed"
+
     def arithmetic(self) -> AbstractContextManager[Any]:
         """What the model answers in: a language model as in its training and validation, any other in float32."""
         return self.model.arithmetic(self.recipe.training)
 
     @property
     def label(self) -> str:
-        """The system for tables: ``SASRec``, ``META ID (Llama)``; with the mark of items that were added."""
+        """The system for tables: ``SASRec``, ``META ID (Llama)``, ``SASRec with META vectors``.
+
+        With the mark of items that were added.
+        """
         name, tokens = system(self.recipe.system).__name__, self.recipe.tokens
         count = sum(self.added.values())
-        label = name if tokens is None else f"{tokens.method.upper()} ID ({name})"
+        label = name
+        if tokens is not None:
+            method = tokens.method.upper()
+            label = f"{method} ID ({name})" if self.speaks else f"{name} with {method} vectors"
         return f"{label} + {count:,} new items" if count else label
 
     def add_items(
@@ -224,7 +235,7 @@ class Run:
         """The lists that a model made, for people; without items that cannot be recommended."""
         entities = self.model.entities
         titles = entities.titles or [""] * len(entities.items)
-        tokens = entities.tokens and entities.tokens.items
+        tokens = entities.tokens.items if entities.tokens and self.speaks else None
 
         def row(rank: int, item: int, score: float) -> Recommended:
             return Recommended(rank, entities.items[item], titles[item], score, tokens.text(item) if tokens else "")

@@ -87,7 +87,7 @@ class Catalogue:
         entities = run.model.entities
         self._ids, self._index = entities.items, entities.item_index
         self._titles = entities.titles or [""] * len(entities.items)
-        self._tokens = entities.tokens and entities.tokens.items
+        self._tokens = entities.tokens.items if entities.tokens and run.speaks else None
         self._folded = [title.casefold() for title in self._titles]
 
     def item(self, index: int) -> dict[str, str]:
