@@ -20,7 +20,7 @@ import training
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.generative.llama import Llama
 from oovrec.models.generative.network import Loss
 from oovrec.tokens.naming import two_level_names

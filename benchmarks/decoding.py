@@ -37,7 +37,8 @@ from oovrec.data.load import load_dataset
 from oovrec.decoding.beam import beam_search
 from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError
-from oovrec.models.base import Entities, load
+from oovrec.models.base import load
+from oovrec.models.entities import Entities
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import SEARCHED
 from oovrec.models.generative.llama import Llama

@@ -31,7 +31,7 @@ from oovrec.app.waiting import WAITING
 from oovrec.data.dataset import Dataset
 from oovrec.data.load import load_dataset
 from oovrec.evaluation.protocol import evaluate
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.sequential.sasrec import SASRec
 from oovrec.training.config import TrainingConfig
 

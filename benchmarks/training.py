@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from oovrec.data.dataset import Dataset
 from oovrec.data.load import load_dataset
 from oovrec.evaluation.results import hardware
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama
 from oovrec.models.generative.samples import Samples, Training

@@ -273,6 +273,28 @@ def test_tokens_that_are_built_already(change, oovrec, tokens: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("config", "fragment"),
+    [
+        ('{"model_type": "llama"}', "is a model of type 'llama', and this system needs one of type 't5'"),
+        ("{}", "config.json: names no model_type"),
+        ('{"model_type": "t5", "d_model": "wide"}', "config.json: describes no model"),
+    ],
+)
+def test_a_backbone_is_refused_before_tokens_are_built(
+    oovrec, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch, config: str, fragment: str
+) -> None:
+    def building(*_: object) -> None:
+        raise AssertionError("tokens are being built")
+
+    monkeypatch.setattr("oovrec.app.pipeline.build_tokens", building)
+    (tmp_path / "backbone").mkdir()
+    (tmp_path / "backbone" / "config.json").write_text(config)
+    given = ("--backbone", tmp_path / "backbone", "--out", tmp_path / "out")
+    refused(oovrec("train", "metaid-t5", "--data", log, *given, code=2), fragment)
+    assert not (tmp_path / "out").exists()
+
+
 def test_tokens_for_a_system_that_reads_none(oovrec, tokens: Path, tmp_path: Path, log: Path) -> None:
     result = oovrec("train", "popularity", "--data", log, "--tokens", tokens, "--out", tmp_path / "out", code=2)
     refused(result, "'popularity' reads no tokens", "train without them")

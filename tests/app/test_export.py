@@ -23,7 +23,8 @@ from oovrec.app.source import Source
 from oovrec.data.histories import Histories
 from oovrec.decoding.catalogue import Catalogue
 from oovrec.errors import OovrecError
-from oovrec.models.base import Entities, configured, system
+from oovrec.models.base import configured, system
+from oovrec.models.entities import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.tokens.table import Tokens, TokenTable
 

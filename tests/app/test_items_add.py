@@ -18,7 +18,8 @@ from oovrec.data.load import load_dataset
 from oovrec.errors import OovrecError
 from oovrec.evaluation.results import read_result
 from oovrec.files import read_tensors
-from oovrec.models.base import Entities, load
+from oovrec.models.base import load
+from oovrec.models.entities import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama, LlamaOptions
 from oovrec.models.generative.t5 import T5

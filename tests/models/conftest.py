@@ -10,7 +10,8 @@ import pytest
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.models.base import Entities, NeuralRecommender
+from oovrec.models.base import NeuralRecommender
+from oovrec.models.entities import Entities
 from oovrec.tokens.table import Tokens, TokenTable
 from oovrec.training.loop import Batch
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oovrec.errors import OovrecError
-from oovrec.models.base import Entities, configured
+from oovrec.models.base import configured
+from oovrec.models.entities import Entities
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig
 from oovrec.models.generative.llama import Llama, LlamaOptions

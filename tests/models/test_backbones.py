@@ -20,7 +20,8 @@ from oovrec.data.cache import Entry, Source, cache_folder
 from oovrec.errors import OovrecError
 from oovrec.models import backbones
 from oovrec.models import gguf as conversion
-from oovrec.models.base import Entities, configured
+from oovrec.models.base import configured
+from oovrec.models.entities import Entities
 from oovrec.models.generative.llama import Llama
 
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

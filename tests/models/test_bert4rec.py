@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.evaluation.protocol import evaluate
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.sequential.bert4rec import PAD, BERT4Rec, BERT4RecOptions, Block, cloze
 from oovrec.training.config import TrainingConfig
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.evaluation.protocol import evaluate
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.sequential import bert4rec
 from oovrec.models.sequential.bsarec import PAD, Block, BSARec, BSARecOptions, low_pass
 from oovrec.training.config import TrainingConfig

@@ -13,7 +13,8 @@ from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from oovrec.data.dataset import Dataset
-from oovrec.models.base import Entities, NeuralRecommender, configured, system
+from oovrec.models.base import NeuralRecommender, configured, system
+from oovrec.models.entities import Entities
 from oovrec.models.generative import t5
 from oovrec.models.generative.attention import Group
 from oovrec.models.generative.t5_layers import Memory, cross_attention, folded_cross_attention

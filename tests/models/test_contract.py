@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import Interrupted, OovrecError
-from oovrec.models.base import Entities, NeuralRecommender, Recommender, configured, load, system, systems
+from oovrec.models.base import NeuralRecommender, Recommender, configured, load, system, systems
+from oovrec.models.entities import Entities
 from oovrec.training.config import TrainingConfig
 
 # Small options by system; one that is not listed is tested with its defaults.

@@ -11,7 +11,7 @@ import torch
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.generative import llama
 from oovrec.models.generative.cove import Cove
 from oovrec.tokens.build import build_tokens

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.models.base import Entities, load
+from oovrec.models.base import load
+from oovrec.models.entities import Entities
 from oovrec.models.sequential.attributes import attribute_table
 from oovrec.models.sequential.fdsa import FDSA, FDSAOptions, FeatureAttention, binary_cross_entropy
 from oovrec.training.config import TrainingConfig

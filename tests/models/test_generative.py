@@ -14,7 +14,8 @@ from transformers.utils import logging
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.decoding.beam import beam_search
-from oovrec.models.base import Entities, load
+from oovrec.models.base import load
+from oovrec.models.entities import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama, LlamaOptions
 from oovrec.models.generative.t5 import T5

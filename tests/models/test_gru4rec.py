@@ -8,7 +8,7 @@ import torch
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.evaluation.protocol import evaluate
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.sequential.gru4rec import GRU4Rec, GRU4RecOptions
 from oovrec.training.config import TrainingConfig
 

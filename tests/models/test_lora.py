@@ -20,7 +20,8 @@ from oovrec.errors import Interrupted, OovrecError
 from oovrec.files import sha256
 from oovrec.language.tokenizer import own_tokenizer
 from oovrec.models import base
-from oovrec.models.base import Entities, configured, load
+from oovrec.models.base import configured, load
+from oovrec.models.entities import Entities
 from oovrec.models.generative import lora
 from oovrec.models.generative.augmentation import GrownTable
 from oovrec.models.generative.base import GenerativeRecommender

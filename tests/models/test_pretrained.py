@@ -16,7 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, T5Confi
 
 from oovrec.errors import OovrecError
 from oovrec.language.tokenizer import own_tokenizer
-from oovrec.models.base import Entities, configured, load
+from oovrec.models.base import configured, load
+from oovrec.models.entities import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama
 from oovrec.models.generative.t5 import T5

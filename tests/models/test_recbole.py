@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from oovrec.data.histories import Histories
-from oovrec.models.base import Entities, NeuralRecommender
+from oovrec.models.base import NeuralRecommender
+from oovrec.models.entities import Entities
 from oovrec.models.sequential.bert4rec import BERT4Rec, BERT4RecOptions
 from oovrec.models.sequential.caser import Caser, CaserOptions
 from oovrec.models.sequential.gru4rec import GRU4Rec, GRU4RecOptions

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import Interrupted
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.sequential.attributes import attribute_table
 from oovrec.models.sequential.s3rec import Pretraining, S3Rec, S3RecOptions, corrupted
 from oovrec.training.config import TrainingConfig

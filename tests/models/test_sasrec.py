@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.evaluation.protocol import evaluate, validation_score
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.sequential.base import places
 from oovrec.models.sequential.popularity import Popularity, PopularityOptions
 from oovrec.models.sequential.sasrec import Block, SASRec, SASRecOptions

@@ -15,7 +15,8 @@ from oovrec.data.histories import Histories
 from oovrec.data.load import load_dataset
 from oovrec.decoding.hf import CatalogueLogitsProcessor
 from oovrec.errors import Interrupted, OovrecError
-from oovrec.models.base import Entities, configured, system
+from oovrec.models.base import configured, system
+from oovrec.models.entities import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.tokens.build import build_tokens
 from oovrec.tokens.schemes import semantic

@@ -15,7 +15,8 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.language.tokenizer import pretrained_tokenizer
-from oovrec.models.base import Entities, load
+from oovrec.models.base import load
+from oovrec.models.entities import Entities
 from oovrec.models.generative import llama, t5
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama

@@ -11,7 +11,8 @@ import pytest
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.models.base import Entities, configured, load
+from oovrec.models.base import configured, load
+from oovrec.models.entities import Entities
 from oovrec.models.generative.samples import Training
 from oovrec.models.generative.tiger import Tiger
 from oovrec.tokens.table import Tokens, TokenTable

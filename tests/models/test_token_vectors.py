@@ -12,7 +12,8 @@ import torch
 
 from oovrec.data.dataset import Dataset
 from oovrec.errors import Interrupted, OovrecError
-from oovrec.models.base import Entities, NeuralRecommender, configured, load, system, systems
+from oovrec.models.base import NeuralRecommender, configured, load, system, systems
+from oovrec.models.entities import Entities
 from oovrec.models.sequential.vectors import augment
 from oovrec.tokens.table import Tokens, TokenTable
 from oovrec.training.config import TrainingConfig

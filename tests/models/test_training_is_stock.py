@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.generative import llama, t5
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama

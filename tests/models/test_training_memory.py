@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.models import losses
-from oovrec.models.base import Entities, system
+from oovrec.models.base import system
+from oovrec.models.entities import Entities
 from oovrec.tokens.table import Tokens, TokenTable
 
 WIDTH = 32  # of the shape "debug"

@@ -14,7 +14,7 @@ from oovrec.app.runs import Run, load_run
 from oovrec.data.columns import Columns
 from oovrec.errors import OovrecError
 from oovrec.files import atomic_folder
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.growth import grown
 from oovrec.progress import say

@@ -23,7 +23,7 @@ from oovrec.errors import OovrecError
 from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import read_result
 from oovrec.files import read_json
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.progress import say
 
 EXAMPLES = 3  # users whose recommendations are shown

@@ -23,7 +23,8 @@ from oovrec.errors import OovrecError
 from oovrec.evaluation import protocol
 from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import Result, git_commit, hardware, write_result
-from oovrec.models.base import Entities, configured, system
+from oovrec.models.base import configured, system
+from oovrec.models.entities import Entities
 from oovrec.progress import say
 from oovrec.tokens.build import build_tokens
 from oovrec.tokens.table import BuiltFrom, Tokens
@@ -119,12 +120,15 @@ def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
     meet()  # as all have seen the folder as it was
     say(escape(f"{run.label} on {run.data.name}, into {folder}"))
     recipe, beginning = run.recipe, not begun and leading()
+    kind, options = system(recipe.system), configured(recipe.system, recipe.model)
+    if beginning:
+        kind.check(options)  # before tokens, which may take long
     with kept_or_removed(folder) if beginning else nullcontext():
         entities = Entities.of(dataset, tokens or _tokens(run, dataset))
         if tokens and tokens.of_other_data(dataset.fingerprint):  # a leak that no page would tell of
             what = f"were built from other data than '{dataset.name}', perhaps from what is held out here"
             raise OovrecError(what, where=given, remedy="build tokens from this data by 'oovrec tokens build'")
-        model = system(recipe.system)(configured(recipe.system, recipe.model), entities)
+        model = kind(options, entities)
         if beginning:
             begin(run, time.monotonic() - start)
             entities.save(folder)

@@ -30,7 +30,8 @@ from oovrec.language.prompts import Prompter
 from oovrec.language.tokenizer import OWN, Spelling, Vocabulary, extend, filled, own_tokenizer, pretrained_tokenizer
 from oovrec.language.wordings import RANKING, Group, Task, is_file, read_templates
 from oovrec.models import backbones
-from oovrec.models.base import Entities, NeuralRecommender, Recommendations
+from oovrec.models.base import NeuralRecommender, Recommendations
+from oovrec.models.entities import Entities
 from oovrec.models.generative import pretrained
 from oovrec.models.generative.augmentation import Augmentation, AugmentedEmbedding, Sides
 from oovrec.models.generative.lora import LoraOptions, adapt
@@ -172,6 +173,23 @@ class GenerativeRecommender(NeuralRecommender):
             own = len(pretrained_tokenizer(self.base))
             adapt(self.module, config.lora, min(own, self.vocabulary.someone))  # OOV tokens that it has are learnt too
 
+    @classmethod
+    def check(cls, config: Options) -> None:
+        assert isinstance(config, GenerativeConfig)
+        if config.backbone is not None:
+            folder = backbones.find(config.backbone)
+            pretrained.config_of(cls.hf_config, folder)
+            pretrained_tokenizer(folder)
+        else:
+            cls._sizes(config.shape)
+
+    @classmethod
+    def _sizes(cls, shape: str) -> dict[str, object]:
+        """Those of the named architecture."""
+        if shape not in cls.shapes:
+            raise unknown("shape", shape, cls.shapes, where="model.shape")
+        return cls.shapes[shape]
+
     def _base(self, saved: Path | None) -> Path | None:
         """The folder of the pretrained weights that this model starts from or, saved with LoRA, is a change of."""
         if self.config.backbone is None or (saved is not None and self.config.lora is None):
@@ -200,10 +218,8 @@ class GenerativeRecommender(NeuralRecommender):
             return self._pretrained(self.base)
         if saved is not None:
             return pretrained.built(self.hf_model, saved, vocab_size=len(self.vocabulary))
-        if self.config.shape not in self.shapes:
-            raise unknown("shape", self.config.shape, self.shapes, where="model.shape")
         ends = {"pad_token_id": self.vocabulary.pad, "eos_token_id": self.vocabulary.tokenizer.eos_token_id}
-        sizes = self.shapes[self.config.shape]
+        sizes = self._sizes(self.config.shape)
         return self.hf_model(self.hf_config(vocab_size=len(self.vocabulary), **ends, **sizes, **self.changes))
 
     def _pretrained(self, folder: Path) -> PreTrainedModel:

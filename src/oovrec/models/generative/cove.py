@@ -23,7 +23,7 @@ from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.language.packed import Packed
 from oovrec.language.tokenizer import OWN, SOMETHING, own_tokenizer
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.generative.llama import Llama, LlamaOptions, batch_of
 
 OWN_PIECES = 4096  # word pieces of the own vocabulary, learnt from the titles: most of their words are one piece

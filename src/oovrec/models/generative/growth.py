@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 
 

@@ -21,7 +21,7 @@ from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.language.packed import Packed
 from oovrec.language.wordings import Group, Task
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 from oovrec.models.generative.augmentation import Augmentation
 from oovrec.models.generative.samples import Samples, Tasks, Training
 from oovrec.models.generative.t5 import T5, T5Options, shape

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oovrec.models.base import Entities
+from oovrec.models.entities import Entities
 
 
 def attribute_table(entities: Entities) -> Tensor:

@@ -15,7 +15,8 @@ from oovrec.config import Options
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.models.base import Entities, NeuralRecommender
+from oovrec.models.base import NeuralRecommender
+from oovrec.models.entities import Entities
 from oovrec.models.losses import softmax_cross_entropy
 from oovrec.models.sequential.vectors import augment
 from oovrec.training.loop import Batch

@@ -11,7 +11,8 @@ from torch import Tensor
 from oovrec.config import Options
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.models.base import Entities, Recommender
+from oovrec.models.base import Recommender
+from oovrec.models.entities import Entities
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import EpochLog
 

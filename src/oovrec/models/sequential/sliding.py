@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.models.base import Entities, NeuralRecommender
+from oovrec.models.base import NeuralRecommender
+from oovrec.models.entities import Entities
 from oovrec.models.losses import other_items, softmax_cross_entropy
 from oovrec.models.sequential.base import CHUNK, SequentialOptions
 from oovrec.models.sequential.vectors import augment
