@@ -229,6 +229,7 @@ def test_the_page_sets_figures_beside_published_ones(oovrec, log: Path, no_proce
     keep("metaid-llama-all-s1", **{"hit@10": 0.16, "ndcg@10": 0.05})
     keep("metaid-llama-all-s2", config_hash="of old", **{"hit@10": 0.9})  # an earlier recipe's: not in the mean
     keep("popularity-none-s0", config_hash="of old")
+    keep("metavec-sasrec-train-s0", **{"hit@10": 0.3})
     table = published(Path("table.json"), sasrec=POSSIBLE, llama=IMPOSSIBLE)
     words = ("--systems", "sasrec", "--datasets", log, "--published", table)
     oovrec("bench", "results", *words)
@@ -247,6 +248,8 @@ def test_the_page_sets_figures_beside_published_ones(oovrec, log: Path, no_proce
     assert "★ META ID (L): ndcg@10 is 0.02; the others allow at least" in page
     raw, _ = [line for line in page.splitlines() if "`popularity`†" in line]
     assert "×" not in raw  # the table has no such row
+    raw, _ = cells_of(page, "metavec-sasrec")
+    assert raw[3:5] == ["0.3000 [0.2800, 0.3200]", ""]  # SASRec's published figures are of SASRec without vectors
     assert "†: of an earlier version of the recipe." in page
     assert "published, raw or unknown masking" in page
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -211,3 +212,10 @@ def test_a_sequential_recommender_carries_what_tokens_stand_for_and_speaks_none(
     answer = json.loads(oovrec("recommend", tmp_path / "run", "--history", item, "-k", 3, "--json").stdout)
     assert [entry["tokens"] for entry in answer] == ["", "", ""]
     assert "<I" not in page.partition("<h2>Words for items")[0]
+    assert re.search(r"word stands for:\s+[\d,]+ words name [\d,]+ items\.", page)
+    assert "Words for items and users" not in page
+    config = tmp_path / "run" / "config.yaml"
+    whole = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({key: value for key, value in whole.items() if key != "tokens"}))
+    refused = oovrec("evaluate", tmp_path / "run", code=2).stderr
+    assert "says tokens.method = None, and the model beside it was trained with metavec" in refused

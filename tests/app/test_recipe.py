@@ -130,7 +130,7 @@ def test_a_bad_override_names_its_place_and_remedy(change: str, sentence: str) -
         (
             "mine.yaml",
             "system: popularity\ntokens: {method: meta}\n",
-            "mine.yaml: 'popularity' reads no tokens; leave 'tokens' out.",
+            "mine.yaml: 'popularity' reads no tokens; leave 'tokens' and --from out.",
         ),
     ],
 )

@@ -31,6 +31,7 @@ def test_a_saved_one_is_read_as_it_was(folder: Path) -> None:
         ("tokenizer_config.json", "[1, 2]"),
         ("tokenizer_config.json", json.dumps({"tokenizer_class": 5})),
         ("tokenizer_config.json", '{"tokenizer_class": "PreTrained'),
+        ("spiece.model", ""),
     ],
 )
 def test_a_broken_one_is_refused_in_a_sentence(folder: Path, file: str, content: str) -> None:
@@ -42,5 +43,25 @@ def test_a_broken_one_is_refused_in_a_sentence(folder: Path, file: str, content:
 def test_a_broken_config_beside_a_tokenizer_is_refused_too(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text("{}")  # so that the model's config is asked
     (folder / "config.json").write_text(json.dumps({"model_type": ["t5"]}))
+    with pytest.raises(OovrecError, match="no tokenizer can be loaded from here"):
+        pretrained_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},  # panics in Rust
+        {
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "<none>", "type_id": 0}}],
+            }
+        },
+        {"model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "vocab": {}}},
+    ],
+)
+def test_what_cannot_encode_is_refused_too(folder: Path, change: dict[str, object]) -> None:
+    whole = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**whole, **change}))
     with pytest.raises(OovrecError, match="no tokenizer can be loaded from here"):
         pretrained_tokenizer(folder)

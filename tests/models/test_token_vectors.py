@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from oovrec.errors import Interrupted, OovrecError
 from oovrec.models.base import NeuralRecommender, configured, load, system, systems
 from oovrec.models.entities import Entities
 from oovrec.models.sequential.vectors import augment
+from oovrec.tokens.build import build_tokens
 from oovrec.tokens.table import Tokens, TokenTable
 from oovrec.training.config import TrainingConfig
 
@@ -126,3 +128,31 @@ def test_tokens_without_vectors_are_refused(entities: Entities) -> None:
     assert entities.tokens is not None
     with pytest.raises(OovrecError, match="'meta' tokens carry no vectors"):
         augment(torch.nn.Embedding(40, 4), entities.tokens)
+
+
+def test_a_folder_with_other_tokens_is_refused(described: Entities, chains: Dataset, tmp_path: Path) -> None:
+    model = new("sasrec", described)
+    model.save(tmp_path)
+    file = tmp_path / "tokens" / "item_tokens.tsv"
+    file.write_text("".join(reversed(file.read_text().splitlines(keepends=True))))
+    with pytest.raises(OovrecError, match=r"item_tokens.tsv: names other items than the run's"):
+        load(tmp_path)
+    shutil.rmtree(tmp_path / "tokens")
+    with pytest.raises(OovrecError, match="was trained with 'semantic' tokens, and the folder has no tokens"):
+        load(tmp_path)
+
+
+def test_missing_centroids_are_told_with_the_folder(described: Entities, tmp_path: Path) -> None:
+    new("sasrec", described).save(tmp_path)
+    (tmp_path / "tokens" / "centroids.safetensors").unlink()
+    with pytest.raises(OovrecError, match="carry no vectors") as refused:
+        load(tmp_path)
+    assert str(tmp_path) in str(refused.value)
+
+
+@pytest.mark.parametrize("method", ["metavec", "meta", "semantic"])
+def test_the_schemes_that_are_proposed_have_vectors(method: str, chains: Dataset) -> None:
+    options = {"meta": {"clusters": 4}, "semantic": {"quantiser": "kmeans", "codes": 4, "levels": 2}}
+    tokens = build_tokens(chains, method, options=options.get(method, {}))
+    assert tokens.items.vectors is not None
+    assert np.abs(tokens.items.vectors).sum() > 0

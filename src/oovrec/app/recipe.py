@@ -62,7 +62,7 @@ class Recipe(Options):
 
     Attributes:
         system: the recommender.
-        tokens: how its tokens are built; None where it needs none.
+        tokens: how its tokens are built; None where it is to have none.
         model: the system's options, defaults included.
         training: how it is trained.
         references: shipped recipes that ``oovrec run`` trains beside it, for comparison.
@@ -187,7 +187,7 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         parts = {**values, "training": checked(TrainingConfig, sections["training"], where="training")}
         if isinstance(name := values.get("system"), str):
             parts["model"] = configured(name, sections["model"]).model_dump(mode="json")
-        parts["tokens"] = _tokens(sections["tokens"]) if values.get("tokens") is not None else None
+        parts["tokens"] = _tokens(sections["tokens"], name) if values.get("tokens") is not None else None
         recipe = checked(Recipe, parts, where="")
         _check(recipe)
     return recipe
@@ -202,7 +202,7 @@ def _check(recipe: Recipe) -> None:
     if recipe.tokens is None and use == "needed":
         raise OovrecError(f"'{recipe.system}' needs tokens", remedy="add 'tokens: {method: meta, from: train}'")
     if recipe.tokens is not None and use == "none":
-        raise OovrecError(f"'{recipe.system}' reads no tokens", remedy="leave 'tokens' out")
+        raise OovrecError(f"'{recipe.system}' reads no tokens", remedy="leave 'tokens' and --from out")
 
 
 def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -212,16 +212,15 @@ def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
-def _tokens(section: dict[str, Any]) -> TokenRecipe:
+def _tokens(section: dict[str, Any], name: object) -> TokenRecipe:
     options = {key: value for key, value in section.items() if key not in ("method", "from")}
     built_from = section.get("from", "train")
     if built_from not in ("train", "all"):
         raise unknown("source of tokens", str(built_from), ("train", "all"), where="tokens")
-    if "method" not in section:
-        raise OovrecError(
-            "names no method", where="tokens", remedy="set tokens.method, or leave 'tokens' and --from out"
-        )
-    method = str(section["method"])
+    if "method" not in section and isinstance(name, str) and system(name).token_use == "possible":
+        remedy = "set tokens.method, or leave 'tokens' and --from out"
+        raise OovrecError(f"name no method, and '{name}' does without tokens", where="tokens", remedy=remedy)
+    method = str(section.get("method", "meta"))
     return TokenRecipe.model_validate({"method": method, "from": built_from, "options": options})
 
 

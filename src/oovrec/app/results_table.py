@@ -15,6 +15,7 @@ from oovrec.errors import OovrecError
 from oovrec.evaluation.consistency import Finding, check_table
 from oovrec.evaluation.results import BLOCKS, Result, TokensFrom
 from oovrec.files import read_json, read_text, write_text
+from oovrec.models.base import system as kind
 
 BEGIN, END = "<!-- table of 'oovrec bench results': begin -->", "<!-- table of 'oovrec bench results': end -->"
 FIRST = ("hit@10", "ndcg@10")
@@ -161,14 +162,16 @@ def _row(system: str, recipe: str | None, results: list[Result]) -> Row:
     fresh = results
     if recipe is not None:
         fresh = [one for one in results if one.config_hash == recipe_of(recipe, one.seed, built_from).hash]
-    published = recipe_of(recipe, 0, None).published if recipe else None
+    today = recipe_of(recipe, 0, None) if recipe else None
+    plain = today is None or today.tokens is None or kind(today.system).token_use == "needed"
+    published = (today and today.published) or (first.system if plain else system)
     counted = fresh or results
     blocks = {
         block: {metric: Figure.of([one.blocks[block] for one in counted], metric) for metric in COMPARED}
         for block in BLOCKS
         if all(block in one.blocks for one in counted)
     }
-    return Row(system, published or first.system, first.tokens_from, len(counted), not fresh, blocks)
+    return Row(system, published, first.tokens_from, len(counted), not fresh, blocks)
 
 
 def markdown(rows: Mapping[str, list[Row]], published: Published, out: Path) -> str:

@@ -84,9 +84,8 @@ class Run:
         tokens, wanted = model.entities.tokens, self.recipe.tokens
         found = flat({"system": model.name, "model": model.config.model_dump(mode="json")})
         told = flat({"system": self.recipe.system, "model": self.recipe.model})
-        if tokens is not None and wanted is not None:
-            found |= {"tokens.method": tokens.method, "tokens.from": tokens.built_from}
-            told |= {"tokens.method": wanted.method, "tokens.from": wanted.built_from}
+        found |= {"tokens.method": tokens and tokens.method, "tokens.from": tokens and tokens.built_from}
+        told |= {"tokens.method": wanted and wanted.method, "tokens.from": wanted and wanted.built_from}
         key = next((key for key in told if told[key] != found.get(key)), None)
         if key is not None:
             what = f"says {key} = {told[key]}, and the model beside it was trained with {found.get(key)}"

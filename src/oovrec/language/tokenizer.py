@@ -178,11 +178,16 @@ def pretrained_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         OovrecError: there is none of that name.
     """
-    bare = (Path(name) / "spiece.model").is_file() and not (Path(name) / "tokenizer_config.json").exists()
+    pieces = Path(name) / "spiece.model"
+    bare = pieces.is_file() and not (Path(name) / "tokenizer_config.json").exists()
     try:
-        return (T5TokenizerFast if bare else AutoTokenizer).from_pretrained(str(name))
-    except Exception as error:  # of any kind: what stands in a folder's files reaches transformers unchecked
-        if out_of_memory(error):
+        if pieces.is_file() and not pieces.stat().st_size:
+            raise ValueError("spiece.model is empty")
+        found = (T5TokenizerFast if bare else AutoTokenizer).from_pretrained(str(name), trust_remote_code=False)
+        found("what next")  # some faults show here alone
+    except BaseException as error:  # of any kind, a panic in Rust too: a folder's files reach transformers unchecked
+        if isinstance(error, KeyboardInterrupt | SystemExit) or out_of_memory(error):
             raise
         remedy = "give a folder with a tokenizer, or a hub name while online"
         raise OovrecError("no tokenizer can be loaded from here", where=name, remedy=remedy) from error
+    return found

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from oovrec.config import Options, checked, flat
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.errors import OovrecError, unknown
+from oovrec.errors import OovrecError, unknown, within
 from oovrec.evaluation.protocol import AT_ONCE, Figures, Split, validation_score
 from oovrec.files import read_tensors, write_tensors
 from oovrec.models.entities import Entities
@@ -135,6 +135,7 @@ class Recommender(ABC):
         """Write ``model.safetensors`` (config and entities' fingerprint in its header), ``items.tsv``, ``tokens/``."""
         self.entities.save(folder)
         header = {"system": self.name, "config": self.config.model_dump_json(), "items": self.entities.fingerprint}
+        header["tokens"] = self.entities.tokens.method if self.entities.tokens else ""
         write_tensors(folder / "model.safetensors", self.state(), header)
 
 
@@ -270,6 +271,10 @@ def configured(name: str, options: dict[str, Any]) -> Options:
     return config
 
 
+def _tokens(method: str) -> str:
+    return f"'{method}' tokens" if method else "no tokens"
+
+
 def load(folder: Path) -> Recommender:
     """The fitted model in ``folder``, on the accelerator where there is one.
 
@@ -286,8 +291,14 @@ def load(folder: Path) -> Recommender:
     if header["items"] != entities.fingerprint:
         remedy = "take both from one run"
         raise OovrecError("was trained on other items than items.tsv lists", where=path, remedy=remedy)
+    entities.check_tokens()
+    there = entities.tokens.method if entities.tokens else ""
+    if (wanted := header.get("tokens", there)) != there:
+        what = f"was trained with {_tokens(wanted)}, and the folder has {_tokens(there)}"
+        raise OovrecError(what, where=path, remedy="restore what is missing or train again")
     config = configured(header["system"], json.loads(header["config"]))
-    model = system(header["system"]).restore(config, entities, folder)
+    with within(folder):
+        model = system(header["system"]).restore(config, entities, folder)
     try:
         model.load_state(state)
     except (KeyError, ValueError, RuntimeError) as error:

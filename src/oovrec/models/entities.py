@@ -27,7 +27,7 @@ class Entities:
         users: ``[users]`` ids.
         titles: ``[items]`` texts, or None.
         attributes: ``[items]`` tuples of attribute numbers, or None.
-        tokens: their OOV tokens; None for models that need none.
+        tokens: their OOV tokens; None for models that have none.
         scale: the ratings that items can get, ascending; None where the data has no scale.
     """
 
@@ -68,6 +68,19 @@ class Entities:
         if self.tokens is None:
             return None
         return {key: value for key, value in self.tokens.summary().items() if key != "vocabulary"}
+
+    def check_tokens(self) -> None:
+        """Make sure that the tokens are of these items and users, in their order.
+
+        Raises:
+            OovrecError: they are not.
+        """
+        if self.tokens is None:
+            return
+        for table, ids, listed in ((self.tokens.items, self.items, "items"), (self.tokens.users, self.users, "users")):
+            if table is not None and table.ids != ids:
+                what = f"names other {listed} than the run's, or in another order"
+                raise OovrecError(what, where=table.file, remedy="restore the file or train again")
 
     def save(self, folder: Path) -> None:
         """Write ``items.tsv`` (id, title) and ``users.txt``; ``item_attributes.json``, ``scale.json``, ``tokens/``.

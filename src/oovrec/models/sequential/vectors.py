@@ -45,10 +45,6 @@ def augment(items: nn.Embedding, tokens: Tokens) -> None:
     """
     vectors = tokens.items.vectors
     if vectors is None:
-        what = (
-            f"'{tokens.method}' tokens carry no vectors, and a system without a vocabulary can use nothing else of them"
-        )
-        raise OovrecError(
-            what, remedy="build 'metavec', 'meta', 'collaborative' or 'semantic' tokens, or train without"
-        )
+        what = f"'{tokens.method}' tokens carry no vectors, and this system can use nothing else of them"
+        raise OovrecError(what, remedy="build 'metavec', 'meta' or 'semantic' tokens, or train without")
     parametrize.register_parametrization(items, "weight", TokenVectors(vectors, *items.weight.shape))
