@@ -162,9 +162,8 @@ def _row(system: str, recipe: str | None, results: list[Result]) -> Row:
     fresh = results
     if recipe is not None:
         fresh = [one for one in results if one.config_hash == recipe_of(recipe, one.seed, built_from).hash]
-    today = recipe_of(recipe, 0, None) if recipe else None
-    plain = today is None or today.tokens is None or kind(today.system).token_use == "needed"
-    published = (today and today.published) or (first.system if plain else system)
+    plain = built_from is None or kind(first.system).token_use == "needed"  # else it only carries tokens' vectors
+    published = (recipe and recipe_of(recipe, 0, None).published) or (first.system if plain else system)
     counted = fresh or results
     blocks = {
         block: {metric: Figure.of([one.blocks[block] for one in counted], metric) for metric in COMPARED}
