@@ -269,11 +269,8 @@ def test_other_bad_input(oovrec, finished: Path, log: Path, newer: Path, tmp_pat
     sasrec = finished / "references" / "sasrec"
     assert "the system 'sasrec' names items by no tokens" in refused(sasrec, "--log", newer, "--out", out)
     assert "already holds a run" in refused(finished, "--log", newer, "--out", finished)
-    dealt = Path(shutil.copytree(finished, tmp_path / "dealt"))
-    about = json.loads((dealt / "tokens" / "tokens.json").read_text())
-    (dealt / "tokens" / "tokens.json").write_text(json.dumps({**about, "method": "random"}))
-    config = dealt / "config.yaml"
-    config.write_text(config.read_text().replace("method: meta", "method: random"))
+    dealt, small = tmp_path / "dealt", ("--set", "model.shape=debug", "--set", "training.epochs=1")
+    oovrec("train", "metaid-llama", "--data", log, "--set", "tokens.method=random", *small, "--out", dealt)
     assert "tokens of the method 'random' do not stand for like items" in refused(dealt, "--log", newer, "--out", out)
     assert not out.exists()
     assert digest(finished) == before
