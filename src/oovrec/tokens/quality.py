@@ -60,8 +60,7 @@ def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
     splits = SPLITS if len(dataset.evaluated_users()) and alike(items) else ()
     repeats = {split: repeated_clusters(clusters, dataset.histories(split), dataset.targets(split)) for split in splits}
     sides = {side: table for side, table in (("items", items), ("users", users)) if table is not None}
-    known = {side: table.vectors for side, table in sides.items()}
-    vectors = {side: table for side, table in known.items() if table is not None}
+    vectors = {side: found for side, table in sides.items() if (found := table.vectors) is not None}
     ratings = ratings_matrix(dataset)
     rows = {"items": ratings.T, "users": ratings}
     return Quality(
@@ -79,8 +78,8 @@ def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
 
 def clusters_of(table: TokenTable) -> np.ndarray:
     """``[n]`` the first token of each id, numbered from 0; where no two share it, groups of like vectors, if any."""
-    if table.stands_alone and table.vectors is not None:
-        return grouped(table.vectors, 0)[0]
+    if table.stands_alone and (vectors := table.vectors) is not None:
+        return grouped(vectors, 0)[0]
     return np.unique(table.codes[:, 0], return_inverse=True)[1].reshape(-1)
 
 

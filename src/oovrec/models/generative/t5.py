@@ -129,7 +129,7 @@ class T5Stepper:
 
     Args:
         network: the model, in eval mode.
-        rows: ``[B]`` where in the batch each of the prompts stands; None where they stand so already.
+        rows: ``[B]`` where in the batch each of the prompts stands; None where they stand so already, in one group.
         lengths, prompts: as :meth:`T5Network.forward` takes them.
     """
 
@@ -146,14 +146,15 @@ class T5Stepper:
         real = torch.arange(memory.longest, device=lengths.device) < ends[:, None]
         self.memory_bias = torch.where(real, 0.0, MASKED)[:, None, None]
         start = torch.full_like(lengths, network.start)[:, None, None]
-        states, self.start = self._decode(start, 0)
+        self.start: list[Pair] = []  # of no token yet
+        states, self.start = self._decode(start)
         self.first = states[:, 0, 0]
 
     def root(self) -> Tensor:
         return self.first
 
     def extend(self, paths: Tensor) -> Tensor:
-        states, _ = self._decode(paths.expand(len(self.first), -1, -1), 1)
+        states, _ = self._decode(paths.expand(len(self.first), -1, -1))
         return states[:, :, -1]
 
     def take(self, rows: Tensor) -> Self:
@@ -162,21 +163,19 @@ class T5Stepper:
         self.memory_bias, self.first = self.memory_bias[rows], self.first[rows]
         return self
 
-    def _decode(self, ids: Tensor, depth: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """``[B, W, t]`` ids of W sequences a prompt, each of which sees itself and what all follow.
-
-        Args:
-            depth: how many tokens they follow: the start token, or none.
+    def _decode(self, ids: Tensor) -> tuple[Tensor, list[Pair]]:
+        """``[B, W, t]`` ids of W sequences a prompt, each of which sees itself and the start token, once that is read.
 
         Returns:
             ``[B, W, t, d]`` last states, and of each layer the keys and values ``[B, W, t, heads · w]``.
         """
         decoder, states = self.network.decoder, self.network.embedding(ids)
+        depth = 1 if self.start else 0
         key = torch.arange(depth + ids.shape[2], device=ids.device)
         query = key[depth:, None]
         bias = position_bias(decoder.block[0].layer[0].SelfAttention, key - query)
         bias, known = (bias + torch.where(key <= query, 0.0, MASKED)).transpose(1, 2), []
-        before = self.start if depth else [None] * len(decoder.block)
+        before: list[Pair | None] = [*self.start] or [None] * len(decoder.block)
         for block, first, memory in zip(decoder.block, before, self.memory, strict=True):
             own, cross, feed = block.layer
             normed, attention = norm(own.layer_norm, states), own.SelfAttention
@@ -254,7 +253,7 @@ class T5(GenerativeRecommender):
     def stepper(self, prompts: Packed) -> T5Stepper:
         order, lengths, groups = self._by_length(prompts)
         lengths, *groups = (part.to(self.device) for part in (lengths, *groups))
-        as_they_are = bool((np.diff(order) == 1).all())
+        as_they_are = len(groups) == 1 and bool((np.diff(order) == 1).all())
         rows = None if as_they_are else torch.from_numpy(order).to(self.device)
         return T5Stepper(self.module, rows, lengths, groups)
 

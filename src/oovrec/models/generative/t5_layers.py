@@ -43,13 +43,11 @@ class Memory:
         """``states`` ``[tokens, n]``, which stand as the memory's, as ``[B, longest, n]``, filled up with zeros.
 
         Args:
-            rows: ``[B]`` of the table, for each prompt; None where they are in the memory's order.
+            rows: ``[B]`` of the table, for each prompt; None where they stand so already, in one group.
         """
         sizes = [group.batch for group in self.groups]
-        if rows is None and len(sizes) == 1:
-            return states.view(*sizes, self.longest, -1)
         if rows is None:
-            rows = torch.arange(sum(sizes), device=states.device)
+            return states.view(*sizes, self.longest, -1)
         table = states.new_zeros(len(rows), self.longest, states.shape[1])
         parts = states.split([group.batch * group.keys for group in self.groups])
         for group, some, part in zip(self.groups, rows.split(sizes), parts, strict=True):

@@ -15,10 +15,8 @@ from oovrec.config import Options
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.models.base import NeuralRecommender
-from oovrec.models.entities import Entities
 from oovrec.models.losses import softmax_cross_entropy
-from oovrec.models.sequential.vectors import augment
+from oovrec.models.sequential.vectors import TableNetwork, TableRecommender
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
@@ -61,7 +59,7 @@ class AttentionOptions(SequentialOptions):
         return self
 
 
-class SequentialNetwork(nn.Module):
+class SequentialNetwork(TableNetwork):
     """A network with a state a position; forward is the loss of a softmax over the catalogue at every position.
 
     A subclass gives :meth:`hidden`, and :meth:`last` where it reads a whole history otherwise.
@@ -96,26 +94,15 @@ class SequentialNetwork(nn.Module):
         return softmax_cross_entropy(states, self.items.weight, targets) / scale
 
 
-class SequentialRecommender(NeuralRecommender):
+class SequentialRecommender(TableRecommender):
     """Ranks by the inner product of an item's embedding and the state at the history's last item.
 
     Its ``module`` is a :class:`SequentialNetwork`, learnt from every position of every training history. A system with
     another objective gives its own :meth:`epoch`.
     """
 
-    token_use = "possible"
     config: SequentialOptions
     module: SequentialNetwork
-
-    def __init__(self, config: SequentialOptions, entities: Entities) -> None:
-        super().__init__(config, entities)
-        self.module = self.network()
-        if entities.tokens is not None:
-            augment(self.module.items, entities.tokens)
-
-    @abstractmethod
-    def network(self) -> SequentialNetwork:
-        """The module to train."""
 
     def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
         plan = windows(dataset.histories("train"), self.config.length + 1, batch_size, rng, context=1)

@@ -13,11 +13,9 @@ from torch.nn import functional as F
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.models.base import NeuralRecommender
-from oovrec.models.entities import Entities
 from oovrec.models.losses import other_items, softmax_cross_entropy
 from oovrec.models.sequential.base import CHUNK, SequentialOptions
-from oovrec.models.sequential.vectors import augment
+from oovrec.models.sequential.vectors import TableNetwork, TableRecommender
 from oovrec.training.loop import Batch
 
 
@@ -33,7 +31,7 @@ class SlidingOptions(SequentialOptions):
     ahead: int = Field(1, ge=1)
 
 
-class SlidingNetwork(nn.Module):
+class SlidingNetwork(TableNetwork):
     """A network with a state a window; an item's score is the product of the state and the item's row.
 
     A subclass gives :meth:`states`, and :meth:`loss` where it has another than the softmax over the catalogue.
@@ -94,26 +92,15 @@ class SlidingNetwork(nn.Module):
         return torch.einsum("mw,mow->mo", states, F.embedding(chosen, rows))
 
 
-class SlidingRecommender(NeuralRecommender):
+class SlidingRecommender(TableRecommender):
     """Scores from the user and the newest items; after an empty history from the user alone.
 
     Its ``module`` is a :class:`SlidingNetwork`. A window ends before every item of a training history but the first;
     its targets are the ``ahead`` items that follow, as far as the history has them.
     """
 
-    token_use = "possible"
     config: SlidingOptions
     module: SlidingNetwork
-
-    def __init__(self, config: SlidingOptions, entities: Entities) -> None:
-        super().__init__(config, entities)
-        self.module = self.network()
-        if entities.tokens is not None:
-            augment(self.module.items, entities.tokens)
-
-    @abstractmethod
-    def network(self) -> SlidingNetwork:
-        """The module to train."""
 
     def epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
         histories = dataset.histories("train")

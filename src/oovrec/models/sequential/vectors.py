@@ -7,13 +7,24 @@ tokens stand for on average is added to it, wherever the table is read: E + V Wá
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from oovrec.config import Options
 from oovrec.errors import OovrecError
+from oovrec.models.base import NeuralRecommender
+from oovrec.models.entities import Entities
 from oovrec.tokens.table import Tokens
+
+
+class TableNetwork(nn.Module):
+    """A network with an embedding an item, perhaps some more rows behind those."""
+
+    items: nn.Embedding
 
 
 class TokenVectors(nn.Module):
@@ -48,3 +59,20 @@ def augment(items: nn.Embedding, tokens: Tokens) -> None:
         what = f"'{tokens.method}' tokens carry no vectors, and this system can use nothing else of them"
         raise OovrecError(what, remedy="build 'metavec', 'meta' or 'semantic' tokens, or train without")
     parametrize.register_parametrization(items, "weight", TokenVectors(vectors, *items.weight.shape))
+
+
+class TableRecommender(NeuralRecommender):
+    """Has an embedding an item, ``module.items``, which carries what tokens stand for where the items have any."""
+
+    token_use = "possible"
+    module: TableNetwork
+
+    def __init__(self, config: Options, entities: Entities) -> None:
+        super().__init__(config, entities)
+        self.module = self.network()
+        if entities.tokens is not None:
+            augment(self.module.items, entities.tokens)
+
+    @abstractmethod
+    def network(self) -> TableNetwork:
+        """The module to train."""
