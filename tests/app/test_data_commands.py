@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,26 @@ def test_columns_by_name(oovrec, log: Path, tmp_path: Path) -> None:
         for words in (["data", "show", log], ["data", "show", renamed, *columns])
     ]
     assert [reports[0][key] for key in keys] == [reports[1][key] for key in keys]
+
+
+def test_times_of_another_form(oovrec, log: Path, tmp_path: Path) -> None:
+    head, *rows = (line.split(",") for line in log.read_text().splitlines())
+    place = head.index("timestamp")
+    for row in rows:
+        row[place] = datetime.fromtimestamp(int(row[place]), UTC).strftime("%d/%m/%Y %H:%M:%S")
+    other = tmp_path / "other.csv"
+    other.write_text("\n".join(",".join(row) for row in [head, *rows]) + "\n")
+    refused = oovrec("data", "show", other, code=2).stderr
+    assert "line 2" in refused
+    assert "say by --time-format how they are written" in refused.replace("\n", " ")
+    data_file = tmp_path / "other.yaml"
+    data_file.write_text("source: other.csv\ncolumns: {time_format: '%d/%m/%Y %H:%M:%S'}\n")
+    told, out = ["--time-format", "%d/%m/%Y %H:%M:%S"], tmp_path / "run"
+    ways: list[list[object]] = [[log], [other, *told], [data_file]]
+    dates = [json.loads(oovrec("data", "show", *way, "--json").stdout)["dates"] for way in ways]
+    assert dates[0] == dates[1] == dates[2]
+    oovrec("train", "popularity", "--data", other, *told, "--out", out)
+    assert oovrec("recommend", out, "--user", rows[0][head.index("user_id")]).stdout  # reads the data once more
 
 
 def test_tokens_are_built_and_scored(oovrec, log: Path, tmp_path: Path) -> None:

@@ -144,8 +144,8 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         r"times\.tsv\.gz, line 5: is not the interaction that user_sequence\.txt has there",
     ),
     "times with other columns": (p5(times="user\titem\twhen\n"), r"line 1: has the columns user, item, when; name"),
-    "truncated gzip": (p5(times=gzip.compress(TIMES.encode())[:-9]), r"times\.tsv\.gz: is not a whole gzip file"),
-    "gzip that is none": (p5(times=TIMES.encode()), r"times\.tsv\.gz: is not a whole gzip file"),
+    "truncated gzip": (p5(times=gzip.compress(TIMES.encode())[:-9]), r"times\.tsv\.gz: is not a whole \.gz file"),
+    "gzip that is none": (p5(times=TIMES.encode()), r"times\.tsv\.gz: is not a whole \.gz file"),
     "text without a tab": (p5(texts="a an a\n"), r"item_text\.tsv, line 1: has no tab"),
     "text twice": (p5(texts="a\tx\nb\ty\na\tz\n"), r"item_text\.tsv, line 3: item 'a' stands there twice"),
     "broken JSON": (p5(attributes='{"a": [1,\n'), r"item_attributes\.json, line \d: is not valid JSON \(.*\); restore"),
@@ -174,7 +174,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "amazon reviews truncated": (
         {"X_5.json.gz": gzip.compress(b'{"reviewerID": "u"}\n')[:-9], "meta_X.json.gz": "{}"},
-        r"X_5\.json\.gz: is not a whole gzip file",
+        r"X_5\.json\.gz: is not a whole \.gz file",
     ),
     "amazon review without an item": (
         {"X_5.json.gz": '{"reviewerID": "u", "unixReviewTime": 1}', "meta_X.json.gz": "{}"},

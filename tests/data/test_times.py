@@ -114,3 +114,28 @@ def test_numbers_too_large_for_any_time_are_null() -> None:
 
 def test_a_few_early_milliseconds_do_not_hide_the_unit() -> None:
     assert unix_seconds(pl.Series([0, SECONDS * 1000, SECONDS * 1000])).to_list() == [0, SECONDS, SECONDS]
+
+
+@pytest.mark.parametrize(
+    ("form", "texts", "moments"),
+    [
+        ("%m/%d/%Y %H:%M", ["12/1/2010 8:26", " 01/13/2011 18:06 "], [(2010, 12, 1, 8, 26), (2011, 1, 13, 18, 6)]),
+        ("%d/%m/%Y", ["5/1/2023", "05/12/2023"], [(2023, 1, 5), (2023, 12, 5)]),
+        ("%d %b %Y %I:%M %p", ["05 Jan 2023 03:04 PM"], [(2023, 1, 5, 15, 4)]),
+        ("%Y-%m-%d %H:%M:%S %z", ["2023-01-05 10:11:12 +0200"], [(2023, 1, 5, 8, 11, 12)]),
+        ("%Y%m%d%H%M", ["202301051011"], [(2023, 1, 5, 10, 11)]),
+    ],
+)
+def test_a_form_that_is_told(form: str, texts: list[str], moments: list[tuple[int, ...]]) -> None:
+    expected = [int(datetime(*moment, tzinfo=UTC).timestamp()) for moment in moments]  # type: ignore[arg-type, misc]
+    assert unix_seconds(pl.Series(texts), form).to_list() == expected
+    assert unix_seconds(pl.Series(["2023-01-05", "soon", None]), form).to_list() == [None] * 3
+
+
+def test_numbers_may_have_a_form() -> None:
+    assert unix_seconds(pl.Series([202301051011]), "%Y%m%d%H%M").to_list() == [1672913460]
+
+
+@pytest.mark.parametrize("form", ["dd/mm/yyyy", "%Q", "%", "%Y-%m-%d"])
+def test_a_form_that_is_none_fits_nothing(form: str) -> None:
+    assert unix_seconds(pl.Series(["05/01/2023", "1672913460"]), form).to_list() == [None, None]

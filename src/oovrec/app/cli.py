@@ -31,6 +31,7 @@ from oovrec.app.options import (
     RunFolder,
     Seed,
     TimeColumn,
+    TimeFormat,
     UserColumn,
     reads_data,
 )
@@ -211,6 +212,7 @@ def batch(
     user_column: UserColumn = None,
     item_column: ItemColumn = None,
     time_column: TimeColumn = None,
+    time_format: TimeFormat = None,
     data: MovedData = None,
     mask_seen: MaskSeen = True,
 ) -> None:
@@ -219,7 +221,7 @@ def batch(
     from oovrec.app.runs import load_run
     from oovrec.data.columns import Columns
 
-    columns = Columns(user=user_column, item=item_column, time=time_column)
+    columns = Columns(user=user_column, item=item_column, time=time_column, time_format=time_format or "")
     typer.echo(write(load_run(run), out, k=k, log=log, columns=columns, data=data, mask_seen=mask_seen))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from oovrec.app.options import AsJson, ItemColumn, Out, RunFolder, TimeColumn, UserColumn
+from oovrec.app.options import AsJson, ItemColumn, Out, RunFolder, TimeColumn, TimeFormat, UserColumn
 
 items_app = typer.Typer(help="Add new items to a trained run.", no_args_is_help=True)
 
@@ -31,6 +31,7 @@ def add(
     user_column: UserColumn = None,
     item_column: ItemColumn = None,
     time_column: TimeColumn = None,
+    time_format: TimeFormat = None,
     json: AsJson = False,
 ) -> None:
     """Name new items for a trained model; nothing is trained again."""
@@ -41,7 +42,7 @@ def add(
     from oovrec.app.runs import load_run
     from oovrec.data.columns import Columns
 
-    columns = Columns(user=user_column, item=item_column, time=time_column)
+    columns = Columns(user=user_column, item=item_column, time=time_column, time_format=time_format or "")
     added, placed = add_items(load_run(run), items, out, log=log, columns=columns)
     if json:
         tables.show_json([asdict(item) for item in placed])

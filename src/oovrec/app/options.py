@@ -23,6 +23,10 @@ MovedData = Annotated[str | None, typer.Option("--data", metavar="DATA", help="W
 UserColumn = Annotated[str | None, typer.Option(help="Column of the user ids, where its name is not a usual one.")]
 ItemColumn = Annotated[str | None, typer.Option(help="Column of the item ids.")]
 TimeColumn = Annotated[str | None, typer.Option(help="Column of the times; '' takes the rows to be in time order.")]
+TimeFormat = Annotated[
+    str | None,
+    typer.Option(metavar="FORM", help="How times are written, as '%d/%m/%Y %H:%M'; without it their look tells."),
+]
 RatingColumn = Annotated[str | None, typer.Option(help="Column of the ratings; '' leaves them out.")]
 TitleColumn = Annotated[str | None, typer.Option(help="Column of the items' titles; '' leaves them out.")]
 KCore = Annotated[
@@ -58,6 +62,7 @@ class Reading(NamedTuple):
     time_column: TimeColumn = None
     rating_column: RatingColumn = None
     title_column: TitleColumn = None
+    time_format: TimeFormat = None
     k_core: KCore = None
 
     def of(self, data: str) -> Source:
@@ -69,8 +74,9 @@ class Reading(NamedTuple):
         from oovrec.app.source import Source
         from oovrec.data.columns import Columns
 
-        *names, k_core = self
-        return Source.asked_for(data, Columns(**dict(zip(ROLES, names, strict=True))), k_core)
+        *names, time_format, k_core = self
+        columns = Columns(**dict(zip(ROLES, names, strict=True)), time_format=time_format or "")
+        return Source.asked_for(data, columns, k_core)
 
 
 def reads_data(command: Callable[..., None]) -> Callable[..., None]:

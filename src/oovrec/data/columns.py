@@ -29,8 +29,14 @@ UNSUITED: dict[Role, tuple[type[pl.DataType], ...]] = {
 # Names in common use, the likeliest first; compared without case, spaces and punctuation.
 USUAL: dict[Role, tuple[str, ...]] = {
     "user": ("user", "userid", "uid", "reviewerid", "customerid", "customer", "visitorid", "accountid", "sessionid"),
-    "item": ("item", "itemid", "iid", "parentasin", "asin", "productid", "product", "movieid", "bookid", "articleid"),
-    "time": ("time", "timestamp", "unixtime", "unixreviewtime", "datetime", "date", "ts", "createdat"),
+    "item": (
+        *("item", "itemid", "iid", "parentasin", "asin", "productid", "product", "movieid", "bookid", "articleid"),
+        *("sku", "stockcode"),
+    ),
+    "time": (
+        *("time", "timestamp", "unixtime", "unixreviewtime", "datetime", "date", "ts", "createdat"),
+        *("eventtime", "orderdate", "invoicedate"),
+    ),
     "rating": ("rating", "overall", "score", "stars"),
     "title": ("title", "itemtitle", "producttitle", "movietitle", "itemname", "productname", "name"),
     "summary": ("summary", "reviewsummary", "reviewtitle", "headline"),
@@ -39,7 +45,7 @@ USUAL: dict[Role, tuple[str, ...]] = {
 
 
 class Columns(Options):
-    """Names of a log's columns; None looks for a usual name, '' leaves the column out.
+    """A log's columns by name (None looks for a usual one, '' leaves the column out), and how its times are written.
 
     Attributes:
         user: who.
@@ -49,6 +55,7 @@ class Columns(Options):
         title: the item's text.
         summary: the headline of the user's review.
         review: its text.
+        time_format: how each time is written, as strftime has it (``%d/%m/%Y %H:%M``); '' tells by the values.
     """
 
     user: str | None = None
@@ -58,6 +65,7 @@ class Columns(Options):
     title: str | None = None
     summary: str | None = None
     review: str | None = None
+    time_format: str = ""
 
     def resolve(self, header: Sequence[str], where: object) -> dict[Role, str]:
         """The column of each role that the log has.
@@ -95,7 +103,7 @@ def missing(role: Role, header: Sequence[str], where: object, remedy: str | None
 
 
 def table_interactions(path: Path, columns: Columns) -> Interactions:
-    """The interactions of a text table with a header, plain or gzipped.
+    """The interactions of a text table with a header, plain or packed.
 
     Raises:
         OovrecError: as :func:`oovrec.data.text.read_log` and :func:`interactions`.
@@ -135,8 +143,12 @@ def interactions(
     rows = Rows(table, ~blank, roles, header, where, line, width)
     made: dict[str, pl.Series] = {role: _ids(rows, role) for role in NEEDED}
     if "time" in roles:
-        made["time"] = unix_seconds(table["time"])
-        rows.refuse("time", made["time"].is_null(), "is not a time", f"write all as {FORMS}")
+        made["time"] = unix_seconds(table["time"], form := columns.time_format)
+        what = f"is not a time written as '{form}'" if form else "is not a time"
+        remedy = (
+            "mend it or the form" if form else f"write all as {FORMS}, or say by --time-format how they are written"
+        )
+        rows.refuse("time", made["time"].is_null(), what, remedy)
     if "rating" in roles:
         made["rating"] = numbers(table["rating"])
         rows.refuse("rating", ~made["rating"].is_finite(), "is not a number", "mend it")

@@ -1,18 +1,17 @@
-"""Text files of logs, plain or gzipped, with the place named where one is broken."""
+"""Text files of logs, plain or packed, with the place named where one is broken."""
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import polars as pl
 
+from oovrec.data.packing import SPOILT, TORN, opened
 from oovrec.errors import OovrecError
 
 REMEDY = "give a file with an interaction log"
@@ -25,13 +24,19 @@ def _named_errors(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise OovrecError("no such file", where=path, remedy="check the path") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        what = "is not a whole gzip file (truncated or altered)"
-        raise OovrecError(what, where=path, remedy="fetch it again") from error
+    except TORN as error:
+        raise _torn(path) from error
     except UnicodeDecodeError as error:
         raise OovrecError(f"is not {error.encoding.upper()} text", where=path, remedy=ENCODE) from error
     except OSError as error:
+        if str(error) == SPOILT:
+            raise _torn(path) from error
         raise OovrecError(f"cannot be read ({error.strerror})", where=path, remedy="check the path") from error
+
+
+def _torn(path: Path) -> OovrecError:
+    what = f"is not a whole {path.suffix.lower()} file (truncated or altered)"
+    return OovrecError(what, where=path, remedy="fetch it again")
 
 
 def existing(path: str | Path) -> Path:
@@ -56,20 +61,14 @@ def home(path: str | Path) -> Path:
         return Path(path)
 
 
-def ends(path: Path, *endings: str) -> bool:
-    """Whether a file's name has one of the endings, in small letters or capitals."""
-    return path.name.lower().endswith(endings)
-
-
 def read_text(path: Path, *, encoding: str = "utf-8") -> str:
-    """The text of a file, unpacked when its name ends in ``.gz``; where no line feed ends a line, carriage returns do.
+    """The text of a file, packed or not; where no line feed ends a line, carriage returns do.
 
     Raises:
         OovrecError: missing, unreadable, empty, truncated, or not text.
     """
-    with _named_errors(path):
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if ends(path, ".gz") else data).decode(encoding)
+    with _named_errors(path), opened(path) as file:
+        text = file.read().decode(encoding)
     if "\0" in text:
         raise OovrecError("is a binary file, not text", where=path, remedy=REMEDY)
     if not text.strip():
@@ -84,8 +83,8 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def stream_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """As :func:`numbered_lines`, without holding the whole file (gzipped or not) in memory."""
-    with _named_errors(path), (gzip.open if ends(path, ".gz") else open)(path, "rb") as file:
+    """As :func:`numbered_lines`, without holding the whole file in memory."""
+    with _named_errors(path), opened(path) as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield number, line.decode("utf-8")

@@ -28,13 +28,19 @@ def numbers(column: pl.Series) -> pl.Series:
     return values
 
 
-def unix_seconds(column: pl.Series) -> pl.Series:
+def unix_seconds(column: pl.Series, form: str = "") -> pl.Series:
     """Int64 unix seconds; null where a value is missing or is no time.
+
+    Args:
+        form: how each is written, as strftime has it (``%d/%m/%Y %H:%M``), in UTC unless it has an offset; '' tells
+            by the values.
 
     Numbers are dates like 20200913 where most of them are, and the others then no times; else seconds, or milliseconds
     (or finer) when their median is too large for seconds. Texts are numbers where half of them are; else ISO 8601
     dates, with a time of day or without (UTC unless they name an offset).
     """
+    if form:
+        return _parsed(column.cast(pl.String).str.strip_chars(), form)
     if column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
         return column.cast(pl.Datetime("us")).dt.epoch("s")
     values = numbers(column)

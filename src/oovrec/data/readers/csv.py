@@ -1,4 +1,4 @@
-"""CSV and TSV logs: a header line, one interaction a line, plain or gzipped."""
+"""CSV and TSV logs: a header line, one interaction a line, plain or packed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from pathlib import Path
 
 from oovrec.data.columns import Columns, table_interactions
 from oovrec.data.interactions import Interactions
-from oovrec.data.text import ends
+from oovrec.data.packing import ends, unpacked
 
-FORMAT = "a CSV or TSV file (.csv, .tsv, also .gz)"
+FORMAT = "a CSV or TSV file (.csv, .tsv; also .gz, .bz2, .xz, .zip)"
 NAMED_COLUMNS = True
-ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
 def reads(path: Path) -> bool:
-    """A file ending in ``.csv`` or ``.tsv``, perhaps with ``.gz``."""
-    return path.is_file() and ends(path, *ENDINGS)
+    """A file ending in ``.csv`` or ``.tsv``, perhaps packed."""
+    return path.is_file() and ends(unpacked(path), ".csv", ".tsv")
 
 
 def read(path: Path, columns: Columns) -> Interactions:

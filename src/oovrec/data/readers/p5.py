@@ -13,20 +13,21 @@ import polars as pl
 
 from oovrec.data.columns import Columns
 from oovrec.data.interactions import Interactions
+from oovrec.data.packing import ends, unpacked
 from oovrec.data.rows import absent, shown
-from oovrec.data.text import ends, numbered_lines, read_table, read_text
+from oovrec.data.text import numbered_lines, read_table, read_text
 from oovrec.data.times import FORMS, unix_seconds
 from oovrec.errors import OovrecError
 from oovrec.files import read_json
 
-FORMAT = "a P5 user_sequence.txt (also .gz, or a folder with one)"
+FORMAT = "a P5 user_sequence.txt (also packed, or a folder with one)"
 NAMED_COLUMNS = False
 SEQUENCES, TIMES, TEXTS, ATTRIBUTES = "user_sequence.txt", "times.tsv.gz", "item_text.tsv", "item_attributes.json"
 
 
 def reads(path: Path) -> bool:
-    """A ``.txt`` file, perhaps gzipped, or a folder with ``user_sequence.txt``."""
-    return ends(path, ".txt", ".txt.gz") if path.is_file() else (path / SEQUENCES).is_file()
+    """A ``.txt`` file, perhaps packed, or a folder with ``user_sequence.txt``."""
+    return ends(unpacked(path), ".txt") if path.is_file() else (path / SEQUENCES).is_file()
 
 
 def read(path: Path, columns: Columns) -> Interactions:

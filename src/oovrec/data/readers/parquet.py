@@ -9,7 +9,7 @@ import polars as pl
 
 from oovrec.data.columns import Columns, interactions
 from oovrec.data.interactions import Interactions
-from oovrec.data.text import ends
+from oovrec.data.packing import ends
 from oovrec.errors import OovrecError
 
 FORMAT = "a Parquet file (.parquet) or a folder of such files alone"

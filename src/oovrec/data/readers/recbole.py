@@ -15,7 +15,8 @@ import polars as pl
 
 from oovrec.data.columns import Columns, interactions, missing, usual
 from oovrec.data.interactions import Interactions, number_attributes
-from oovrec.data.text import ends, read_log, row_width
+from oovrec.data.packing import ends
+from oovrec.data.text import read_log, row_width
 from oovrec.errors import OovrecError, unknown
 
 FORMAT = "RecBole atomic files (.inter, .item)"
