@@ -14,6 +14,7 @@ from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.evaluation import ranks
 from oovrec.evaluation.metrics import per_user
+from oovrec.tokens.parallel import _blas, products_alone
 
 Rank = Callable[..., ranks.Ranks]
 ITEMS = 7
@@ -47,13 +48,15 @@ def test_equals_counting_one_by_one(rank: Rank, rows: list[tuple[list[float], in
     found = rank(scores, np.array([row[1] for row in rows]), Histories.of([row[2] for row in rows]), ITEMS)
     assert found.raw.tolist() == [by_hand(*row[:2], set()) for row in rows]
     assert found.masked.tolist() == [by_hand(*row[:2], set(row[2])) for row in rows]
-    for tops, hidden in zip(found.tops, ([set()] * len(rows), [set(row[2]) for row in rows]), strict=True):
-        for top, (levels, _, _), out in zip(tops.tolist(), rows, hidden, strict=True):
+    hides = [set()] * len(rows), [set(row[2]) for row in rows]
+    for tops, values, hidden in zip(found.tops, found.values, hides, strict=True):
+        for top, value, (levels, _, _), out in zip(tops.tolist(), values.tolist(), rows, hidden, strict=True):
             left = [item for item in range(ITEMS) if item not in out and levels[item] > -np.inf]
             best = [item for item in top if item >= 0]
             assert sorted(best) == left
             assert [levels[item] for item in best] == sorted((levels[item] for item in left), reverse=True)
             assert top == best + [-1] * (ITEMS - len(best))
+            assert value == [levels[item] for item in best] + [-np.inf] * (ITEMS - len(best))
 
 
 @pytest.mark.parametrize("items", [1, 63, 64, 65, 200, 1000])
@@ -71,6 +74,40 @@ def test_a_catalogue_of_blocks_is_sorted_as_by_numpy(items: int, levels: int) ->
         assert found.masked[row] == (ranks.MISSED if target in out else (line[left] >= line[target]).sum())
         assert found.tops[0, row].tolist() == order[:width].tolist()
         assert found.tops[1, row].tolist() == (left.tolist() + [-1] * width)[:width]
+
+
+@pytest.mark.parametrize("items", [1, 65, 5000, 70_000])  # of the last, fewer rows stand in memory than there are
+@pytest.mark.parametrize("width", [0, 10, ranks.WIDEST + 1])
+def test_products_are_ranked_as_the_scores_that_they_make(items: int, width: int) -> None:
+    rng = np.random.default_rng(items)
+    states, rows = (torch.from_numpy(rng.integers(-3, 4, (n, 5)).astype(np.float32)) for n in (150, items))
+    targets, seen = rng.integers(0, items, 150), [rng.integers(0, items, rng.integers(0, 20)) for _ in range(150)]
+    products = ranks.Products(states, rows)
+    of_products, of_scores = (
+        ranks.ranks(scores, targets, Histories.of(seen), width) for scores in (products, products.whole())
+    )
+    assert products.shape == (150, items)
+    for name, ours in vars(of_products).items():  # whole numbers, so that no sum is rounded
+        assert np.array_equal(ours, getattr(of_scores, name)), name
+
+
+def test_many_of_the_best_are_the_same_whichever_way() -> None:
+    rng = np.random.default_rng(0)
+    scores = torch.from_numpy(rng.permuted(np.arange(80_000, dtype=np.float32).reshape(40, 2000), axis=1))
+    targets, seen = rng.integers(0, 2000, 40), Histories.of([rng.integers(0, 2000, 30) for _ in range(40)])
+    some, more = (ranks.ranks(scores, targets, seen, wanted) for wanted in (ranks.WIDEST, ranks.WIDEST + 1))
+    assert np.array_equal(some.tops, more.tops[:, :, :-1])
+    assert np.array_equal(some.values, more.values[:, :, :-1])
+
+
+def test_what_multiplies_has_its_threads_back() -> None:
+    def threads() -> list[int]:
+        return [found["num_threads"] for found in _blas().info()]
+
+    before = threads()
+    with products_alone():
+        assert set(threads()) == {1}
+    assert threads() == before
 
 
 def test_a_constant_score_is_the_worst_not_the_best(rank: Rank) -> None:
@@ -92,6 +129,13 @@ def test_nan_is_an_error_that_names_the_row(rank: Rank, item: int) -> None:
     scores[42, item] = torch.nan
     with pytest.raises(OovrecError, match=r"row 42.*NaN.*learning_rate"):
         rank(scores, np.zeros(50, np.int64), Histories.of([[]] * 50), 5)
+
+
+def test_a_product_that_is_nan_is_an_error_too() -> None:
+    states = torch.zeros(50, 3)
+    states[42, 1] = torch.nan
+    with pytest.raises(OovrecError, match=r"row 42.*NaN.*learning_rate"):
+        ranks.ranks(ranks.Products(states, torch.ones(9, 3)), np.zeros(50, np.int64), Histories.of([[]] * 50))
 
 
 def test_scores_are_left_as_they_were(rank: Rank) -> None:

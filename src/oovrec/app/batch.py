@@ -189,7 +189,8 @@ def _table(users: list[str], best: Recommendations, items: pl.Series) -> pl.Data
     columns = {
         "user": pl.Series(users).gather(np.repeat(np.arange(len(users)), width)),
         "rank": pl.Series(np.tile(np.arange(1, width + 1, dtype=np.int32), len(users))),
-        "item": items.gather(best.items.ravel()),
+        "item": pl.Series(best.items.ravel()),
         "score": pl.Series(best.scores.ravel()),
     }
-    return pl.DataFrame(columns).filter(pl.col("score") > -np.inf)
+    table = pl.DataFrame(columns).filter(pl.col("score") > -np.inf)
+    return table.with_columns(items.gather(table["item"]).alias("item"))

@@ -170,7 +170,7 @@ def evaluate(
     model, dataset = run.model, run.dataset(data)
     kept = split == "test" and not dataset.sample
     with timed(run.folder, testing=True) if kept else nullcontext(), run.arithmetic():
-        evaluation = protocol.evaluate(model.scores, dataset, split)
+        evaluation = protocol.evaluate(model.ranked, dataset, split)
         evaluation = replace(evaluation, tasks=model.task_figures(dataset, split))
     if kept:
         write_result(run.folder / "metrics.json", result(run, evaluation))

@@ -15,11 +15,11 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation import metrics
-from oovrec.evaluation.ranks import ranks
+from oovrec.evaluation.ranks import Products, ranks
 from oovrec.evaluation.resampling import resampled_means
 from oovrec.progress import Bar
 
-Scores = Callable[[Histories], Tensor]  # histories -> [batch, items], higher is better
+Scores = Callable[[Histories], Tensor | Products]  # histories -> [batch, items], higher is better
 Split = Literal["validation", "test"]
 Figures = dict[str, dict[str, Any]]  # by row (wordings, or a reference), then by metric; ``ci`` and ``users`` too
 SPLITS = get_args(Split)
@@ -103,8 +103,8 @@ def evaluate(
     """Rank the held-out item of every user among the whole catalogue, in one pass.
 
     Args:
-        scores: from histories to ``[batch, items]`` scores.
-        batch_size: users at a time; memory grows with ``batch_size`` × items.
+        scores: from histories to ``[batch, items]`` scores, or to :class:`Products`.
+        batch_size: users at a time; memory grows with ``batch_size`` × items, but for products.
         seed: of the bootstrap of the intervals.
 
     Raises:
@@ -181,7 +181,7 @@ def _split(dataset: Dataset, split: Split) -> tuple[Histories, np.ndarray]:
 @torch.no_grad()
 def _scored(
     scores: Scores, histories: Histories, size: int, items: int
-) -> Iterator[tuple[np.ndarray, Histories, Tensor]]:
+) -> Iterator[tuple[np.ndarray, Histories, Tensor | Products]]:
     """Rows, histories and scores of ``size`` users at a time, whose histories are of like length."""
     order = np.argsort(histories.lengths, kind="stable")
     for places, batch in histories.take(order).batches(size):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +12,34 @@ from torch import Tensor
 
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.evaluation.scan import TASK, scan
-from oovrec.tokens.parallel import in_parallel
+from oovrec.evaluation.scan import TASK, scan, scan_products
+from oovrec.tokens.parallel import in_parallel, products_alone
 
 MISSED = int(np.iinfo(np.int64).max)  # the rank of a target that is no candidate: beyond any cutoff
+WIDEST = 256  # of the best, as many as are kept in order one by one; more are sorted out at once
+
+
+@dataclass(frozen=True)
+class Products:
+    """Scores that are products, which a processor ranks while they are in its cache and keeps none of.
+
+    Attributes:
+        states: ``[batch, d]`` float32.
+        rows: ``[items, d]`` float32.
+    """
+
+    states: Tensor
+    rows: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(batch, items)``."""
+        return len(self.states), len(self.rows)
+
+    def whole(self) -> Tensor:
+        """``[batch, items]`` all of them."""
+        with torch.autocast(self.states.device.type, enabled=False):  # coarser scores would tie
+            return self.states @ self.rows.T
 
 
 @dataclass(frozen=True)
@@ -28,19 +54,21 @@ class Ranks:
         masked: ``[batch]`` int64, among those that are not excluded; :data:`MISSED` for a target that is itself
             excluded, which is a miss and never left out.
         tops: ``[2, batch, width]`` int64 the best items, and the best that are not excluded; -1 where there
-            are no more or at −inf. Of equals on a processor the lowest.
+            are no more or at −inf. Of equals on a processor the lowest, if it is asked for :data:`WIDEST` or fewer.
+        values: ``[2, batch, width]`` float32 their scores; −inf where there are no more.
     """
 
     raw: np.ndarray
     masked: np.ndarray
     tops: np.ndarray
+    values: np.ndarray
 
 
-def ranks(scores: Tensor, targets: np.ndarray, excluded: Histories, width: int = 0) -> Ranks:
+def ranks(scores: Tensor | Products, targets: np.ndarray, excluded: Histories, width: int = 0) -> Ranks:
     """Rank each target.
 
     Args:
-        scores: ``[batch, items]``, higher is better; infinities are fine.
+        scores: ``[batch, items]`` float32, higher is better; infinities are fine.
         targets: ``[batch]`` item indices.
         excluded: items that are no candidates when masked, a sequence a row (repeated entries count once).
         width: how many of the best to tell.
@@ -48,29 +76,43 @@ def ranks(scores: Tensor, targets: np.ndarray, excluded: Histories, width: int =
     Raises:
         OovrecError: a score is NaN.
     """
-    rank = _by_scan if scores.device.type == "cpu" else _by_tensors
-    return rank(scores, targets, excluded, min(width, scores.shape[1]))
+    width = min(width, scores.shape[1])
+    device = scores.states.device if isinstance(scores, Products) else scores.device
+    if device.type == "cpu" and width <= WIDEST:
+        return _by_scan(scores, targets, excluded, width)
+    return _by_tensors(scores.whole() if isinstance(scores, Products) else scores, targets, excluded, width)
 
 
-def _by_scan(scores: Tensor, targets: np.ndarray, excluded: Histories, width: int) -> Ranks:
-    table, count = scores.detach().contiguous().numpy(), len(targets)
-    raw, masked, tops = np.empty(count, np.int64), np.empty(count, np.int64), np.empty((2, count, width), np.int64)
+def _by_scan(scores: Tensor | Products, targets: np.ndarray, excluded: Histories, width: int) -> Ranks:
+    kernel, tables = _kernel(scores)
+    count = len(targets)
+    raw, masked = np.empty(count, np.int64), np.empty(count, np.int64)
+    tops, values = np.empty((2, count, width), np.int64), np.empty((2, count, width), np.float32)
 
     def task(first: int) -> int:
         part = slice(first, first + TASK)
         bounds = excluded.indptr[first : first + TASK + 1]
-        found = raw[part], masked[part], tops[:, part]
-        spoilt = scan(table[part], targets[part], bounds, excluded.items, MISSED, *found)
+        found = raw[part], masked[part], tops[:, part], values[:, part]
+        spoilt = kernel(tables[0][part], *tables[1:], targets[part], bounds, excluded.items, MISSED, *found)
         return int(first + spoilt if spoilt >= 0 else -1)
 
-    for row in in_parallel(task, range(0, count, TASK)):
-        if row >= 0:
-            raise _not_a_number(row)
-    return Ranks(raw, masked, tops)
+    with products_alone() if isinstance(scores, Products) else nullcontext():
+        for row in in_parallel(task, range(0, count, TASK)):
+            if row >= 0:
+                raise _not_a_number(row)
+    return Ranks(raw, masked, tops, values)
+
+
+def _kernel(scores: Tensor | Products) -> tuple[Callable[..., int], list[np.ndarray]]:
+    """What ranks ``scores``, and its tables, of which the first has a row a target."""
+    if isinstance(scores, Products):
+        tables = scores.states.detach().contiguous(), scores.rows.detach().T.contiguous()
+        return scan_products, [table.numpy() for table in tables]
+    return scan, [scores.detach().contiguous().numpy()]
 
 
 def _by_tensors(scores: Tensor, targets: np.ndarray, excluded: Histories, width: int) -> Ranks:
-    """The same where the scores are on an accelerator."""
+    """The same where the scores are on an accelerator, or many of the best are asked for."""
     spoilt = torch.isnan(scores.amax(dim=1))  # a NaN is a row's maximum: one pass, no copy
     if spoilt.any():
         raise _not_a_number(int(spoilt.nonzero()[0]))
@@ -86,24 +128,27 @@ def _by_tensors(scores: Tensor, targets: np.ndarray, excluded: Histories, width:
 
     repeats = count(item == wanted[row]) > 0
     masked = (raw - count(scores[row, item] >= own[row, 0])).masked_fill(repeats, MISSED)
-    return Ranks(raw.cpu().numpy(), masked.cpu().numpy(), _tops(scores, row, item, width))
+    return Ranks(raw.cpu().numpy(), masked.cpu().numpy(), *_tops(scores, row, item, width))
 
 
-def _tops(scores: Tensor, row: Tensor, item: Tensor, width: int) -> np.ndarray:
-    """``tops``, where ``row`` and ``item`` are the excluded cells.
+def _tops(scores: Tensor, row: Tensor, item: Tensor, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """``tops`` and ``values``, where ``row`` and ``item`` are the excluded cells.
 
     One search serves both: whatever is excluded, among so many more the wanted ones are left.
     """
     if not width:
-        return np.empty((2, len(scores), 0), np.int64)
+        return np.empty((2, len(scores), 0), np.int64), np.empty((2, len(scores), 0), np.float32)
     excluded = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     excluded[row, item] = True
     most = int(torch.bincount(row).max()) if len(row) else 0
     best = scores.topk(min(width + most, scores.shape[1]), dim=1)
     items = torch.where(best.values == -torch.inf, -1, best.indices)
     hidden = excluded.gather(1, best.indices)
-    left = torch.where(hidden, -1, items).gather(1, hidden.long().argsort(dim=1, stable=True))
-    return torch.stack([items[:, :width], left[:, :width]]).cpu().numpy()
+    order = hidden.long().argsort(dim=1, stable=True)
+    left = torch.where(hidden, -1, items).gather(1, order), best.values.masked_fill(hidden, -torch.inf).gather(1, order)
+    both = zip((items, best.values.float()), left, strict=True)
+    tops, values = (torch.stack([every[:, :width], kept[:, :width]]).cpu().numpy() for every, kept in both)
+    return tops, values
 
 
 def _not_a_number(row: int) -> OovrecError:

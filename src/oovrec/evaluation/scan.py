@@ -12,11 +12,30 @@ from numba import njit
 BLOCK = 64  # scores to a maximum
 LANES = 16  # of them at once; a power of two that divides a block
 TASK = 64  # rows a thread reads at a time
+KEPT = 1 << 19  # products of a thread that stand in memory: about what its cache takes
+FEWEST = 8  # rows of them: fewer are multiplied much more slowly
 
 
 @njit(cache=True, nogil=True)
-def scan(scores, targets, bounds, items, missed, raw, masked, tops):  # type: ignore[no-untyped-def]
-    """Fill ``raw`` and ``masked`` ``[B]`` and ``tops`` ``[2, B, width]``, which stand in ``evaluation.ranks.Ranks``.
+def scan_products(states, columns, targets, bounds, items, missed, raw, masked, tops, values):  # type: ignore[no-untyped-def]
+    """As :func:`scan`, of the scores ``states`` ``[B, d]`` times ``columns`` ``[d, n]``, some rows at a time."""
+    n = columns.shape[1]
+    size = min(len(states), max(FEWEST, KEPT // n))
+    scores = np.empty((size, n), states.dtype)
+    for first in range(0, len(states), size):
+        last = min(first + size, len(states))
+        part = scores[: last - first]
+        np.dot(states[first:last], columns, part)
+        filled = raw[first:last], masked[first:last], tops[:, first:last], values[:, first:last]
+        spoilt = scan(part, targets[first:last], bounds[first : last + 1], items, missed, *filled)
+        if spoilt >= 0:
+            return first + spoilt
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def scan(scores, targets, bounds, items, missed, raw, masked, tops, values):  # type: ignore[no-untyped-def]
+    """Fill ``raw`` and ``masked`` ``[B]``, ``tops`` and ``values`` ``[2, B, width]``, which ``ranks.Ranks`` explains.
 
     Args:
         scores: ``[B, n]``.
@@ -30,7 +49,6 @@ def scan(scores, targets, bounds, items, missed, raw, masked, tops):  # type: ig
     n = scores.shape[1]
     maxima = np.empty((n + BLOCK - 1) // BLOCK, scores.dtype)
     lanes = np.empty(LANES, scores.dtype)
-    best = np.empty(tops.shape[2], scores.dtype)
     hidden = np.zeros(n, np.bool_)
     for r in range(len(scores)):
         row, own, excluded = scores[r], scores[r, targets[r]], items[bounds[r] : bounds[r + 1]]
@@ -43,15 +61,15 @@ def scan(scores, targets, bounds, items, missed, raw, masked, tops):  # type: ig
                 hidden[item] = True
                 ahead -= row[item] >= own
         masked[r] = missed if hidden[targets[r]] else ahead
-        if len(best):
+        if tops.shape[2]:
             for item in excluded:
                 maxima[item // BLOCK] = _largest(row, item // BLOCK, hidden)
-            _best(row, maxima, hidden, best, tops[1, r])
-            tops[0, r] = tops[1, r]
+            _best(row, maxima, hidden, values[1, r], tops[1, r])
+            tops[0, r], values[0, r] = tops[1, r], values[1, r]
         for item in excluded:
             if hidden[item]:
                 hidden[item] = False
-                _take_in(best, tops[0, r], row[item], item)
+                _take_in(values[0, r], tops[0, r], row[item], item)
     return -1
 
 

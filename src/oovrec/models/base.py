@@ -21,6 +21,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown, within
 from oovrec.evaluation.protocol import AT_ONCE, Figures, Split, validation_score
+from oovrec.evaluation.ranks import Products, ranks
 from oovrec.files import read_tensors, write_tensors
 from oovrec.models.entities import Entities
 from oovrec.training.checkpoint import learnt, put
@@ -37,7 +38,7 @@ class Recommendations:
 
     Attributes:
         items: ``[batch, k]`` item indices.
-        scores: ``[batch, k]`` their scores.
+        scores: ``[batch, k]`` their scores; −inf where there are no more that can be recommended, whatever the index.
     """
 
     items: np.ndarray
@@ -88,6 +89,10 @@ class Recommender(ABC):
     def scores(self, histories: Histories) -> Tensor:
         """``[batch, items]`` float32, higher is better: log-probabilities where the model has them."""
 
+    def ranked(self, histories: Histories) -> Tensor | Products:
+        """What :meth:`scores` gives, or the factors of it: for whoever ranks the catalogue and keeps no scores."""
+        return self.scores(histories)
+
     def arithmetic(self, training: TrainingConfig) -> AbstractContextManager[Any]:
         """What a run answers in that was trained with ``training``: float32, unless a system says otherwise."""
         return nullcontext()
@@ -124,11 +129,8 @@ class Recommender(ABC):
         items = np.empty((len(order), min(k, len(self.entities.items))), np.int64)
         values = np.empty(items.shape, np.float32)
         for rows, batch in histories.take(order).batches(AT_ONCE):
-            scores = self.scores(batch)
-            if mask_seen:
-                scores[torch.from_numpy(batch.rows), torch.from_numpy(batch.items.astype(np.int64))] = -torch.inf
-            best = scores.topk(items.shape[1], dim=1)
-            items[order[rows]], values[order[rows]] = best.indices.cpu().numpy(), best.values.float().cpu().numpy()
+            found = ranks(self.ranked(batch), np.zeros(len(batch), np.int64), batch, k)
+            items[order[rows]], values[order[rows]] = found.tops[int(mask_seen)], found.values[int(mask_seen)]
         return Recommendations(items, values)
 
     def save(self, folder: Path) -> None:
@@ -189,7 +191,7 @@ class NeuralRecommender(Recommender):
         """Train ``module`` (the recommender's own, or one around it) on an epoch's ``batches``, as :meth:`fit` says."""
 
         def validate() -> float:
-            return validation_score(self.scores, dataset, users=training.validation_users)
+            return validation_score(self.ranked, dataset, users=training.validation_users)
 
         def epoch(rng: np.random.Generator) -> list[Batch]:
             seen = dataset.thinned(training.skipped, rng) if training.skipped else dataset

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from threading import Lock
 from typing import TypeVar
 
 from numba import config
+from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
 R = TypeVar("R")
+ALONE = Lock()
 
 
 def in_parallel(task: Callable[[T], R], over: Iterable[T], threads: int | None = None) -> list[R]:
@@ -22,3 +27,18 @@ def in_parallel(task: Callable[[T], R], over: Iterable[T], threads: int | None =
         return [task(x) for x in over]
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(task, over))
+
+
+@contextmanager
+def products_alone() -> Iterator[None]:
+    """Within it compiled kernels multiply matrices on their own thread alone: the threads are theirs."""
+    with ALONE, _blas().limit(limits=1):  # one at a time, for each puts back what it found
+        yield
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """What numba multiplies by, scipy's OpenBLAS; not torch's."""
+    import scipy.linalg.blas  # noqa: F401, for it to be there
+
+    return ThreadpoolController().select(internal_api="openblas")

@@ -20,7 +20,6 @@ from oovrec.models.sequential.vectors import TableNetwork, TableRecommender
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
-CHUNK = 512  # histories scored at once
 PAD = -1  # stands behind a history's newest item
 
 
@@ -108,22 +107,18 @@ class SequentialRecommender(TableRecommender):
         plan = windows(dataset.histories("train"), self.config.length + 1, batch_size, rng, context=1)
         return [partial(next_items, batch, plan.mean_targets) for batch in plan.batches]
 
-    @torch.no_grad()
-    def scores(self, histories: Histories) -> Tensor:
-        """``[batch, items]`` inner products; all 0 after an empty history."""
-        self.module.eval()
-        parts = [self._scores(batch) for _, batch in histories.batches(CHUNK)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _scores(self, histories: Histories) -> Tensor:
+    def states(self, histories: Histories) -> Tensor:
+        """``[batch, d]``; all 0 after an empty history."""
         recent = histories.last(self.config.length)
         lengths = torch.from_numpy(recent.lengths).to(self.device)
         if not recent.lengths.any():
-            return torch.zeros(len(histories), len(self.entities.items), device=self.device)
+            return torch.zeros(len(histories), self.config.width, device=self.device)
         last = self.module.last(torch.from_numpy(recent.padded(PAD)).to(self.device), lengths.clamp_min(1))
-        last = last.float() * (lengths > 0)[:, None]
-        with torch.autocast(self.device.type, enabled=False):  # coarser scores would tie
-            return last @ self.module.items.weight[: len(self.entities.items)].T
+        return last * (lengths > 0)[:, None]
+
+    def rows(self) -> Tensor:
+        """``[items, d]`` the items' embeddings."""
+        return self.module.items.weight[: len(self.entities.items)]
 
 
 def next_items(batch: Histories, scale: float) -> dict[str, Tensor]:

@@ -156,9 +156,16 @@ class BERT4RecNetwork(SequentialNetwork):
             scale: what the sum is divided by: the expected number of targets a batch.
         """
         states = self.output(self.hidden(items).flatten(0, 1).index_select(0, where))
-        states = torch.cat([states, torch.ones_like(states[:, :1])], 1)  # a factor for the bias
-        rows = torch.cat([self.items.weight[: self.mask], self.bias[:, None]], 1)
-        return softmax_cross_entropy(states, rows, targets) / scale
+        return softmax_cross_entropy(biased(states), self.rows(), targets) / scale
+
+    def rows(self) -> Tensor:
+        """``[items, d + 1]`` the items' embeddings and biases."""
+        return torch.cat([self.items.weight[: self.mask], self.bias[:, None]], 1)
+
+
+def biased(states: Tensor) -> Tensor:
+    """``[n, d + 1]`` of states ``[n, d]``, with a factor for the bias."""
+    return torch.cat([states, torch.ones_like(states[:, :1])], 1)
 
 
 def initialise(module: nn.Module) -> None:
@@ -194,8 +201,12 @@ class BERT4Rec(SequentialRecommender):
         masked = self.config.masked * lengths + (1 - self.config.masked) ** lengths  # one where it would be none
         return float(((1 - self.config.last) * masked + self.config.last).sum())
 
-    def _scores(self, histories: Histories) -> Tensor:
-        return super()._scores(histories) + self.module.bias
+    def states(self, histories: Histories) -> Tensor:
+        """``[batch, d + 1]``; of an empty history the bias alone."""
+        return biased(super().states(histories))
+
+    def rows(self) -> Tensor:
+        return self.module.rows()
 
 
 def cloze(batch: Histories, config: BERT4RecOptions, mask: int, scale: float, seed: int) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.models.losses import other_items, softmax_cross_entropy
-from oovrec.models.sequential.base import CHUNK, SequentialOptions
+from oovrec.models.sequential.base import SequentialOptions
 from oovrec.models.sequential.vectors import TableNetwork, TableRecommender
 from oovrec.training.loop import Batch
 
@@ -114,18 +114,13 @@ class SlidingRecommender(TableRecommender):
         make = partial(_batch, padded, histories, ahead=ahead, length=self.config.length, scale=scale)
         return [partial(make, rows[part], ends[part]) for part in np.array_split(order, count or 1) if len(part)]
 
-    @torch.no_grad()
-    def scores(self, histories: Histories) -> Tensor:
-        """``[batch, items]`` products of the state and the items' rows."""
-        self.module.eval()
-        return torch.cat([self._scores(batch) for _, batch in histories.batches(CHUNK)])
-
-    def _scores(self, histories: Histories) -> Tensor:
+    def states(self, histories: Histories) -> Tensor:
         padded, bounds = np.append(histories.items, len(self.entities.items)), histories.indptr
         items = torch.from_numpy(latest(padded, bounds[:-1], bounds[1:], self.config.length)).to(self.device)
-        states = self.module.states(items, torch.from_numpy(histories.users).to(self.device)).float()
-        with torch.autocast(self.device.type, enabled=False):  # coarser scores would tie
-            return states @ self.module.rows().T
+        return self.module.states(items, torch.from_numpy(histories.users).to(self.device))
+
+    def rows(self) -> Tensor:
+        return self.module.rows()
 
 
 def latest(items: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:

@@ -15,10 +15,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from oovrec.config import Options
+from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
+from oovrec.evaluation.ranks import Products
 from oovrec.models.base import NeuralRecommender
 from oovrec.models.entities import Entities
 from oovrec.tokens.table import Tokens
+
+CHUNK = 512  # histories read at once
 
 
 class TableNetwork(nn.Module):
@@ -76,3 +80,22 @@ class TableRecommender(NeuralRecommender):
     @abstractmethod
     def network(self) -> TableNetwork:
         """The module to train."""
+
+    @abstractmethod
+    def states(self, histories: Histories) -> Tensor:
+        """``[batch, w]`` what each history makes of the network; its products with :meth:`rows` are the scores."""
+
+    @abstractmethod
+    def rows(self) -> Tensor:
+        """``[items, w]``."""
+
+    @torch.no_grad()
+    def scores(self, histories: Histories) -> Tensor:
+        return self.ranked(histories).whole()
+
+    @torch.no_grad()
+    def ranked(self, histories: Histories) -> Products:
+        self.module.eval()
+        states = torch.cat([self.states(batch).float() for _, batch in histories.batches(CHUNK)])
+        with torch.autocast(self.device.type, enabled=False):  # coarser rows would tie
+            return Products(states, self.rows())
