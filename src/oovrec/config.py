@@ -13,7 +13,7 @@ from oovrec.errors import OovrecError, unknown
 class Options(BaseModel):
     """Base of every set of options."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=BaseModel)

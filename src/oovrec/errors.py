@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-LISTED = 24  # names that an error lists at most
+LISTED = 40  # names that an error lists at most
 # What an error says where memory is short; the last is cuDNN's attention, which does not name the reason.
 MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate", "mha_graph.execute")
 
@@ -53,7 +53,8 @@ def unknown(kind: str, name: str, choices: Iterable[str], *, where: object = Non
     known = sorted(choices)
     if not known:
         return OovrecError(f"unknown {kind} '{name}'", where=where, remedy=f"leave it out: there is no {kind} to set")
-    close = difflib.get_close_matches(name, known, n=1)
-    listed = ", ".join(known[:LISTED]) + (f" … ({len(known):,} in all)" if len(known) > LISTED else "")
-    remedy = f"did you mean '{close[0]}'" if close else f"choose one of: {listed}"
+    begun = [choice for choice in known if name and choice.startswith(name)]
+    few = f"choose one of: {', '.join(known)}" if len(known) <= LISTED else f"check it; there are {len(known):,}"
+    close = [min(begun, key=len)] if begun else difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean '{close[0]}'" if close else few
     return OovrecError(f"unknown {kind} '{name}'", where=where, remedy=remedy)

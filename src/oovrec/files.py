@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -176,7 +177,13 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
     ordered = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     header = dict(metadata or {})
     with atomic(path) as temporary:
-        save_file(ordered, temporary, metadata={**header, "sha256": _digest(ordered, header)})
+        try:
+            save_file(ordered, temporary, metadata={**header, "sha256": _digest(ordered, header)})
+        except SafetensorError as error:  # so the library calls what the system refuses
+            code = re.search(r"os error (\d+)", str(error))
+            if code is None:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

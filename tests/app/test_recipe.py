@@ -12,6 +12,11 @@ from oovrec.app.recipe import parse_recipe, read_recipe, shipped
 from oovrec.errors import OovrecError
 
 
+def test_the_same_method_in_other_words_keeps_its_options() -> None:
+    for method in ("meta", '"meta"', "meta  # the default"):
+        assert read_recipe("metaid-llama", [f"tokens.method={method}"]) == read_recipe("metaid-llama")
+
+
 def test_another_scheme_of_tokens_comes_without_the_old_ones_options() -> None:
     recipe = read_recipe("metaid-llama", ["tokens.depth=2", "tokens.method=random"])
     assert recipe.tokens is not None

@@ -59,6 +59,15 @@ def test_ids_that_are_numbers_are_taken_for_their_strings(oovrec, log: Path, tmp
     assert numbered.recommend(history=np.array([3, 14]), k=3) == wanted
 
 
+def test_unknown_items_of_a_history_can_be_skipped(oovrec, finished: Path, run: Run) -> None:
+    words = ("recommend", finished, "--history", "new,i3,i5,newer", "-k", 3, "--json")
+    assert "unknown item 'new'" in oovrec(*words, code=2).stderr
+    skipped = json.loads(oovrec(*words, "--skip-unknown").stdout)
+    assert skipped == json.loads(oovrec("recommend", finished, "--history", "i3,i5", "-k", 3, "--json").stdout)
+    with pytest.raises(OovrecError, match="history: unknown item 'new'"):  # nothing is left
+        run.recommend(history=["new", "newer"], skip_unknown=True)
+
+
 @pytest.mark.parametrize("history", ["i1", "i1,i2", b"i1", 50])
 def test_a_history_that_is_no_list_is_refused(history, run: Run) -> None:
     with pytest.raises(OovrecError, match=rf"^history: {history!r} is no list of item ids; give a list of them\.$"):

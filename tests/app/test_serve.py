@@ -152,6 +152,13 @@ def test_a_users_history(client: TestClient, run: Run) -> None:
     assert [item["id"] for item in client.get("/users/u7").json()["history"]] == wanted
 
 
+def test_new_items_of_a_history_are_skipped_where_told(alone: TestClient) -> None:
+    known, mixed = ({"history": history, "k": 3} for history in (["i1", "i2"], ["i1", "new", "i2"]))
+    wanted = alone.post("/recommend", json=known).json()
+    assert alone.post("/recommend", json=mixed | {"skip_unknown": True}).json() == wanted
+    assert alone.post("/recommend", json=mixed).status_code == 422
+
+
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [

@@ -211,7 +211,7 @@ def test_bad_input(tmp_path: Path, case: str) -> None:
 
 def test_too_small_for_its_core(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text(SEQUENCES)
-    with pytest.raises(OovrecError, match=r"none of 5 interactions are left .* must have 5; lower k_core"):
+    with pytest.raises(OovrecError, match=r"none of 5 interactions are left .* must have 5; lower --k-core"):
         load_dataset(tmp_path / "log.txt")
 
 

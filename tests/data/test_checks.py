@@ -13,6 +13,7 @@ import pytest
 
 from oovrec.data.checks import inspect
 from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
 from oovrec.data.interactions import Interactions
 from oovrec.data.load import load_dataset
 
@@ -159,3 +160,11 @@ def test_a_copy_sorted_by_id_is_noticed(shared: Path, tmp_path: Path) -> None:
     data = load_dataset(tmp_path)
     assert inspect(data).ascending == 1.0
     assert warned(data) == {"sorted_by_id"}
+
+
+@pytest.mark.parametrize(("again", "warned"), [(0, False), (1, False), (3, True)])  # of 200 users
+def test_targets_of_the_own_history_are_a_warning(again: int, warned: bool) -> None:
+    sequences = [[0, 1, 2, 0 if user < again else 3] for user in range(200)]
+    data = Dataset("d", [f"u{user}" for user in range(200)], list("abcd"), Histories.of(sequences, range(200)))
+    found = [warning for warning in inspect(data).warnings if warning.startswith("repeats: 1.5% of test targets")]
+    assert bool(found) is warned

@@ -23,11 +23,11 @@ LOG = """\
 def test_objects_are_rows(tmp_path: Path, name: str) -> None:
     (path := tmp_path / name).write_bytes(gzip.compress(LOG.encode()) if name.endswith(".gz") else LOG.encode())
     frame = read(path, Columns(rating="")).frame
-    assert frame.columns == ["user", "item", "time"]
+    assert frame.columns == ["user", "item", "time", "microseconds"]
     assert frame.rows() == [
-        ("a", "12345678901234567891", 1405000000),
-        ("b é", "007", 1405000001),
-        ("7", "7.5", 1405000002),
+        ("a", "12345678901234567891", 1405000000, 0),
+        ("b é", "007", 1405000001, 500_000),
+        ("7", "7.5", 1405000002, 0),
     ]
 
 

@@ -188,3 +188,18 @@ def test_columns_as_a_mapping(tmp_path: Path) -> None:
     )
     with pytest.raises(OovrecError, match="columns: unknown key 'usr'; did you mean 'user'"):
         load_dataset(path, columns={"usr": "who"})
+
+
+def test_a_parquet_files_name_is_no_pattern(tmp_path: Path) -> None:
+    folder = tmp_path / "export [2023]"
+    folder.mkdir()
+    table = pl.DataFrame(ROWS, schema=["user_id", "item_id", "time", "rating"], orient="row")
+    for name in ("log?.parquet", "log1.parquet"):
+        table.write_parquet(folder / name)
+    assert read(folder / "log?.parquet").frame.rows() == ROWS
+
+
+def test_a_blank_first_line_is_named(tmp_path: Path) -> None:
+    (path := tmp_path / "log.csv").write_text("\nuser,item\na,x\n")
+    with pytest.raises(OovrecError, match=r"log\.csv, line 1: is blank; begin with the names of the columns"):
+        read(path)

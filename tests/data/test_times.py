@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from oovrec.data.columns import Columns
+from oovrec.data.load import load_dataset
 from oovrec.data.times import unix_seconds
 
 MOMENT = datetime(2014, 7, 23, 12, 34, 56, tzinfo=UTC)
@@ -139,3 +142,24 @@ def test_numbers_may_have_a_form() -> None:
 @pytest.mark.parametrize("form", ["dd/mm/yyyy", "%Q", "%", "%Y-%m-%d"])
 def test_a_form_that_is_none_fits_nothing(form: str) -> None:
     assert unix_seconds(pl.Series(["05/01/2023", "1672913460"]), form).to_list() == [None, None]
+
+
+@pytest.mark.parametrize("form", ["milliseconds", "iso", "seconds", "datetime", "told"])
+def test_times_within_a_second_keep_their_order(tmp_path: Path, form: str) -> None:
+    """Events some tenths of a second apart, the newest first, as exports often are."""
+    moments = [1_700_000_000_000 + 150 * place for place in range(12)]
+    stamps = [datetime.fromtimestamp(moment / 1000, UTC) for moment in moments]
+    written = {
+        "milliseconds": moments,
+        "iso": [stamp.isoformat(timespec="milliseconds") for stamp in stamps],
+        "seconds": [moment / 1000 for moment in moments],
+        "datetime": [stamp.replace(tzinfo=None) for stamp in stamps],
+        "told": [stamp.strftime("%d/%m/%Y %H:%M:%S%.f".replace("%.f", ".%f")) for stamp in stamps],
+    }[form]
+    table = pl.DataFrame({"user": ["u"] * 12, "item": [f"i{place}" for place in range(12)], "time": written}).reverse()
+    table.write_parquet(tmp_path / "log.parquet")
+    columns = Columns(time_format="%d/%m/%Y %H:%M:%S%.f") if form == "told" else None
+    dataset = load_dataset(tmp_path / "log.parquet", columns=columns, k_core=1)
+    assert [dataset.items[item] for item in dataset.full[0]] == [f"i{place}" for place in range(12)]
+    assert dataset.times is not None
+    assert dataset.times.tolist() == [moment // 1000 for moment in moments]

@@ -213,9 +213,9 @@ def test_table_names_the_row_and_the_size(check: Any, capsys: pytest.CaptureFixt
     least = 0.0302 - HALF + (0.0202 - 2 * HALF) / log2(11)
     assert f"A / toys ndcg@10 is 0.0291; the others allow at least {least:.5f}" in printed
     assert f"{least - 0.0291 - HALF:.5f}" in printed
-    assert "1 rows checked at 4 decimals: 1 cannot be right." in printed
+    assert "1 row checked at 4 decimals: 1 cannot be right." in printed
     show(*consistency(one(check)))
-    assert "all of them can be right" in capsys.readouterr().out
+    assert "all can be right" in capsys.readouterr().out
 
 
 def test_json_is_plain(check: Any) -> None:

@@ -157,3 +157,13 @@ def test_published_tokens_have_seen_what_is_held_out(shared: Path) -> None:
         [1.24, 1.15, 1.03], abs=0.02
     )
     assert [quality.repeats[split] for split in ("validation", "test")] == pytest.approx([0.40, 0.41], abs=0.01)
+
+
+@pytest.mark.parametrize("sequences", [[[0, 1, 2, 3]], [[0, 0, 0], [0, 0, 0]]])  # one user; one item
+def test_of_one_alone_there_is_nothing_to_compare(sequences: list[list[int]]) -> None:
+    items = max(map(max, sequences)) + 1
+    users = [f"u{user}" for user in range(len(sequences))]
+    data = Dataset("d", users, [f"i{item}" for item in range(items)], Histories.of(sequences, range(len(sequences))))
+    found = score(build_tokens(data, "meta"), data)
+    for figures in (found.memorisation, found.diversity):
+        assert (figures or {}).keys() <= {"items" if items > 1 else "users"}

@@ -130,3 +130,8 @@ def test_a_harmed_folder_is_refused(folder: Path, harm: object, message: str) ->
     harm(folder)  # type: ignore[operator]
     with pytest.raises(OovrecError, match=message):
         Tokens.load(folder)
+
+
+def test_a_byte_order_mark_is_no_part_of_an_id(tmp_path: Path) -> None:
+    (path := tmp_path / "items.tsv").write_text("\ufeff242\t<CI1>\t<I1>\n7\t<CI1>\t<I2>\n", encoding="utf-8")
+    assert read_table(path).ids == ["242", "7"]

@@ -104,6 +104,26 @@ def test_accumulated_batches_equal_one_large_batch(accumulate: int, size: int) -
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_accumulated_gradients_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the optimiser meets them: AdamW itself would not tell their mean from their sum."""
+    module, met = Regression(), []
+    step = torch.optim.AdamW.step
+
+    def noting(self: torch.optim.AdamW, *words: Any) -> Any:
+        met.append(module.map.weight.grad.clone())
+        return step(self, *words)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noting)
+    run(module, batch=4, accumulate=4, epochs=1, clip_norm=0)
+    other = Regression()
+    other(X[:16], Y[:16]).backward()
+    torch.testing.assert_close(met[0], other.map.weight.grad)
+
+
+def test_an_epoch_that_is_no_better_does_not_end_the_waiting() -> None:
+    assert len(run(Regression(), epochs=9, patience=2)) == 3  # all validate alike
+
+
 def test_only_matrices_decay() -> None:
     module = Regression()
     before = [parameter.detach().clone() for parameter in module.parameters()]

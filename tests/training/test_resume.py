@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from oovrec.errors import Interrupted, OovrecError
 from oovrec.training import loop
-from oovrec.training.checkpoint import EpochLog
+from oovrec.training.checkpoint import Checkpoint, EpochLog
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch, train
 
@@ -140,6 +141,27 @@ def test_ctrl_c_in_validation_stops_at_once(tmp_path: Path, whole: tuple[Toy, li
     module, counted = Toy(), []
     assert_same(module, toy_train(module, tmp_path, resume=True, before=lambda: counted.append(1)), whole)
     assert len(counted) == BATCHES * (EPOCHS - 1)
+
+
+def test_ctrl_c_while_the_last_state_is_written_is_not_lost(
+    tmp_path: Path, whole: tuple[Toy, list[EpochLog]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what comes after the training, a comparison's other systems, would go on."""
+    write, written = Checkpoint.write, []
+
+    def interrupted(self: Checkpoint, *state: Any) -> None:
+        written.append(1)
+        if len(written) == EPOCHS:
+            signal.raise_signal(signal.SIGINT)
+        write(self, *state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "write", interrupted)
+        with pytest.raises(Interrupted, match=r"epoch 4 of 4.*--resume"):
+            toy_train(Toy(), tmp_path)
+    module = Toy()
+    logs = toy_train(module, tmp_path, resume=True, before=lambda: pytest.fail("it trained again"))
+    assert_same(module, logs, whole)
 
 
 def test_a_second_ctrl_c_stops_in_the_middle_of_a_step(tmp_path: Path, whole: tuple[Toy, list[EpochLog]]) -> None:

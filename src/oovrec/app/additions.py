@@ -18,7 +18,7 @@ from oovrec.models.entities import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.growth import grown
 from oovrec.progress import say
-from oovrec.tokens.cold import Around, Described, Evidence, blended, evidence, extended, surroundings
+from oovrec.tokens.cold import Around, Described, Evidence, blended, evidence, extended, in_place, surroundings
 from oovrec.tokens.table import Tokens
 
 
@@ -74,7 +74,8 @@ def add_items(
     evidence(known.tokens.method)
     new, histories = read_new(known.items, items, log, columns)
     described = Described(known.items, known.titles, known.attributes)
-    new, around = _placeable(new, surroundings(known.tokens.method, described, new, histories))
+    told_of = in_place(known.tokens.items)
+    new, around = _placeable(new, surroundings(known.tokens.method, described, new, histories, told_of))
     served, placed = with_items(model, run.folder, new, around)
     with atomic_folder(folder) as temporary:
         served.save(temporary)

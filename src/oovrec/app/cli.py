@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,6 +30,7 @@ from oovrec.app.options import (
     Resume,
     RunFolder,
     Seed,
+    SkipUnknown,
     TimeColumn,
     TimeFormat,
     UserColumn,
@@ -184,6 +185,7 @@ def recommend(
     k: HowMany = 10,
     data: MovedData = None,
     mask_seen: MaskSeen = True,
+    skip_unknown: SkipUnknown = False,
     json: AsJson = False,
 ) -> None:
     """The next items for a user, or after a history given by hand (which needs no data)."""
@@ -193,7 +195,8 @@ def recommend(
     from oovrec.app.runs import load_run
 
     ids = None if history is None else _ids(history)
-    best = load_run(run).recommend(user=user, history=ids, k=k, data=data, mask_seen=mask_seen)
+    wanted: dict[str, Any] = {"user": user, "history": ids, "data": data, "skip_unknown": skip_unknown}
+    best = load_run(run).recommend(k=k, mask_seen=mask_seen, **wanted)
     if json:
         tables.show_json([asdict(item) for item in best])
     else:

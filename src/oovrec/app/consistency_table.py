@@ -20,9 +20,9 @@ COLUMNS = {
 def consistency(report: Consistency) -> list[Table | Text]:
     """The rows that cannot be right, the figure most likely meant first, and a sentence of summary."""
     places = "no decimals" if not report.decimals else f"{report.decimals} decimals"
-    summary = f"{report.rows:,} rows checked at {places}: "
+    summary = f"{report.rows:,} {'row' if report.rows == 1 else 'rows'} checked at {places}: "
     if not report.findings:
-        return [Text(summary + "all of them can be right.")]
+        return [Text(summary + "all can be right.")]
     table = grid(COLUMNS, [_row(finding, report.decimals) for finding in report.findings])
     count = len(report.findings)
     return [table, Text(f"{summary}{count:,} cannot be right.", "bold")]

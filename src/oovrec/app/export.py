@@ -47,6 +47,8 @@ transformers computes the same logits.
 
 ## Use
 
+With `transformers` and `oovrec` installed; without the latter, `item_tokens.tsv` says which tokens may follow which.
+
 ```python
 from transformers import AutoTokenizer, {auto}
 from oovrec.decoding.catalogue import Catalogue
@@ -120,6 +122,8 @@ def _write_words(model: GenerativeRecommender, folder: Path) -> None:
     words.tokenizer.save_pretrained(folder)
     about = folder / "tokenizer_config.json"
     inputs = {"model_input_names": ["input_ids", "attention_mask"], "padding_side": "left" if model.causal else "right"}
+    if words.tokenizer.pad_token is None:  # else it could put no two prompts into one batch, nor be asked to pad one
+        inputs["pad_token"] = words.tokenizer.convert_ids_to_tokens(words.pad)
     write_json(about, {**read_json(about), **inputs})
     entities.save_items(folder)
     write_catalogue(folder / FILE, words.tokenizer, entities.items, words.items)

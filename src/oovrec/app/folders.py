@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from oovrec.evaluation.results import environment
 from oovrec.files import read_json, write_json, write_yaml
 
 TIMES = ("seconds", "test_seconds")  # in environment.json
+# What there is in a folder where a run was killed in its first moments, before it was one.
+BEGUN = re.compile(r"environment\.json|\.(environment\.json|config\.yaml)\..*")
 
 
 def begin(run: Run, spent: float) -> None:
@@ -43,7 +46,7 @@ def check_free(folder: Path) -> None:
         raise OovrecError(
             "already holds a run", where=folder, remedy="give --resume to go on with it, or another --out"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(not BEGUN.fullmatch(path.name) for path in folder.iterdir())):
         raise OovrecError("is there already and is not empty", where=folder, remedy="choose another --out")
 
 
@@ -98,11 +101,12 @@ def _empty(folder: Path) -> None:
 
 
 @contextmanager
-def timed(folder: Path, *, testing: bool = False) -> Iterator[None]:
-    """Keep the time spent inside in ``environment.json``, whatever happens.
+def timed(folder: Path, *, testing: bool = False, at_least: float = 0) -> Iterator[None]:
+    """Keep the time spent inside in ``environment.json``, unless the process is killed.
 
     Args:
         testing: it goes into ``test_seconds``, in place of an earlier test's; else it is added to ``seconds``.
+        at_least: seconds spent before, of which a process that was killed may have told less.
     """
     start = time.monotonic()
     before = _environment(folder)
@@ -111,7 +115,8 @@ def timed(folder: Path, *, testing: bool = False) -> Iterator[None]:
     finally:
         if before:
             about, spent = _environment(folder), time.monotonic() - start
-            entry = {"test_seconds": spent} if testing else {"seconds": about.get("seconds", 0.0) + spent}
+            known = max(at_least, about.get("seconds", 0.0))
+            entry = {"test_seconds": spent} if testing else {"seconds": known + spent}
             write_json(folder / "environment.json", {**about, **entry})
 
 

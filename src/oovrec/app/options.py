@@ -38,6 +38,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change an option ('oovrec recipes RECIPE' has them); repeatable."),
 ]
+SchemeOptions = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change an option of the scheme, as numbers=own; repeatable."),
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every random choice; without it the recipe's.")]
 Backbone = Annotated[
     str | None,
@@ -48,6 +52,7 @@ HowMany = Annotated[int, typer.Option("-k", min=1, help="How many.")]
 MaskSeen = Annotated[
     bool, typer.Option("--mask-seen/--no-mask-seen", help="Leave the history's own items out, or not.")
 ]
+SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Go by the history's known items alone.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 From = Annotated[Literal["train", "all"] | None, typer.Option("--from", help="'all' shows the tokens held-out items.")]
 TokensFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by 'tokens build'.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +51,9 @@ def build(
     dataset = source.load()
     warn(dataset)
     tokens = build_tokens(dataset, method, built_from, seed, options)
-    tokens.save(out)
+    check_free(out)  # another may have written there meanwhile
+    with kept_or_removed(out):
+        tokens.save(out)
     return tokens, dataset
 
 
@@ -81,7 +83,8 @@ def train(
     data: Source | Dataset | str | Path = "ml-100k",
     out: str | Path = "runs/run",
     *,
-    tokens: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    tokens: Tokens | str | Path | None = None,
     resume: bool = False,
 ) -> Run:
     """Train a recipe's model and keep it in a run folder.
@@ -91,31 +94,38 @@ def train(
         data: a name of the catalogue, a folder or a file; a :class:`Source` where there is more to say;
             a dataset, which its source must give again.
         out: the run folder; new, unless ``resume``.
-        tokens: a folder of tokens to use in place of building the recipe's.
+        overrides: changes to the recipe that a name or a file gives, such as ``"training.epochs=5"``.
+        tokens: tokens, or a folder of them, to use in place of building the recipe's.
         resume: go on with the run in ``out``; a finished one is given back as it is.
 
     Raises:
         OovrecError: something is wrong with recipe, data, tokens or folder; nothing is written then.
         Interrupted: Ctrl-C; the folder can be resumed.
     """
+    if overrides:
+        if isinstance(recipe, Recipe):
+            raise OovrecError("are given with a recipe that is already read", where="overrides", remedy="change it")
+        recipe = read_recipe(recipe, overrides)
     run, dataset = prepare(recipe, data, out, resume)
-    return train_on(run, dataset, Path(tokens) if tokens else None)
+    return train_on(run, dataset, tokens)
 
 
-def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
+def train_on(run: Run, dataset: Dataset, given: Tokens | str | Path | None = None) -> Run:
     """Train ``run``, or what is left of it where its folder already holds a part.
 
     Of processes that train together all train, and the first one writes.
     """
     start, folder, begun = time.monotonic(), run.folder, (run.folder / "config.yaml").exists()
-    tokens = Tokens.load(given) if given else None
+    tokens = given if isinstance(given, Tokens) or given is None else Tokens.load(Path(given))
+    place = "tokens" if isinstance(given, Tokens) else given
     if tokens:
         if system(run.recipe.system).token_use == "none":
-            raise OovrecError(f"'{run.recipe.system}' reads no tokens", where=given, remedy="train without them")
+            raise OovrecError(f"'{run.recipe.system}' reads no tokens", where=place, remedy="train without them")
         run = Run(folder, run.recipe.model_copy(update={"tokens": TokenRecipe.of(tokens)}), run.data)
     if begun:
         check_same(load_run(folder), run)
     if (folder / "model.safetensors").exists():
+        _forget_state(folder)
         return run
     meet()  # as all have seen the folder as it was
     say(escape(f"{run.label} on {run.data.name}, into {folder}"))
@@ -127,19 +137,25 @@ def train_on(run: Run, dataset: Dataset, given: Path | None = None) -> Run:
         entities = Entities.of(dataset, tokens or _tokens(run, dataset))
         if tokens and tokens.of_other_data(dataset.fingerprint):  # a leak that no page would tell of
             what = f"were built from other data than '{dataset.name}', perhaps from what is held out here"
-            raise OovrecError(what, where=given, remedy="build tokens from this data by 'oovrec tokens build'")
+            raise OovrecError(what, where=place, remedy="build tokens from this data by 'oovrec tokens build'")
         model = kind(options, entities)
         if beginning:
             begin(run, time.monotonic() - start)
             entities.save(folder)
-        with timed(folder) if leading() else nullcontext():
+        learnt = sum(epoch["seconds"] for epoch in run.epochs)  # before it was killed, if it was
+        with timed(folder, at_least=learnt) if leading() else nullcontext():
             model.fit(dataset, recipe.training, seed=recipe.seed, folder=folder, resume=resumable(folder))
             if leading():
                 model.save(folder)
     meet()
+    _forget_state(folder)
+    return run
+
+
+def _forget_state(folder: Path) -> None:
+    """Remove what a training would have been resumed from."""
     if leading():
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-    return run
 
 
 def _tokens(run: Run, dataset: Dataset) -> Tokens | None:

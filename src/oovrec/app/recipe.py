@@ -18,7 +18,7 @@ from oovrec.config import Options, check_names, checked, flat
 from oovrec.errors import OovrecError, unknown, within
 from oovrec.files import read_yaml
 from oovrec.models.backbones import chosen
-from oovrec.models.base import configured, system
+from oovrec.models.base import configured, modules, system
 from oovrec.tokens.build import check_options
 from oovrec.tokens.table import BuiltFrom, Tokens
 from oovrec.training.config import TrainingConfig
@@ -133,7 +133,7 @@ def read_recipe(name: str | Path, overrides: Iterable[str] = (), backbone: str |
     """
     path = shipped().get(str(name), Path(name))
     if path == Path(name) and len(path.parts) == 1 and not path.suffix and not path.is_file():
-        raise unknown("recipe", str(name), shipped())
+        raise _no_recipe(str(name))
     values = read_yaml(path, remedy="give a recipe as YAML")
     where = str(name)
     if not isinstance(values, dict):
@@ -152,9 +152,16 @@ def read_recipe(name: str | Path, overrides: Iterable[str] = (), backbone: str |
     return recipe
 
 
+def _no_recipe(name: str) -> OovrecError:
+    if name in modules():  # one that was added has none
+        remedy = f"write 'system: {name}' and what else it needs into a YAML file, and give that"
+        return OovrecError(f"'{name}' is a system without a recipe of that name", remedy=remedy)
+    return unknown("recipe", name, shipped())
+
+
 def _renames(override: str, method: str) -> bool:
     key, _, value = override.partition("=")
-    return key.strip() == "tokens.method" and value.strip() != method
+    return key.strip() == "tokens.method" and str(_value(override, value)) != method
 
 
 def _backbone(values: Mapping[str, Any], name: str) -> dict[str, str | None]:
@@ -234,11 +241,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise OovrecError("is not key=value", where=f"--set {override}", remedy="write --set section.key=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise OovrecError("has no YAML value", where=f"--set {override}", remedy="put the value in quotes") from error
-    place = values
+    value, place = _value(override, text), values
     for key in keys[:-1]:
         if place.get(key) is None:
             place[key] = {}
@@ -246,3 +249,10 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise OovrecError(f"'{key}' has no keys of its own", where=f"--set {override}", remedy="check the key")
     place[keys[-1]] = value
+
+
+def _value(override: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise OovrecError("has no YAML value", where=f"--set {override}", remedy="put the value in quotes") from error

@@ -196,6 +196,7 @@ class Run:
         k: int = 10,
         data: Dataset | str | None = None,
         mask_seen: bool = True,
+        skip_unknown: bool = False,
     ) -> list[Recommended]:
         """The ``k`` best items that the history lacks, for a known user or after a history given by hand.
 
@@ -207,17 +208,22 @@ class Run:
             k: how many; at least 1.
             data: the dataset, or where it lies now.
             mask_seen: leave the history's own items out.
+            skip_unknown: go by those of the history's items that the run knows, if there are any.
 
         Raises:
             OovrecError: neither or both of user and history; an unknown id; a history that is no list; a ``k`` below 1.
         """
         dataset = self.dataset(data) if user is not None and history is None else None
-        known = self.histories(user, history, dataset)
+        known = self.histories(user, history, dataset, skip_unknown)
         with self.arithmetic():
             return self.named(self.model.recommend(known, k, mask_seen=mask_seen))[0]
 
     def histories(
-        self, user: str | int | None, history: Iterable[str | int] | None, dataset: Dataset | None
+        self,
+        user: str | int | None,
+        history: Iterable[str | int] | None,
+        dataset: Dataset | None,
+        skip_unknown: bool = False,
     ) -> Histories:
         """What :meth:`recommend` asks the model with, one history; arguments and errors as there.
 
@@ -227,7 +233,7 @@ class Run:
         if user is not None and history is None and dataset is not None:
             return self._history_of(str(user), dataset)
         if history is not None and user is None:
-            return self._history(history)
+            return self._history(history, skip_unknown)
         raise OovrecError("give a user or a history, one of the two")
 
     def named(self, best: Recommendations) -> list[list[Recommended]]:
@@ -251,17 +257,17 @@ class Run:
             raise self._unknown("user", user, dataset.users, where=dataset.name)
         return dataset.full.take(slice(dataset.user_index[user], dataset.user_index[user] + 1))
 
-    def _history(self, history: Iterable[str | int]) -> Histories:
+    def _history(self, history: Iterable[str | int], skip_unknown: bool) -> Histories:
         if isinstance(history, (str, bytes)) or not isinstance(history, Iterable):
             raise OovrecError(f"{history!r} is no list of item ids", where="history", remedy="give a list of them")
         items = [str(item) for item in history]
         if not items:
             raise OovrecError("the history is empty", remedy="give at least one item id")
         index = self.model.entities.item_index
-        for item in items:
-            if item not in index:
-                raise self._unknown("item", item, index, where="history")
-        return Histories.of([[index[item] for item in items]])
+        known = [index[item] for item in items if item in index]
+        if len(known) < len(items) and not (skip_unknown and known):
+            raise self._unknown("item", next(item for item in items if item not in index), index, where="history")
+        return Histories.of([known])
 
     def _unknown(self, kind: str, name: str, choices: Iterable[str], *, where: object) -> OovrecError:
         """As :func:`oovrec.errors.unknown`; a name may also be missing because the k-core lacks it."""

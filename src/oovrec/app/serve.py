@@ -49,12 +49,14 @@ class Wanted(Options):
         history: item ids, oldest first.
         k: how many items.
         mask_seen: leave the history's own items out.
+        skip_unknown: go by those of the history's items that are known, if there are any.
     """
 
     user: str | StrictInt | None = None
     history: list[str | StrictInt] | None = None
     k: StrictInt = Field(10, ge=1, le=MOST)
     mask_seen: bool = True
+    skip_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class Service:
         if wanted.user is not None and self._dataset is None:
             what = "no users are known here, for the run's data was not found"
             raise OovrecError(what, where="user", remedy="give a history, or start 'oovrec serve' with --data")
-        return self._run.histories(wanted.user, wanted.history, self._dataset)
+        return self._run.histories(wanted.user, wanted.history, self._dataset, wanted.skip_unknown)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:

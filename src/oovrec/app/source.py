@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -35,18 +36,19 @@ class Source(DataFile):
         """The source of data in any form; a dataset's is read once more, to see that it gives the same.
 
         Raises:
-            OovrecError: a dataset that its source alone, without columns, ``k_core`` or ``tie_seed``, does not give.
+            OovrecError: a dataset that was not read from a file, or was changed since.
         """
         if not isinstance(data, Dataset):
             return data if isinstance(data, Source) else cls(source=str(data))
-        source = cls(source=data.source, name=data.name)
+        ties: dict[str, Any] = {} if is_data_file(data.source) else {"tie_seed": data.tie_seed}  # such a file says it
+        source = cls(source=data.source, name=data.name, **data.reading, **ties)
         try:
             same = bool(data.source) and source.load().fingerprint == data.fingerprint
         except OovrecError:
             same = False
         if not same:
-            what = f"the dataset '{data.name}' cannot be read again by its source alone"
-            raise OovrecError(what, where="data", remedy="give a Source, which says columns and k_core too")
+            what = f"the dataset '{data.name}' cannot be read again as it is"
+            raise OovrecError(what, where="data", remedy="write it to a file and give 'load_dataset' of that")
         return source
 
     @classmethod

@@ -32,6 +32,11 @@ BLOCKS = {
     "later_day_masked": "masked, targets of a later day only",
     "later_day_raw": "raw, targets of a later day only",
 }
+# Why a figure of tokens may be missing.
+UNDEFINED = {
+    "lift": "needs tokens of users and items that tell which are alike",
+    **dict.fromkeys(("memorisation", "diversity"), "needs tokens that stand for a place"),
+}
 
 
 def show(*parts: Table | Text | str) -> None:
@@ -124,7 +129,8 @@ def recommendations(items: Sequence[Recommended]) -> Table:
 def placed(items: Sequence[Placed]) -> Table:
     """The names of new items, and a known item of each one's cluster."""
     rows = [[item.id, item.title, item.tokens, item.by, item.beside] for item in items[:SHOWN]]
-    title = f"{len(items):,} items added" + (f", the first {SHOWN} of them" if len(items) > SHOWN else "")
+    kind = "item" if len(items) == 1 else "items"
+    title = f"{len(items):,} {kind} added" + (f", the first {SHOWN} of them" if len(items) > SHOWN else "")
     columns = dict.fromkeys(("item", "title", "tokens", "placed by", "in the cluster of"), "left")
     return grid(columns, rows, title)
 
@@ -174,10 +180,13 @@ def tokens(built: Tokens, dataset: Dataset) -> Table:
     return grid({"item": "left", "title": "left", "tokens": "left", "taken (training)": "right"}, rows, title)
 
 
-def quality(report: Quality) -> Table:
+def quality(report: Quality, built_from: str) -> Table:
     """Scores of tokens, a row a figure."""
-    rows = [[name, "not defined" if value is None else f"{value:.4f}"] for name, value in _flat(report.to_json())]
-    return grid({"figure": "left", "value": "right"}, rows)
+    rows = [
+        [name, UNDEFINED.get(name, "not defined") if value is None else f"{value:.4f}"]
+        for name, value in _flat(report.to_json())
+    ]
+    return grid({"figure": "left", "value": "right"}, rows, f"tokens from: {built_from}")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float | None]]:

@@ -11,8 +11,8 @@ from oovrec.app.options import (
     AsJson,
     DataArgument,
     Out,
-    Overrides,
     Reading,
+    SchemeOptions,
     TokensFolder,
     reads_data,
 )
@@ -25,10 +25,10 @@ tokens_app = typer.Typer(help="Build, judge, audit and draw out-of-vocabulary to
 def tokens_build(
     data: DataArgument,
     out: Out,
-    method: Annotated[str, typer.Option(help="The scheme.")] = "meta",
+    method: Annotated[str, typer.Option(help="The scheme: meta, metavec, random, semantic, …")] = "meta",
     built_from: Annotated[Literal["train", "all"], typer.Option("--from", help="'all' sees held-out items.")] = "train",
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
-    overrides: Overrides = None,
+    overrides: SchemeOptions = None,
     *,
     reading: Reading,
 ) -> None:
@@ -55,16 +55,19 @@ def tokens_score(
 ) -> None:
     """How well tokens keep what the interactions say (MS, DS, lift on held-out items)."""
     from oovrec.app import tables
+    from oovrec.progress import say
     from oovrec.tokens.quality import score
     from oovrec.tokens.table import Tokens
 
     built = Tokens.load(tokens)
     dataset = reading.of(data).load()
+    if built.of_other_data(dataset.fingerprint):
+        say("[bold red]WARNING[/] these tokens were built from other data, perhaps from what is held out here")
     quality = score(built, dataset)
     if json:
-        tables.show_json(quality.to_json())
+        tables.show_json({"tokens_from": built.built_from, **quality.to_json()})
     else:
-        tables.show(tables.quality(quality))
+        tables.show(tables.quality(quality, built.built_from))
 
 
 @tokens_app.command("audit")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from oovrec.app.report_data import ReportData, SystemRow
+from oovrec.data.checks import REPEATED_SHARE
 
 ALPHA = 0.05  # a difference with a larger p is called chance
 
@@ -13,10 +14,13 @@ def headline(data: ReportData) -> str:
     """The main system's masked hit@10 and ndcg@10, as a sentence."""
     main, block = data.systems[0], data.systems[0].blocks["masked"]
     low, high = block["ci"]["hit@10"]
+    repeated = data.dataset.splits["test"].repeated_targets
+    missed = f" {repeated:.1%} of those items stand in the user's own history, which masking rules out: with these, "
+    missed += f"hit@10 is {main.blocks['raw']['hit@10']:.1%}."
     return (
         f"Asked for ten of {data.dataset.items:,} items, {main.label} names the one that was held out for "
         f"{block['hit@10']:.1%} of {block['users']:,} users (95% interval {low:.1%} to {high:.1%}); "
-        f"its ndcg@10 is {block['ndcg@10']:.4f}."
+        f"its ndcg@10 is {block['ndcg@10']:.4f}.{missed if repeated >= REPEATED_SHARE else ''}"
     )
 
 

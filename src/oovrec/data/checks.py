@@ -15,6 +15,7 @@ from oovrec.data.dataset import DAY, Dataset, Split
 SORTED_SHARE = 0.95
 PLAUSIBLE_SINCE = 631_152_000  # 1990, before which nobody kept such logs
 COUNTED = 31 * DAY  # times that all lie within January 1970 only number the interactions
+REPEATED_SHARE = 0.01  # of targets that masking rules out, from which on figures are moved by it
 QUANTILES = {"least": 0.0, "quarter": 0.25, "median": 0.5, "three quarters": 0.75, "most": 1.0}
 
 
@@ -110,7 +111,7 @@ def inspect(dataset: Dataset) -> Report:
         ascending=ascending,
         splits=splits,
         notes=dataset.notes,
-        warnings=_warnings(dataset, ascending, duplicates, splits["test"].same_day),
+        warnings=_warnings(dataset, ascending, duplicates, splits["test"]),
     )
 
 
@@ -161,8 +162,8 @@ def _implausible(times: np.ndarray) -> int:
     return int(((times < PLAUSIBLE_SINCE) | (times > time() + DAY)).sum())
 
 
-def _warnings(dataset: Dataset, ascending: float, duplicates: int, same_day: float | None) -> list[str]:
-    warnings = []
+def _warnings(dataset: Dataset, ascending: float, duplicates: int, test: SplitReport) -> list[str]:
+    warnings, same_day = [], test.same_day
     if ascending >= SORTED_SHARE:
         warnings.append(
             f"sorted_by_id: {ascending:.1%} of adjacent items ascend by id; these histories look sorted by item id, "
@@ -180,6 +181,11 @@ def _warnings(dataset: Dataset, ascending: float, duplicates: int, same_day: flo
             f"implausible_dates: {implausible:,} interactions are dated before 1990 or after tomorrow, from "
             f"{_day(dataset.times.min())} to {_day(dataset.times.max())}; perhaps the times mix seconds and "
             "milliseconds, or are of another unit, and their order or days are wrong; mend them or name another column"
+        )
+    if test.repeated_targets >= REPEATED_SHARE:
+        warnings.append(
+            f"repeats: {test.repeated_targets:.1%} of test targets stand in their user's own history; masked figures "
+            "count each of them as a miss, so read the raw ones, and recommend with --no-mask-seen"
         )
     if duplicates:
         warnings.append(f"duplicates: {duplicates:,} interactions stand there twice; remove them if they are an error")

@@ -15,7 +15,7 @@ from oovrec.data.ids import id_texts, inexact, padded, spaced
 from oovrec.data.interactions import Interactions
 from oovrec.data.rows import NEEDED, Rows
 from oovrec.data.text import read_log, row_line, row_width
-from oovrec.data.times import FORMS, numbers, unix_seconds
+from oovrec.data.times import FORMS, moments, numbers
 from oovrec.errors import OovrecError, unknown
 
 Role = Literal["user", "item", "time", "rating", "title", "summary", "review"]
@@ -143,12 +143,14 @@ def interactions(
     rows = Rows(table, ~blank, roles, header, where, line, width)
     made: dict[str, pl.Series] = {role: _ids(rows, role) for role in NEEDED}
     if "time" in roles:
-        made["time"] = unix_seconds(table["time"], form := columns.time_format)
+        made["time"], after = moments(table["time"], form := columns.time_format)
         what = f"is not a time written as '{form}'" if form else "is not a time"
         remedy = (
             "mend it or the form" if form else f"write all as {FORMS}, or say by --time-format how they are written"
         )
         rows.refuse("time", made["time"].is_null(), what, remedy)
+        if (after > 0).any():
+            made["microseconds"] = after
     if "rating" in roles:
         made["rating"] = numbers(table["rating"])
         rows.refuse("rating", ~made["rating"].is_finite(), "is not a number", "mend it")

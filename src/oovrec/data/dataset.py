@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class Dataset:
         sample: how many users are evaluated, drawn at random, always the same ones; 0 takes all.
         skipped: ``[total]`` bool along ``full.items``, interactions that the training part lacks; None for none.
         tie_seed: with which each user's items of the same time were put in random order; None leaves the log's order.
+        reading: what ``load_dataset`` was told beside ``source`` and ``tie_seed``, to read the same again.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Dataset:
     sample: int = 0
     skipped: np.ndarray | None = None
     tie_seed: int | None = None
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def item_index(self) -> dict[str, int]:

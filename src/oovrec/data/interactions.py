@@ -20,7 +20,8 @@ class Interactions:
     Attributes:
         frame: columns ``user`` and ``item`` (strings), and where known ``time`` (int64 unix seconds)
             and ``rating`` (float64), ``summary`` and ``review`` (strings, '' for none); one row an interaction.
-            Without ``time`` a user's rows stand in time order.
+            ``microseconds`` (int64) after ``time`` order what is of one second. Without ``time`` a user's rows stand in
+            time order.
         titles: item id to text; None where the log has no texts.
         attributes: item id to attribute numbers (from 1); None where the log has none.
         source: where it was read from.
@@ -67,7 +68,7 @@ class Interactions:
         users, user_ids = _codes(self.frame["user"])
         items, item_ids = _codes(self.frame["item"])
         times = self._column("time")
-        order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
+        order = np.lexsort([key for key in (self._column("microseconds"), times, users) if key is not None])
         indptr = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=len(user_ids)))])
         titles, attributes = self.titles, self.attributes
         ratings, summaries, reviews = (self._column(name) for name in ("rating", "summary", "review"))

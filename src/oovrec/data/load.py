@@ -87,14 +87,15 @@ def load_dataset(
         told = read_data_file(file := existing(data), columns, k_core, tie_seed)
         given = told.model_dump(include={"k_core", "tie_seed"})
         dataset = load_dataset(told.source, columns=told.columns, name=name or told.name, **given)
-        return replace(dataset, source=str(file))
+        return replace(dataset, source=str(file), reading={})
     path, known_as = _located(data)
     log = read(path, columns)
     core = log.k_core(k_core)
     if not len(core.frame):
         what = f"none of {len(log.frame):,} interactions are left when every user and item must have {k_core}"
-        raise OovrecError(what, where=path, remedy="lower k_core or give more data")
-    dataset = core.dataset(name or known_as)
+        raise OovrecError(what, where=path, remedy="lower --k-core (k_core in a data file) or give more data")
+    reading = {"columns": columns or Columns(), "k_core": k_core}
+    dataset = replace(core.dataset(name or known_as), reading=reading)
     if not len(dataset.evaluated_users()):
         what = "no user has three items, and one each is needed to train, validate and test"
         raise OovrecError(what, where=path, remedy="give longer histories")

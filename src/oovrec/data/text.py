@@ -102,8 +102,10 @@ def read_table(path: Path, *, separator: str | None = None, quoted: bool = True)
     """
     text = read_text(path)
     first = text.split("\n", 1)[0].rstrip("\r")
-    separator = separator or _separator(first)
     where = f"{path}, line 1"
+    if not first.strip():
+        raise OovrecError("is blank", where=where, remedy="begin with the names of the columns")
+    separator = separator or _separator(first)
     try:
         header = next(csv.reader([first], delimiter=separator)) if quoted else first.split(separator)
     except csv.Error as error:

@@ -16,6 +16,7 @@ FIRST_DATE, LAST_DATE = 19_000_101, 21_001_231
 CLOCK_FORMAT = "%Y-%m-%dT%H:%M:%S%.f"
 DATE_FORMATS = ("%Y-%m-%d", CLOCK_FORMAT, f"{CLOCK_FORMAT}%#z", "%Y-%m-%dT%H:%M")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND = 1_000_000  # microseconds
 # What is read, for people.
 FORMS = "seconds, milliseconds, 20140723, 2014-07-23 or 2014-07-23 12:34:56 (UTC, or with an offset like +02:00)"
 
@@ -29,7 +30,12 @@ def numbers(column: pl.Series) -> pl.Series:
 
 
 def unix_seconds(column: pl.Series, form: str = "") -> pl.Series:
-    """Int64 unix seconds; null where a value is missing or is no time.
+    """Int64 unix seconds; as :func:`moments`."""
+    return moments(column, form)[0]
+
+
+def moments(column: pl.Series, form: str = "") -> tuple[pl.Series, pl.Series]:
+    """Int64 unix seconds, and microseconds after each; null where a value is missing or is no time.
 
     Args:
         form: how each is written, as strftime has it (``%d/%m/%Y %H:%M``), in UTC unless it has an offset; '' tells
@@ -40,14 +46,19 @@ def unix_seconds(column: pl.Series, form: str = "") -> pl.Series:
     dates, with a time of day or without (UTC unless they name an offset).
     """
     if form:
-        return _parsed(column.cast(pl.String).str.strip_chars(), form)
+        return _split(_parsed(column.cast(pl.String).str.strip_chars(), form))
     if column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
-        return column.cast(pl.Datetime("us")).dt.epoch("s")
+        return _split(column.cast(pl.Datetime("us")).dt.epoch("us"))
     values = numbers(column)
     if column.dtype == pl.String and values.is_finite().sum() * 2 < column.count():
-        return _iso_seconds(column)
+        return _split(_iso(column))
     dates = _dates(values)
-    return _scaled_to_seconds(values) if dates is None else dates
+    return _scaled(values) if dates is None else (dates, dates * 0)
+
+
+def _split(microseconds: pl.Series) -> tuple[pl.Series, pl.Series]:
+    seconds = microseconds // SECOND
+    return seconds, microseconds - seconds * SECOND
 
 
 def _dates(values: pl.Series) -> pl.Series | None:
@@ -64,43 +75,48 @@ def _dates(values: pl.Series) -> pl.Series | None:
     return dates.cast(pl.Datetime("us")).dt.epoch("s") if dates.count() > half else None
 
 
-def _scaled_to_seconds(numbers: pl.Series) -> pl.Series:
+def _scaled(numbers: pl.Series) -> tuple[pl.Series, pl.Series]:
     values = numbers.to_numpy().astype(np.float64)
     usable = np.isfinite(values)
     scale = 1.0
     while usable.any() and np.median(np.abs(values[usable])) / scale > LARGEST_SECONDS:
         scale *= 1000
     usable &= np.abs(values) / scale < np.iinfo(np.int64).max
-    seconds = np.floor(np.where(usable, values, 0) / scale).astype(np.int64)
-    return pl.select(pl.when(pl.Series(usable)).then(pl.Series(seconds))).to_series()
+    exact = np.where(usable, values, 0) / scale
+    seconds = np.floor(exact)
+    whole, after = (part.astype(np.int64) for part in (seconds, (exact - seconds) * SECOND))
+    table = pl.DataFrame({"usable": usable, "whole": whole, "after": after})
+    found = table.select(pl.when("usable").then(pl.col(name)).alias(name) for name in ("whole", "after"))
+    return found["whole"], found["after"]
 
 
-def _iso_seconds(column: pl.Series) -> pl.Series:
+def _iso(column: pl.Series) -> pl.Series:
+    """Int64 microseconds."""
     text = column.str.strip_chars().str.replace(" ", "T", literal=True).str.to_uppercase()
     for utc in ("Z", "UTC", "GMT"):  # as is meant without
         text = text.str.strip_suffix(utc)
     text = text.str.strip_chars_end()
-    seconds = pl.repeat(None, len(text), dtype=pl.Int64, eager=True)
+    found = pl.repeat(None, len(text), dtype=pl.Int64, eager=True)
     forms: list[Callable[[pl.Series], pl.Series]] = [partial(_parsed, form=form) for form in DATE_FORMATS]
     for read in (*forms, _rare):
-        left = (seconds.is_null() & text.is_not_null()).arg_true()  # what those before could not read
-        seconds = seconds.scatter(left, read(text.gather(left)))
-    return seconds
+        left = (found.is_null() & text.is_not_null()).arg_true()  # what those before could not read
+        found = found.scatter(left, read(text.gather(left)))
+    return found
 
 
 def _parsed(text: pl.Series, form: str) -> pl.Series:
-    return text.str.to_datetime(form, strict=False, time_unit="us").dt.replace_time_zone(None).dt.epoch("s")
+    return text.str.to_datetime(form, strict=False, time_unit="us").dt.replace_time_zone(None).dt.epoch("us")
 
 
 def _rare(text: pl.Series) -> pl.Series:
     """Other forms of ISO 8601, which Python reads one by one."""
-    read = {value: _python_seconds(value) for value in text.unique()}
+    read = {value: _by_python(value) for value in text.unique()}
     return text.replace_strict(read, return_dtype=pl.Int64)
 
 
-def _python_seconds(text: str) -> int | None:
+def _by_python(text: str) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(seconds=1)
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1)

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -30,6 +31,7 @@ from oovrec.training.loop import Batch, EpochLog, train
 
 MOST = 2**31 - 1  # of a whole number among the options
 FAMILIES = ("sequential", "generative")
+OUTSIDE = "oovrec.systems"  # entry points of other packages: a system's name and its module
 
 
 @dataclass(frozen=True)
@@ -225,24 +227,33 @@ def check_count(k: int) -> None:
 
 
 def systems() -> dict[str, type[Recommender]]:
-    """Every recommender by name: a module ``models/<family>/<name>.py`` holds the class of that name."""
-    found = ((name, _system(module)) for name, module in _modules())
+    """Every recommender by name.
+
+    A module ``models/<family>/<name>.py`` holds the class of that name; other packages say by an entry point of the
+    group ``oovrec.systems`` which of their modules does.
+    """
+    found = ((name, _system(name, module)) for name, module in modules().items())
     return {name: value for name, value in found if value is not None}
 
 
-def _modules() -> Iterator[tuple[str, str]]:
-    """Name and path of each module that may hold a system; none is imported."""
+def modules() -> dict[str, str]:
+    """Path of each module that may hold a system, by its name; none is imported."""
+    outside = {point.name: point.value for point in entry_points(group=OUTSIDE)}
+    return outside | dict(_own_modules())
+
+
+def _own_modules() -> Iterator[tuple[str, str]]:
     for family in FAMILIES:
         package = importlib.import_module(f"oovrec.models.{family}")
         for module in pkgutil.iter_modules(package.__path__):
             yield module.name, f"{package.__name__}.{module.name}"
 
 
-def _system(module: str) -> type[Recommender] | None:
-    """The recommender that bears the name of its ``module``, if that is a system's."""
+def _system(name: str, module: str) -> type[Recommender] | None:
+    """The recommender that bears the ``name``, if its module holds one."""
     for value in vars(importlib.import_module(module)).values():
         ours = isinstance(value, type) and issubclass(value, Recommender)
-        if ours and value.__dict__.get("name") == module.rpartition(".")[2]:
+        if ours and value.__dict__.get("name") == name:
             return cast(type[Recommender], value)
     return None
 
@@ -253,8 +264,8 @@ def system(name: str) -> type[Recommender]:
     Raises:
         OovrecError: there is none; the nearest name is given.
     """
-    module = dict(_modules()).get(name)
-    found = _system(module) if module else None
+    module = dict(_own_modules()).get(name) or modules().get(name)
+    found = _system(name, module) if module else None
     if found is None:
         raise unknown("system", name, systems())
     return found

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oovrec.errors import OovrecError
+
 CHUNK = {"cpu": 1 << 21, "cuda": 1 << 26}  # logits at once: on a processor they stay in its cache
 KEPT = {"cpu": 1 << 24, "cuda": 1 << 26}  # probabilities that one product makes the rows' gradient of
 APART = 1 << 23  # multiplications that products of a group's own have to save: beginning each takes time too
@@ -153,6 +155,12 @@ class _GroupedCrossEntropy(_SummedLoss):
 
 
 def other_items(targets: Tensor, items: int, count: int = 1) -> Tensor:
-    """``[n, count]`` random items, of ``items`` in all, other than the target ``[n]`` of each row."""
+    """``[n, count]`` random items, of ``items`` in all, other than the target ``[n]`` of each row.
+
+    Raises:
+        OovrecError: there is no other.
+    """
+    if items < 2:
+        raise OovrecError("there is no other item to compare one with", where="model.loss", remedy="set it to softmax")
     drawn = torch.randint(items - 1, (len(targets), count), device=targets.device)
     return drawn + (drawn >= targets[:, None])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -78,9 +79,18 @@ class Built:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def methods() -> list[str]:
-    """The schemes there are: the modules of :mod:`oovrec.tokens.schemes`."""
-    return sorted(path.stem for path in (Path(__file__).parent / "schemes").glob("*.py") if path.stem != "__init__")
+OUTSIDE = "oovrec.schemes"  # entry points of other packages: a scheme's name and its module
+
+
+def methods() -> dict[str, str]:
+    """Path of each scheme's module by its name.
+
+    They are those of :mod:`oovrec.tokens.schemes`, and those that other packages name by an entry point of the group
+    ``oovrec.schemes``.
+    """
+    outside = {point.name: point.value for point in entry_points(group=OUTSIDE)}
+    own = sorted(path.stem for path in (Path(__file__).parent / "schemes").glob("*.py") if path.stem != "__init__")
+    return outside | {name: f"oovrec.tokens.schemes.{name}" for name in own}
 
 
 def check_options(method: str, options: Mapping[str, Any], *, where: str) -> Options:
@@ -96,7 +106,7 @@ def check_options(method: str, options: Mapping[str, Any], *, where: str) -> Opt
 
 
 def _scheme(method: str) -> ModuleType:
-    return import_module(f"oovrec.tokens.schemes.{method}")
+    return import_module(methods()[method])
 
 
 def build_tokens(

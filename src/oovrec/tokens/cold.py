@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import pairwise
 from typing import Any, Literal
@@ -83,7 +83,7 @@ def evidence(method: str) -> tuple[Evidence, ...]:
     Raises:
         OovrecError: the scheme's tokens say nothing of what an item is like.
     """
-    scheme: Any = import_module(f"oovrec.tokens.schemes.{method}") if method in methods() else None
+    scheme: Any = import_module(module) if (module := methods().get(method)) else None
     if not (near := getattr(scheme, "NEAR", ())):
         what = f"tokens of the method '{method}' do not stand for like items, so a new item has no place among them"
         raise OovrecError(what, remedy="use a run whose tokens are meta, collaborative or semantic")
@@ -91,7 +91,11 @@ def evidence(method: str) -> tuple[Evidence, ...]:
 
 
 def surroundings(
-    method: str, known: Described, new: Described, histories: Histories | None = None
+    method: str,
+    known: Described,
+    new: Described,
+    histories: Histories | None = None,
+    told_of: np.ndarray | None = None,
 ) -> list[Around | None]:
     """What surrounds each of the ``new`` items, by the first of the scheme's kinds of evidence that tells anything.
 
@@ -100,6 +104,7 @@ def surroundings(
     Args:
         method: the scheme of the known items' tokens.
         histories: of item indices, those from ``len(known.ids)`` on being new; None where there are none yet.
+        told_of: ``[known]`` bool, the known items that tell anything, as :func:`in_place` says; None takes all.
 
     Raises:
         OovrecError: the scheme's tokens do not serve.
@@ -110,7 +115,22 @@ def surroundings(
             told.append(by_words(known, new))
         elif histories is not None:
             told.append(by_interactions(histories, len(known.ids), len(new.ids)))
+    if told_of is not None:
+        told = [[_without(around, told_of) for around in kind] for kind in told]
     return [next((around for around in kinds if len(around.items)), None) for kinds in zip(*told, strict=True)]
+
+
+def in_place(table: TokenTable) -> np.ndarray:
+    """``[n]`` bool: the items whose place is known, all but those of a cluster of which nothing was."""
+    if table.centroids is None:
+        return np.ones(len(table), bool)
+    found: np.ndarray = table.centroids[table.codes[:, 0]].any(axis=1)
+    return found
+
+
+def _without(around: Around, kept: np.ndarray) -> Around:
+    there = kept[around.items]
+    return replace(around, items=around.items[there], weights=around.weights[there])
 
 
 def by_interactions(histories: Histories, known: int, new: int) -> list[Around]:
@@ -251,17 +271,16 @@ class Clusters:
         self.of = of.reshape(-1)  # numpy 2.0 gave it the shape of the rows
         self.last = np.zeros(len(self.paths), np.int64)
         self.last[self.of] = last
+        placed = in_place(table)  # a number of others alone was never learnt
         every = sorted(set(self.number.tolist()), key=lambda number: _number(self.vocabulary[number]))
-        self.numbers, self.highest = [n for n in every if n not in self.twins], self.vocabulary[every[-1]]
+        learnt = set(self.number[placed].tolist()) - self.twins.keys()
+        self.numbers, self.highest = [n for n in every if n in learnt], self.vocabulary[every[-1]]
         self.place = {number: place for place, number in enumerate(self.numbers)}
         self.taken: list[set[int]] = [set() for _ in self.paths]
         for cluster, number in zip(self.of.tolist(), self.number.tolist(), strict=True):
             self.taken[cluster].add(number)
         self.shared = len(every) < len(table)
-        if table.centroids is None:
-            self.open = np.arange(len(self.paths))
-        else:
-            self.open = np.flatnonzero(table.centroids[self.paths[:, 0]].any(axis=1))
+        self.open = np.unique(self.of[placed])
 
     def join(self, around: Around) -> np.ndarray:
         """``[depth]`` the name of one more item with these surroundings, which is taken from now on."""

@@ -60,7 +60,7 @@ def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
     splits = SPLITS if len(dataset.evaluated_users()) and alike(items) else ()
     repeats = {split: repeated_clusters(clusters, dataset.histories(split), dataset.targets(split)) for split in splits}
     sides = {side: table for side, table in (("items", items), ("users", users)) if table is not None}
-    vectors = {side: found for side, table in sides.items() if (found := table.vectors) is not None}
+    vectors = {side: found for side, table in sides.items() if (found := table.vectors) is not None and len(table) > 1}
     ratings = ratings_matrix(dataset)
     rows = {"items": ratings.T, "users": ratings}
     return Quality(

@@ -9,10 +9,14 @@ come from the context's part; the parts are dealt anew for each pool, so over tr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from pydantic import Field
 
 from oovrec.config import Options
+from oovrec.errors import OovrecError
 from oovrec.progress import Bar
 from oovrec.tokens.negatives import negative_tables
 from oovrec.tokens.pairs import blocked_pairs
@@ -69,10 +73,20 @@ def embed(graph: Graph, config: SkipGramConfig, seed: int, threads: int | None =
             for starts in np.array_split(rng.permutation(np.repeat(walkers, config.walks)), pools):
                 rate = config.learning_rate * max(1 - done / bar.total, LAST_RATE)
                 walks = random_walks(graph, starts, config.walk_length, seed=walk_seed, first=done, threads=threads)
-                _learn(centres, contexts, walks, walkers, degrees, config, rate, rng, threads)
+                with _kept_small():
+                    _learn(centres, contexts, walks, walkers, degrees, config, rate, rng, threads)
                 done += len(starts)
                 bar.advance(len(starts))
     return np.ascontiguousarray(centres[:, : config.dimensions])
+
+
+@contextmanager
+def _kept_small() -> Iterator[None]:
+    """Turns vectors that have grown beyond numbers into an error that names the option to lower."""
+    try:
+        yield
+    except ZeroDivisionError as error:
+        raise OovrecError("the vectors grow without bound", where="learning_rate", remedy="lower it") from error
 
 
 def _rows(nodes: int, dimensions: int) -> np.ndarray:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, unknown
 from oovrec.files import read_json, read_tensors, read_text, write_json, write_tensors, write_text
 
 BuiltFrom = Literal["train", "all"]
@@ -137,7 +137,8 @@ def read_table(path: Path) -> TokenTable:
     tuples: list[tuple[str, ...]] = []
     seen_ids: dict[str, int] = {}
     seen_tuples: dict[tuple[str, ...], int] = {}
-    for number, line in enumerate(read_text(path, remedy="give a file of ids and their tokens").splitlines(), 1):
+    text = read_text(path, remedy="give a file of ids and their tokens").removeprefix("\ufeff")
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -247,6 +248,8 @@ class Tokens:
             method, built_from, seed, config = (about[key] for key in ("method", "built_from", "seed", "config"))
         except (KeyError, TypeError, AttributeError) as error:
             raise OovrecError(f"lacks {error}", where=path, remedy=AGAIN) from error
+        if built_from not in get_args(BuiltFrom):
+            raise unknown("source of tokens", str(built_from), get_args(BuiltFrom), where=path)
         return cls(items, users, method, built_from, seed, config, details)
 
 

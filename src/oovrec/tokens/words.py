@@ -23,6 +23,11 @@ def item_words(titles: Sequence[str] | None, attributes: Sequence[Sequence[int]]
     return [{*WORD.findall(text.lower()), *own} for text, own in zip(texts, numbers, strict=True)]
 
 
+def _order(word: str | int) -> tuple[str, bool]:
+    """The word 7 before the attribute 7, whatever order a set has them in."""
+    return str(word), isinstance(word, int)
+
+
 def wording(material: Material, weight: float) -> Relation | None:
     """Items and the words they share with others; words are the nodes after users and items.
 
@@ -31,7 +36,7 @@ def wording(material: Material, weight: float) -> Relation | None:
     described = item_words(material.titles, material.attributes)
     shared = Counter(word for words in described for word in words)
     most = LARGEST_SHARE * len(material.items)
-    known = sorted((word for word, count in shared.items() if FEWEST <= count <= most), key=str)
+    known = sorted((word for word, count in shared.items() if FEWEST <= count <= most), key=_order)
     node = {word: number for number, word in enumerate(known, len(material.users) + len(material.items))}
     edges = [(item, node[word]) for item, words in enumerate(described) for word in words if word in node]
     if not edges:

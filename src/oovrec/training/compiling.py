@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from rich.markup import escape
 from torch import nn
 
 from oovrec.progress import say
@@ -42,4 +43,5 @@ def failures() -> tuple[type[Exception], ...]:
 def say_not_compiled(error: Exception) -> None:
     """One line that tells why, and that nothing is lost but speed."""
     reason = " ".join(str(error).split())[:160] or type(error).__name__
-    say(f"training goes on without torch.compile, which failed here ({reason}); training.compile=false skips it")
+    told = f"training goes on without torch.compile, which failed here ({reason}); training.compile=false skips it"
+    say(escape(told))

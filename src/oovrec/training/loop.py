@@ -117,6 +117,8 @@ class _Training:
         try:
             with self.interrupts:
                 self._epochs()
+                if self.interrupts.requested:  # while the last state was written
+                    raise self._interrupted()
         except KeyboardInterrupt as error:  # a second Ctrl-C, in the middle of a step
             raise self._interrupted() from error
         if self.best is not None:
@@ -218,7 +220,10 @@ class _Training:
         return loss.detach()
 
     def _read_losses(self) -> None:
-        for loss in torch.stack(self.unread).tolist():
+        losses = torch.stack(self.unread)
+        if self.accelerator.num_processes > 1:  # so that the state, which one of them writes, is of all
+            losses = self.accelerator.reduce(losses, "mean")
+        for loss in losses.tolist():
             if not math.isfinite(loss):
                 where = f"epoch {self.progress.epoch}, batch {self.progress.batch}"
                 remedy = f"lower training.learning_rate (it is {self.config.learning_rate:g})"
@@ -256,7 +261,7 @@ class _Training:
         last = state.epoch == config.epochs or self._enough
         due = state.epoch % config.validate_every == 0 or last
         ndcg = self._validated() if due else None
-        loss, speed = self._mean(state.loss / state.batch), state.samples / max(state.seconds, 1e-9)
+        loss, speed = state.loss / state.batch, state.samples / max(state.seconds, 1e-9)
         state.logs.append(EpochLog(state.epoch, loss, ndcg, state.seconds, speed, state.rate))
         if ndcg is not None:
             better = state.best is None or ndcg > state.best

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from rich.markup import escape
 from torch import Tensor, nn
 
 from oovrec.progress import say
@@ -100,7 +101,8 @@ class Replayed:
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             if not self.failed:
                 reason = " ".join(str(error).split())[:160]
-                say(f"some steps go on without being recorded as a CUDA graph, which failed here ({reason})")
+                told = f"some steps go on without being recorded as a CUDA graph, which failed here ({reason})"
+                say(escape(told))
             self.failed = True
             return None
         finally:

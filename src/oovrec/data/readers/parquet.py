@@ -53,8 +53,8 @@ def _parts(path: Path) -> list[Path]:
 
 def _table(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        return pl.read_parquet(path, glob=False)  # a name may hold brackets
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         remedy = "write it again, or give it the ending of its true format"
         raise OovrecError("is not a whole Parquet file", where=path, remedy=remedy) from error
 

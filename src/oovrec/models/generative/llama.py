@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ class LlamaNetwork(ItemNetwork):
         self.body, self.dropout, self.replayable = network.model, dropout, replayable
         self.body.embed_tokens = nn.Identity()
         for layer in self.body.layers if residual else []:
-            for part in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            for part in (layer.self_attn, layer.mlp):  # whole: an adapter of their last map is behind its hooks
                 part.register_forward_hook(partial(_dropped, residual))
 
     def run(self, inputs_embeds: Tensor, **options: object) -> Tensor:
@@ -139,8 +139,10 @@ class LlamaNetwork(ItemNetwork):
         return self.answer_loss(torch.cat(states)[where], answers, rows) / scale
 
 
-def _dropped(rate: float, part: nn.Module, _: object, output: Tensor) -> Tensor:
-    """A hook: dropout on the output of a part of the body."""
+def _dropped(rate: float, part: nn.Module, _: object, output: Any) -> Any:
+    """A hook: dropout on the output of a part of the body, of attention on the first of its outputs."""
+    if isinstance(output, tuple):
+        return dropout(output[0], rate, part.training), *output[1:]
     return dropout(output, rate, part.training)
 
 
