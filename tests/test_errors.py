@@ -22,6 +22,9 @@ def test_one_full_stop_and_places_as_they_are(what: str, where: str, remedy: str
 def test_an_unknown_name_gets_its_neighbour_the_names_or_that_there_are_none() -> None:
     assert str(unknown("key", "widht", ["heads", "width"])) == "unknown key 'widht'; did you mean 'width'."
     assert str(unknown("key", "x", ["width", "heads"])) == "unknown key 'x'; choose one of: heads, width."
+    many = [f"cust-{number:04}" for number in range(500)]
+    assert str(unknown("user", "nobody", many)) == "unknown user 'nobody'; check it; there are 500."
+    assert str(unknown("user", "cust-04", many)) == "unknown user 'cust-04'; did you mean 'cust-0400'."  # it begins so
     assert (
         str(unknown("key", "x", [], where="model")) == "model: unknown key 'x'; leave it out: there is no key to set."
     )

@@ -31,10 +31,10 @@ def test_counts_are_those_of_the_file(oovrec, log: Path) -> None:
     assert report["items"] == len({row["item_id"] for row in rows})
     assert report["interactions"] == len(rows)
     assert report["splits"]["test"]["targets"] == report["users"]
-    assert report["warnings"] == []
+    assert [warning.partition(":")[0] for warning in report["warnings"]] == ["repeats"]  # the tiny log has many
     shown = oovrec("data", "show", log).stdout
     assert f"{len(rows):,}" in shown
-    assert "WARNING" not in shown
+    assert shown.count("WARNING") == 1
 
 
 def test_histories_sorted_by_id_are_warned_of_loudly(oovrec, by_id: Path, tmp_path: Path) -> None:
@@ -92,4 +92,14 @@ def test_tokens_are_built_and_scored(oovrec, log: Path, tmp_path: Path) -> None:
     assert len(items.levels[0]) == 4
     scores = json.loads(oovrec("tokens", "score", out, log, "--json").stdout)
     assert scores["lift"]["train"] > 0  # four tastes were planted
-    assert f"{scores['lift']['test']:.4f}" in oovrec("tokens", "score", out, log).stdout
+    shown = oovrec("tokens", "score", out, log).stdout
+    assert f"{scores['lift']['test']:.4f}" in shown
+    assert "tokens from: train" in shown
+    assert scores["tokens_from"] == "train"
+    (later := tmp_path / "later.csv").write_text("\n".join(log.read_text().splitlines()[:-1]) + "\n")
+    other = oovrec("tokens", "score", out, later)
+    assert "WARNING these tokens were built from other data" in " ".join(other.stderr.split())
+    about = json.loads((out / "tokens.json").read_text())
+    (out / "tokens.json").write_text(json.dumps(about | {"built_from": "All"}))
+    refused = oovrec("tokens", "score", out, log, code=2).stderr
+    assert "unknown source of tokens 'All'; did you mean 'all'" in " ".join(refused.split())

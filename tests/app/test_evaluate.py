@@ -8,7 +8,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor
 import oovrec as package
 from oovrec.app.runs import load_run
 from oovrec.data.histories import Histories
-from oovrec.errors import OovrecError
+from oovrec.errors import Interrupted, OovrecError
 from oovrec.evaluation.results import read_result
+from oovrec.models import base
 from oovrec.models.base import Recommendations, Recommender
 
 USERS = 60
@@ -107,3 +108,52 @@ def test_a_split_that_there_is_not(popularity: Path) -> None:
     with pytest.raises(OovrecError, match="unknown split 'tset'; did you mean 'test'"):
         package.evaluate(popularity, "tset")
     assert (popularity / "environment.json").read_bytes() == before
+
+
+def test_the_time_of_a_training_that_was_killed_is_not_lost(log: Path, tmp_path: Path, monkeypatch) -> None:
+    """The process that was killed could not say how long it took; its epochs could."""
+    run, validate, calls = tmp_path / "run", base.validation_score, []
+
+    def stopped(*words: Any, **more: Any) -> float:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return validate(*words, **more)
+
+    overrides = ["training.epochs=3", "training.validate_every=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(base, "validation_score", stopped)
+        with pytest.raises(Interrupted):
+            package.train("sasrec", log, run, overrides=overrides)
+    about = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps(about | {"seconds": 0.5}))
+    (epoch,) = map(json.loads, (run / "log.jsonl").read_text().splitlines())
+    (run / "log.jsonl").write_text(json.dumps(epoch | {"seconds": 700.0}) + "\n")
+    package.train("sasrec", log, run, overrides=overrides, resume=True)
+    assert 700 < json.loads((run / "environment.json").read_text())["seconds"] < 800
+    (run / "checkpoint").mkdir()  # as a kill between the model and the cleaning leaves it
+    package.train("sasrec", log, run, overrides=overrides, resume=True)
+    assert not (run / "checkpoint").exists()
+
+
+def test_a_folder_where_nothing_had_begun_is_free(log: Path, tmp_path: Path) -> None:
+    """As a kill before the first of a run's files leaves it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("environment.json", ".config.yaml.x1y2"):
+        (run / name).write_text("{}")
+    package.train("popularity", log, run)
+    assert load_run(run).recipe.system == "popularity"
+
+
+def test_python_takes_tokens_and_changes_as_they_are(log: Path, tmp_path: Path) -> None:
+    data = package.load_dataset(log, k_core=4)
+    tokens = package.build_tokens(data, "metavec", seed=3)
+    overrides = ["training.epochs=1", "model.width=8"]
+    run = package.train("metavec-sasrec", data, tmp_path / "run", tokens=tokens, overrides=overrides)
+    assert (run.data.k_core, run.recipe.training.epochs, run.model.config.width) == (4, 1, 8)
+    assert run.model.entities.tokens.items.text(0) == tokens.items.text(0)
+    with pytest.raises(OovrecError, match="overrides: are given with a recipe that is already read; change it"):
+        package.train(run.recipe, data, tmp_path / "other", overrides=overrides)
+    with pytest.raises(OovrecError, match="tokens: 'popularity' reads no tokens"):
+        package.train("popularity", data, tmp_path / "other", tokens=tokens)

@@ -171,6 +171,18 @@ def test_the_card_says_what_it_is_and_its_example_runs(
     assert printed[0] == f"i{best.items[0, 0]}"
 
 
+def test_a_backbone_without_a_token_to_pad_with_gets_one(tmp_path: Path) -> None:
+    made = kept("llama", {}, tmp_path / "made")
+    words, backbone = made.model.vocabulary.tokenizer, tmp_path / "backbone"
+    made.model.module.plain().save_pretrained(backbone)
+    words.pad_token = None
+    words.save_pretrained(backbone)
+    options = {"backbone": str(backbone), "form": "prompt", "spelling": "pieces"}
+    folder = export(kept("llama", options, tmp_path / "run"), tmp_path / "plain")
+    two = AutoTokenizer.from_pretrained(folder)(["a prompt", "a longer prompt"], padding=True)
+    assert [0 in mask for mask in two.attention_mask] == [True, False]
+
+
 def test_the_folder_holds_nothing_else(exported: tuple[Run, Path]) -> None:
     run, folder = exported
     users = {"user_tokens.tsv"} if (folder / "user_tokens.tsv").exists() else set()

@@ -177,8 +177,8 @@ def test_residual_dropout_is_on_what_the_parts_of_the_body_add_and_in_training_a
     (batch, *_) = [make() for make in model.epoch(dataset(), 40, np.random.default_rng(0))]
     added: list[torch.Tensor] = []
     for layer in model.module.body.layers:
-        for part in (layer.self_attn.o_proj, layer.mlp.down_proj):
-            part.register_forward_hook(lambda *call: added.append(call[2].detach()))
+        for part in (layer.self_attn, layer.mlp):
+            part.register_forward_hook(lambda *call: added.append(first_of(call[2]).detach()))
     with torch.no_grad():
         model.module.eval()(**batch)
         plain = added.copy()
@@ -190,6 +190,11 @@ def test_residual_dropout_is_on_what_the_parts_of_the_body_add_and_in_training_a
     assert dropped == pytest.approx(0.25, abs=0.03)
     first, kept = plain[0], added[0] != 0  # what later parts add depends on what was dropped before them
     torch.testing.assert_close(added[0][kept], (first / 0.75)[kept])
+
+
+def first_of(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """What a part adds to the states; attention has more outputs."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def test_the_history_form_names_users_where_wanted(entities: Entities) -> None:

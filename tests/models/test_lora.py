@@ -287,3 +287,16 @@ def test_without_peft_the_extra_is_named(
     monkeypatch.setattr(lora.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(OovrecError, match=r"model\.lora: the package 'peft' is missing; pip install 'oovrec\[lora\]'"):
         new(name, entities, options)
+
+
+def test_residual_dropout_reaches_the_adapters(backbone: Path, name: str, entities: Entities) -> None:
+    """What an adapter adds is left out like the rest of what its part adds to the states."""
+    if not name.startswith("llama"):
+        pytest.skip("T5 has no such option")
+    options = {"backbone": str(backbone), "lora": LORA, "residual_dropout": 0.5}
+    part = new(name, entities, options).module.train().body.layers[0].mlp
+    with torch.no_grad():
+        part.down_proj.lora_B["default"].weight.normal_()
+        part.down_proj.base_layer.weight.zero_()
+        added = part(torch.randn(4, 25, part.gate_proj.in_features))
+    assert 0.4 < (added == 0).float().mean().item() < 0.6

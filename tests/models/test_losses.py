@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oovrec.decoding.trie import Trie
+from oovrec.errors import OovrecError
 from oovrec.models import losses
 from oovrec.models.generative.network import restricted_loss
 from oovrec.models.losses import grouped_cross_entropy, other_items, softmax_cross_entropy
@@ -150,3 +151,8 @@ def test_grouping_changes_no_loss_of_ids(monkeypatch: pytest.MonkeyPatch) -> Non
         found.append([loss, *gradients(loss, hidden, *rows)])
     for grouped, whole in zip(*found, strict=True):
         torch.testing.assert_close(grouped, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_one_item_has_no_other() -> None:
+    with pytest.raises(OovrecError, match=r"model\.loss: there is no other item .*; set it to softmax"):
+        other_items(torch.zeros(3, dtype=torch.long), 1)

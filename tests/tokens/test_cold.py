@@ -27,6 +27,7 @@ from oovrec.tokens.cold import (
     evidence,
     excess,
     extended,
+    in_place,
     surroundings,
 )
 from oovrec.tokens.table import TokenTable
@@ -277,3 +278,32 @@ def test_clusters_of_names_of_several_lengths() -> None:
     clusters = Clusters(TokenTable.of(list("abcd"), names), {})
     assert len(clusters.paths) == 3
     assert sorted(map(len, clusters.taken)) == [1, 1, 2]
+
+
+def closed() -> TokenTable:
+    """Two clusters with a place, of numbers up to 1003, and one without, of numbers up to 1006."""
+    sizes = {"<CI0>": 3, "<CI1>": 2, "<CI2>": 6}
+    names = [(cluster, f"<I{1001 + number}>") for cluster, size in sizes.items() for number in range(size)]
+    centroids = {"<CI0>": np.array([1.0, 0]), "<CI1>": np.array([0, 1.0]), "<CI2>": np.zeros(2)}
+    return TokenTable.of([f"i{place}" for place in range(len(names))], names, centroids)
+
+
+def test_items_of_which_nothing_is_known_tell_nothing_of_a_new_one() -> None:
+    told_of = in_place(closed())
+    assert told_of.tolist() == [True] * 5 + [False] * 6
+    known = Described(closed().ids, ["red"] * 5 + ["grue"] * 6)
+    histories = Histories.of([[5, 11], [6, 11, 7], [0, 12]])  # 11 beside such items alone, 12 beside another
+    new = Described(["x", "y"], ["grue", "grue"])
+    near_them, near_another = surroundings("meta", known, new, histories, told_of)
+    assert near_them is None
+    assert near_another is not None
+    assert (near_another.by, near_another.items.tolist()) == ("interactions", [0])
+
+
+def test_a_number_of_closed_clusters_alone_was_never_learnt() -> None:
+    table, twins = extended(closed(), ["x", "y"], [around([3], [1.0], 11)] * 2, seed=0)
+    assert [table.words(11 + place)[0] for place in range(2)] == ["<CI1>"] * 2
+    first, second = sorted(table.words(11 + place)[1] for place in range(2))
+    assert first == "<I1003>"  # the one number of the other open cluster that is free here
+    assert twins == {second: "<I1003>"}
+    assert second not in closed().vocabulary

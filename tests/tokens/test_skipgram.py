@@ -9,6 +9,7 @@ import pytest
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
 from oovrec.tokens import sgd, skipgram
 from oovrec.tokens.hashing import GOLDEN, below, mix, unit
 from oovrec.tokens.negatives import negative_tables
@@ -161,3 +162,9 @@ def test_neighbours_are_as_pure_as_gensims(planted: Dataset, communities: np.nda
     found = purity(embed(graph, SkipGramConfig(), seed=0), communities)
     assert expected > 0.5  # four communities: 0.25 by chance
     assert found > expected - 0.05
+
+
+def test_vectors_that_grow_without_bound_are_a_sentence(planted: Dataset) -> None:
+    graph = Graph.of(planted.full, len(planted.items))
+    with pytest.raises(OovrecError, match="learning_rate: the vectors grow without bound; lower it"):
+        embed(graph, SkipGramConfig(learning_rate=1e4), seed=0)
