@@ -24,7 +24,7 @@ Split = Literal["validation", "test"]
 Figures = dict[str, dict[str, Any]]  # by row (wordings, or a reference), then by metric; ``ci`` and ``users`` too
 SPLITS = get_args(Split)
 COMPARED = ("ndcg@10", "hit@10")
-AT_ONCE = 1024 if torch.accelerator.is_available() else 256  # users whose items are scored together
+AT_ONCE = 1024 if torch.accelerator.is_available() else 512  # users whose items are scored together
 
 
 @dataclass(frozen=True)
