@@ -93,6 +93,21 @@ def test_the_commands_of_the_readme_run(
             assert result.stdout
 
 
+def test_the_code_of_the_python_page_runs(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands, but for a small log and a small model."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "python.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = code.replace('"ml-100k"', f'"{films}"').replace('["training.', '["model.shape=debug", "training.')
+    exec(code, {})
+    printed = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"ndcg@10 0\.\d{4}, between \[.*\], of \d+ users", printed[0])
+    assert [line.split()[0] for line in printed[1:6]] == list("12345")
+    assert (tmp_path / "runs" / "python-plain" / "config.json").exists()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_make_targets_and_links_of_a_page_exist(page: Path) -> None:
     for words in commands(page):
