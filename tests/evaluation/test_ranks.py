@@ -76,7 +76,7 @@ def test_a_catalogue_of_blocks_is_sorted_as_by_numpy(items: int, levels: int) ->
         assert found.tops[1, row].tolist() == (left.tolist() + [-1] * width)[:width]
 
 
-@pytest.mark.parametrize("items", [1, 65, 5000, 70_000])  # of the last, fewer rows stand in memory than there are
+@pytest.mark.parametrize("items", [1, 65, 5000, 70_000])  # the last are too many to be made while they are ranked
 @pytest.mark.parametrize("width", [0, 10, ranks.WIDEST + 1])
 def test_products_are_ranked_as_the_scores_that_they_make(items: int, width: int) -> None:
     rng = np.random.default_rng(items)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,16 +11,17 @@ from torch import Tensor
 
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.evaluation.scan import TASK, scan, scan_products
+from oovrec.evaluation.scan import MULTIPLIED, TASK, scan, scan_products
 from oovrec.tokens.parallel import in_parallel, products_alone
 
 MISSED = int(np.iinfo(np.int64).max)  # the rank of a target that is no candidate: beyond any cutoff
+LARGEST = 1 << 16  # items of which products are made while they are ranked; of more torch is faster at once
 WIDEST = 256  # of the best, as many as are kept in order one by one; more are sorted out at once
 
 
 @dataclass(frozen=True)
 class Products:
-    """Scores that are products, which a processor ranks while they are in its cache and keeps none of.
+    """Scores that are products, which a processor ranks while they are in its cache and keeps none of, if not too many.
 
     Attributes:
         states: ``[batch, d]`` float32.
@@ -35,6 +35,10 @@ class Products:
     def shape(self) -> tuple[int, int]:
         """``(batch, items)``."""
         return len(self.states), len(self.rows)
+
+    def tables(self) -> list[np.ndarray]:
+        """``[batch, d]`` and ``[d, items]``, each in one piece."""
+        return [table.detach().contiguous().numpy() for table in (self.states, self.rows.T)]
 
     def whole(self) -> Tensor:
         """``[batch, items]`` all of them."""
@@ -78,37 +82,41 @@ def ranks(scores: Tensor | Products, targets: np.ndarray, excluded: Histories, w
     """
     width = min(width, scores.shape[1])
     device = scores.states.device if isinstance(scores, Products) else scores.device
-    if device.type == "cpu" and width <= WIDEST:
-        return _by_scan(scores, targets, excluded, width)
-    return _by_tensors(scores.whole() if isinstance(scores, Products) else scores, targets, excluded, width)
+    scanned = device.type == "cpu" and width <= WIDEST
+    if isinstance(scores, Products):
+        if scanned and scores.shape[1] <= LARGEST:
+            with products_alone():
+                return _by_scan(scan_products, MULTIPLIED, scores.tables(), targets, excluded, width)
+        scores = scores.whole()
+    if scanned:
+        return _by_scan(scan, TASK, [scores.detach().contiguous().numpy()], targets, excluded, width)
+    return _by_tensors(scores, targets, excluded, width)
 
 
-def _by_scan(scores: Tensor | Products, targets: np.ndarray, excluded: Histories, width: int) -> Ranks:
-    kernel, tables = _kernel(scores)
+def _by_scan(
+    kernel: Callable[..., int],
+    size: int,
+    tables: list[np.ndarray],
+    targets: np.ndarray,
+    excluded: Histories,
+    width: int,
+) -> Ranks:
+    """By a ``kernel`` for ``size`` targets at a time; the first of its ``tables`` has a row a target."""
     count = len(targets)
     raw, masked = np.empty(count, np.int64), np.empty(count, np.int64)
     tops, values = np.empty((2, count, width), np.int64), np.empty((2, count, width), np.float32)
 
     def task(first: int) -> int:
-        part = slice(first, first + TASK)
-        bounds = excluded.indptr[first : first + TASK + 1]
+        part = slice(first, first + size)
+        bounds = excluded.indptr[first : first + size + 1]
         found = raw[part], masked[part], tops[:, part], values[:, part]
         spoilt = kernel(tables[0][part], *tables[1:], targets[part], bounds, excluded.items, MISSED, *found)
         return int(first + spoilt if spoilt >= 0 else -1)
 
-    with products_alone() if isinstance(scores, Products) else nullcontext():
-        for row in in_parallel(task, range(0, count, TASK)):
-            if row >= 0:
-                raise _not_a_number(row)
+    for row in in_parallel(task, range(0, count, size)):
+        if row >= 0:
+            raise _not_a_number(row)
     return Ranks(raw, masked, tops, values)
-
-
-def _kernel(scores: Tensor | Products) -> tuple[Callable[..., int], list[np.ndarray]]:
-    """What ranks ``scores``, and its tables, of which the first has a row a target."""
-    if isinstance(scores, Products):
-        tables = scores.states.detach().contiguous(), scores.rows.detach().T.contiguous()
-        return scan_products, [table.numpy() for table in tables]
-    return scan, [scores.detach().contiguous().numpy()]
 
 
 def _by_tensors(scores: Tensor, targets: np.ndarray, excluded: Histories, width: int) -> Ranks:

@@ -12,25 +12,14 @@ from numba import njit
 BLOCK = 64  # scores to a maximum
 LANES = 16  # of them at once; a power of two that divides a block
 TASK = 64  # rows a thread reads at a time
-KEPT = 1 << 19  # products of a thread that stand in memory: about what its cache takes
-FEWEST = 8  # rows of them: fewer are multiplied much more slowly
+MULTIPLIED = 128  # rows a thread multiplies at a time: with fewer it is slower, with more they leave its cache
 
 
 @njit(cache=True, nogil=True)
 def scan_products(states, columns, targets, bounds, items, missed, raw, masked, tops, values):  # type: ignore[no-untyped-def]
-    """As :func:`scan`, of the scores ``states`` ``[B, d]`` times ``columns`` ``[d, n]``, some rows at a time."""
-    n = columns.shape[1]
-    size = min(len(states), max(FEWEST, KEPT // n))
-    scores = np.empty((size, n), states.dtype)
-    for first in range(0, len(states), size):
-        last = min(first + size, len(states))
-        part = scores[: last - first]
-        np.dot(states[first:last], columns, part)
-        filled = raw[first:last], masked[first:last], tops[:, first:last], values[:, first:last]
-        spoilt = scan(part, targets[first:last], bounds[first : last + 1], items, missed, *filled)
-        if spoilt >= 0:
-            return first + spoilt
-    return -1
+    """As :func:`scan`, of the scores ``states`` ``[B, d]`` times ``columns`` ``[d, n]``."""
+    scores = np.dot(states, columns)
+    return scan(scores, targets, bounds, items, missed, raw, masked, tops, values)
 
 
 @njit(cache=True, nogil=True)
