@@ -287,3 +287,12 @@ class TestVerdict:
         assert verdict.comparison(replace(run, systems=rows), rows[1]) == (
             "Main minus Second, masked ndcg@10: −0.0100 (95% interval −0.0100 to +0.0200, p = 0.400)."
         )
+
+
+@pytest.mark.parametrize(("repeated", "told"), [(0.0, False), (0.009, False), (0.285, True)])
+def test_the_headline_says_what_masking_rules_out(run: ReportData, repeated: float, told: bool) -> None:
+    splits = run.dataset.splits | {"test": replace(run.dataset.splits["test"], repeated_targets=repeated)}
+    sentence = verdict.headline(replace(run, dataset=replace(run.dataset, splits=splits)))
+    raw = run.systems[0].blocks["raw"]["hit@10"]
+    assert ("28.5% of those items stand in the user's own history" in sentence) is told
+    assert sentence.endswith(f"with them among the candidates, hit@10 is {raw:.1%}.") is told

@@ -14,9 +14,9 @@ def headline(data: ReportData) -> str:
     """The main system's masked hit@10 and ndcg@10, as a sentence."""
     main, block = data.systems[0], data.systems[0].blocks["masked"]
     low, high = block["ci"]["hit@10"]
-    repeated = data.dataset.splits["test"].repeated_targets
-    missed = f" {repeated:.1%} of those items stand in the user's own history, which masking rules out: with these, "
-    missed += f"hit@10 is {main.blocks['raw']['hit@10']:.1%}."
+    repeated, raw = data.dataset.splits["test"].repeated_targets, main.blocks["raw"]["hit@10"]
+    missed = f" {repeated:.1%} of those items stand in the user's own history, which masking rules out; "
+    missed += f"with them among the candidates, hit@10 is {raw:.1%}."
     return (
         f"Asked for ten of {data.dataset.items:,} items, {main.label} names the one that was held out for "
         f"{block['hit@10']:.1%} of {block['users']:,} users (95% interval {low:.1%} to {high:.1%}); "
