@@ -24,7 +24,7 @@ def item_words(titles: Sequence[str] | None, attributes: Sequence[Sequence[int]]
 
 
 def _order(word: str | int) -> tuple[str, bool]:
-    """The word 7 before the attribute 7, whatever order a set has them in."""
+    """An item's word 7 before its attribute 7, whatever order a set has them in."""
     return str(word), isinstance(word, int)
 
 
@@ -34,9 +34,9 @@ def wording(material: Material, weight: float) -> Relation | None:
     None where the data has neither texts nor attributes that several items share.
     """
     described = item_words(material.titles, material.attributes)
-    shared = Counter(word for words in described for word in words)
+    shared = Counter(word for words in described for word in sorted(words, key=_order))
     most = LARGEST_SHARE * len(material.items)
-    known = sorted((word for word, count in shared.items() if FEWEST <= count <= most), key=_order)
+    known = sorted((word for word, count in shared.items() if FEWEST <= count <= most), key=str)
     node = {word: number for number, word in enumerate(known, len(material.users) + len(material.items))}
     edges = [(item, node[word]) for item, words in enumerate(described) for word in words if word in node]
     if not edges:
