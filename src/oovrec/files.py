@@ -111,13 +111,13 @@ def write_yaml(path: Path, value: Any, head: str = "") -> None:
 
 
 def read_text(path: Path, *, remedy: str = "check the path") -> str:
-    """The text of ``path``.
+    """The text of ``path``, a byte order mark aside.
 
     Raises:
         OovrecError: missing, a folder, unreadable, empty or not UTF-8 text.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise OovrecError("no such file", where=path, remedy=remedy) from error
     except UnicodeDecodeError as error:

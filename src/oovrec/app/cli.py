@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -195,8 +195,9 @@ def recommend(
     from oovrec.app.runs import load_run
 
     ids = None if history is None else _ids(history)
-    wanted: dict[str, Any] = {"user": user, "history": ids, "data": data, "skip_unknown": skip_unknown}
-    best = load_run(run).recommend(k=k, mask_seen=mask_seen, **wanted)
+    best = load_run(run).recommend(
+        user=user, history=ids, k=k, data=data, mask_seen=mask_seen, skip_unknown=skip_unknown
+    )
     if json:
         tables.show_json([asdict(item) for item in best])
     else:
@@ -215,7 +216,7 @@ def batch(
     user_column: UserColumn = None,
     item_column: ItemColumn = None,
     time_column: TimeColumn = None,
-    time_format: TimeFormat = None,
+    time_format: TimeFormat = "",
     data: MovedData = None,
     mask_seen: MaskSeen = True,
 ) -> None:
@@ -224,7 +225,7 @@ def batch(
     from oovrec.app.runs import load_run
     from oovrec.data.columns import Columns
 
-    columns = Columns(user=user_column, item=item_column, time=time_column, time_format=time_format or "")
+    columns = Columns(user=user_column, item=item_column, time=time_column, time_format=time_format)
     typer.echo(write(load_run(run), out, k=k, log=log, columns=columns, data=data, mask_seen=mask_seen))
 
 

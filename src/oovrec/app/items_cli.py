@@ -31,7 +31,7 @@ def add(
     user_column: UserColumn = None,
     item_column: ItemColumn = None,
     time_column: TimeColumn = None,
-    time_format: TimeFormat = None,
+    time_format: TimeFormat = "",
     json: AsJson = False,
 ) -> None:
     """Name new items for a trained model; nothing is trained again."""
@@ -42,7 +42,7 @@ def add(
     from oovrec.app.runs import load_run
     from oovrec.data.columns import Columns
 
-    columns = Columns(user=user_column, item=item_column, time=time_column, time_format=time_format or "")
+    columns = Columns(user=user_column, item=item_column, time=time_column, time_format=time_format)
     added, placed = add_items(load_run(run), items, out, log=log, columns=columns)
     if json:
         tables.show_json([asdict(item) for item in placed])

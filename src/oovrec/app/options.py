@@ -24,7 +24,7 @@ UserColumn = Annotated[str | None, typer.Option(help="Column of the user ids, wh
 ItemColumn = Annotated[str | None, typer.Option(help="Column of the item ids.")]
 TimeColumn = Annotated[str | None, typer.Option(help="Column of the times; '' takes the rows to be in time order.")]
 TimeFormat = Annotated[
-    str | None,
+    str,
     typer.Option(metavar="FORM", help="How times are written, as '%d/%m/%Y %H:%M'; without it their look tells."),
 ]
 RatingColumn = Annotated[str | None, typer.Option(help="Column of the ratings; '' leaves them out.")]
@@ -60,14 +60,14 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
 class Reading(NamedTuple):
-    """How a log is to be read, as the command line says it; None where it does not."""
+    """How a log is to be read, as the command line says it; None or '' where it does not."""
 
     user_column: UserColumn = None
     item_column: ItemColumn = None
     time_column: TimeColumn = None
     rating_column: RatingColumn = None
     title_column: TitleColumn = None
-    time_format: TimeFormat = None
+    time_format: TimeFormat = ""
     k_core: KCore = None
 
     def of(self, data: str) -> Source:
@@ -80,7 +80,7 @@ class Reading(NamedTuple):
         from oovrec.data.columns import Columns
 
         *names, time_format, k_core = self
-        columns = Columns(**dict(zip(ROLES, names, strict=True)), time_format=time_format or "")
+        columns = Columns(**dict(zip(ROLES, names, strict=True)), time_format=time_format)
         return Source.asked_for(data, columns, k_core)
 
 
@@ -89,8 +89,8 @@ def reads_data(command: Callable[..., None]) -> Callable[..., None]:
     whole = inspect.signature(command, eval_str=True)
     types = get_type_hints(Reading, include_extras=True)
     options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=types[name])
-        for name in Reading._fields
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[name])
+        for name, default in Reading._field_defaults.items()
     ]
     parameters = [[one] if one.name != "reading" else options for one in whole.parameters.values()]
     told = [one for some in parameters for one in some]

@@ -14,7 +14,6 @@ from typing import IO, cast
 from oovrec.errors import OovrecError
 
 TORN = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile)  # what packed files raise when cut
-SPOILT = "Invalid data stream"  # bz2 says this alone, by a bare OSError
 
 
 def opened(path: Path) -> IO[bytes]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from oovrec.data.packing import SPOILT, TORN, opened
+from oovrec.data.packing import TORN, opened
 from oovrec.errors import OovrecError
 
 REMEDY = "give a file with an interaction log"
@@ -29,7 +29,7 @@ def _named_errors(path: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise OovrecError(f"is not {error.encoding.upper()} text", where=path, remedy=ENCODE) from error
     except OSError as error:
-        if str(error) == SPOILT:
+        if error.errno is None:  # not the system's: bz2's
             raise _torn(path) from error
         raise OovrecError(f"cannot be read ({error.strerror})", where=path, remedy="check the path") from error
 

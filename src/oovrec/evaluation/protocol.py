@@ -104,7 +104,7 @@ def evaluate(
 
     Args:
         scores: from histories to ``[batch, items]`` scores, or to :class:`Products`.
-        batch_size: users at a time; memory grows with ``batch_size`` × items, but for products.
+        batch_size: users at a time; memory grows with ``batch_size`` × items, but for products of few items.
         seed: of the bootstrap of the intervals.
 
     Raises:

@@ -72,7 +72,7 @@ def ranks(scores: Tensor | Products, targets: np.ndarray, excluded: Histories, w
     """Rank each target.
 
     Args:
-        scores: ``[batch, items]`` float32, higher is better; infinities are fine.
+        scores: ``[batch, items]`` float32, higher is better, or what they are products of; infinities are fine.
         targets: ``[batch]`` item indices.
         excluded: items that are no candidates when masked, a sequence a row (repeated entries count once).
         width: how many of the best to tell.

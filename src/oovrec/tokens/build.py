@@ -99,8 +99,8 @@ def check_options(method: str, options: Mapping[str, Any], *, where: str) -> Opt
     Raises:
         OovrecError: an unknown method or option, or a bad value.
     """
-    if method not in methods():
-        raise unknown("method", method, methods(), where=where)
+    if method not in (known := methods()):
+        raise unknown("method", method, known, where=where)
     config: Options = checked(_scheme(method).Config, options, where=where)
     return config
 

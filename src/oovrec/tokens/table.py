@@ -137,8 +137,7 @@ def read_table(path: Path) -> TokenTable:
     tuples: list[tuple[str, ...]] = []
     seen_ids: dict[str, int] = {}
     seen_tuples: dict[tuple[str, ...], int] = {}
-    text = read_text(path, remedy="give a file of ids and their tokens").removeprefix("\ufeff")
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text(path, remedy="give a file of ids and their tokens").splitlines(), 1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
