@@ -9,6 +9,8 @@ import pytest
 
 # Two test processes share the machine's cores: more threads each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Kernels for cards are interpreted where there is none. To be said before torch brings Triton in.
+os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidiactl").exists() else "1")
 
 
 @pytest.fixture(scope="session")

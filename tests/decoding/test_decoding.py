@@ -164,15 +164,19 @@ def test_top_k_names_the_items_that_brute_force_finds(codes: np.ndarray, seed: i
     np.testing.assert_allclose(values.numpy(), best, atol=1e-4)
 
 
-@pytest.mark.parametrize("turn", [-1.0, float("inf")])
+@pytest.mark.parametrize(("turn", "tiles"), [(-1.0, False), (-1.0, True), (float("inf"), False)])
 @settings(max_examples=40, deadline=None)
 @given(codes=catalogues(), seed=st.integers(0, 1000))
-def test_parents_may_be_asked_one_by_one(codes: np.ndarray, seed: int, turn: float) -> None:
-    """As is done where each item has a token of its own; all at once otherwise."""
+def test_parents_may_be_asked_one_by_one(codes: np.ndarray, seed: int, turn: float, tiles: bool) -> None:
+    """As is done where each item has a token of its own, on accelerators in tiles; all at once otherwise."""
     model, trie = TableStepper(6, seed), Trie.of(codes)
     truth, excluded = brute_force(model, codes), excluded_items(seed, len(codes))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(stepper.TURN, "cpu", turn)
+        if tiles:
+            patch.setattr(stepper, "_in_turn", stepper._in_tiles)
+            patch.setattr(stepper, "TILE", 2)
+            patch.setattr(stepper, "ROOM", 3 * 6 * trie.levels[-1].widest)
         np.testing.assert_allclose(exact_scores(model, trie), truth, atol=1e-4)
         items, values = exact_top_k(model, trie, 5, excluded)
     for row, seen in zip(truth, excluded, strict=True):

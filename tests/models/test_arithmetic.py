@@ -11,7 +11,7 @@ from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from oovrec.models.arithmetic import dropout, rms_norm
 from oovrec.models.generative import attention
-from oovrec.models.generative.attention import Group, attend, group_sizes
+from oovrec.models.generative.attention import Bias, Group, attend, group_sizes
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -69,11 +69,12 @@ def test_attention_equals_torchs_for_each_sequence_alone(monkeypatch: pytest.Mon
     queries = torch.randn(10, heads * width, dtype=torch.float64, requires_grad=True)
     keys, values = (torch.randn(22, heads * width, dtype=torch.float64, requires_grad=True) for _ in range(2))
     biases = [torch.randn(1, heads, g.queries, g.keys, dtype=torch.float64, requires_grad=True) for g in groups]
-    learnt = attend(queries, keys, values, groups, biases, heads, 0.0)
+    added = [Bias((bias,), g.keys) for bias, g in zip(biases, groups, strict=True)]
+    learnt = attend(queries, keys, values, groups, added, heads, 0.0)
     with torch.no_grad():
-        torch.testing.assert_close(attend(queries, keys, values, groups, biases, heads, 0.0), learnt)
-        monkeypatch.setattr(attention, "_by_hand", lambda _: True)  # as a card reads prompts
-        torch.testing.assert_close(attend(queries, keys, values, groups, biases, heads, 0.0), learnt)
+        torch.testing.assert_close(attend(queries, keys, values, groups, added, heads, 0.0), learnt)
+        monkeypatch.setattr(attention, "_by_hand", lambda _: True)  # as a card without Triton reads prompts
+        torch.testing.assert_close(attend(queries, keys, values, groups, added, heads, 0.0), learnt)
 
     parts, q_begin, k_begin = [], 0, 0
     for group, bias in zip(groups, biases, strict=True):
@@ -98,7 +99,7 @@ def test_dropped_weights_carry_neither_value_nor_gradient() -> None:
     torch.manual_seed(0)
     group, rate = [Group(400, 1, 1)], 0.25
     q, k, v = (torch.ones(400, 8, requires_grad=True) for _ in range(3))
-    out = attend(q, k, v, group, [torch.zeros(1, 1, 1, 1)], 1, rate)
+    out = attend(q, k, v, group, [Bias((torch.zeros(1, 1, 1, 1),), 1)], 1, rate)
     assert out.detach().unique().tolist() == pytest.approx([0, 4 / 3])
     (gradient,) = torch.autograd.grad(out.sum(), v)
     torch.testing.assert_close(gradient, out)

@@ -16,7 +16,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.models.base import NeuralRecommender, configured, system
 from oovrec.models.entities import Entities
 from oovrec.models.generative import t5
-from oovrec.models.generative.attention import Group
+from oovrec.models.generative.attention import Bias, Group
 from oovrec.models.generative.t5_layers import Memory, cross_attention, folded_cross_attention
 
 
@@ -77,8 +77,9 @@ def test_cross_attention_is_the_same_folded() -> None:
     torch.manual_seed(0)
     attention = T5Attention(T5Config(d_model=24, d_kv=4, num_heads=3), layer_idx=0).eval()
     groups, depth = [Group(2, 5, 5), Group(3, 7, 7)], 2
-    fill = [torch.zeros(group.batch, 1, 1, group.keys) for group in groups]
-    fill[1][0, ..., 4:] = torch.finfo(torch.float32).min
+    hidden = [torch.zeros(group.batch, 1, 1, group.keys) for group in groups]
+    hidden[1][0, ..., 4:] = torch.finfo(torch.float32).min
+    fill = [Bias((part,), group.keys) for part, group in zip(hidden, groups, strict=True)]
     states = torch.randn(5 * depth, 24, requires_grad=True)
     memory = torch.randn(2 * 5 + 3 * 7, 24, requires_grad=True)
     found = []

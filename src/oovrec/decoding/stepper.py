@@ -9,7 +9,9 @@ from torch import Tensor
 
 from oovrec.decoding.trie import Level
 
-TURN = {"cpu": 5e5, "cuda": 4e8}  # multiplications that a turn of a loop over parents costs the time of
+TURN = {"cpu": 5e5, "cuda": 1e8}  # multiplications that asking for one parent's children costs the time of
+TILE = 128  # states of one parent in a product of an accelerator's
+ROOM = 2**28  # numbers of output rows at once there
 
 
 class Stepper(Protocol):
@@ -80,20 +82,43 @@ def _apart(hidden: Tensor, level: Level, parents: Tensor) -> bool:
 def _logits_by_parent(stepper: Stepper, hidden: Tensor, level: Level, parents: Tensor) -> Tensor:
     """``[B, W, widest]`` float32 logits of the children; any where there is none.
 
-    States of one parent are put side by side, so that each parent's children are one product.
+    States of one parent are put side by side: each parent's children are one product, or on an accelerator, where
+    products in turn would be too short, a batch of tiles.
     """
     ordered, order = parents.expand(hidden.shape[:2]).flatten().sort()
-    states = hidden.flatten(0, 1)[order].float()
-    found = states.new_zeros(len(order), level.widest)
+    order = order[ordered >= 0]
     nodes, counts = ordered[ordered >= 0].unique_consecutive(return_counts=True)
+    states = hidden.flatten(0, 1)[order].float()
+    product = _in_turn if hidden.device.type == "cpu" else _in_tiles
+    with torch.autocast(hidden.device.type, enabled=False):  # in float32, as :func:`logits`
+        found = product(stepper, states, level, nodes, counts)
+    return found.new_empty(len(ordered), level.widest).index_copy_(0, order, found).view(*hidden.shape[:2], -1)
+
+
+def _in_turn(stepper: Stepper, states: Tensor, level: Level, nodes: Tensor, counts: Tensor) -> Tensor:
+    """``[n, widest]`` logits of the children of ``nodes``: the first ``counts[0]`` of ``states`` are the first node's."""
     begins, ends = level.first_child[nodes].long(), level.first_child[nodes + 1].long()
     sizes = ends - begins
     children = torch.arange(int(sizes.sum()), device=nodes.device)
     children += (ends - sizes.cumsum(dim=0)).repeat_interleave(sizes)
     rows = stepper.rows(level.tokens[level.symbol[children].long()]).float().split(sizes.tolist())
-    at = len(order) - int(counts.sum())  # behind those of no parent
-    with torch.autocast(hidden.device.type, enabled=False):  # in float32, as :func:`logits`
-        for count, part in zip(counts.tolist(), rows, strict=True):
-            found[at : at + count, : len(part)] = states[at : at + count] @ part.T
-            at += count
-    return torch.empty_like(found).index_copy_(0, order, found).view(*hidden.shape[:2], -1)
+    found = states.new_zeros(len(states), level.widest)
+    for some, part, own in zip(states.split(counts.tolist()), rows, found.split(counts.tolist()), strict=True):
+        own[:, : len(part)] = some @ part.T
+    return found
+
+
+def _in_tiles(stepper: Stepper, states: Tensor, level: Level, nodes: Tensor, counts: Tensor) -> Tensor:
+    """As :func:`_in_turn`, the states of each node in tiles of :data:`TILE`, the last filled up."""
+    tiles = (counts + TILE - 1) // TILE
+    room = (tiles.cumsum(dim=0) - tiles) * TILE - (counts.cumsum(dim=0) - counts)  # filling before each node's states
+    place = torch.arange(len(states), device=states.device) + room.repeat_interleave(counts)
+    of_tile = nodes.repeat_interleave(tiles)
+    table = states.new_zeros(len(of_tile) * TILE, states.shape[1]).index_copy_(0, place, states)
+    size, found = max(1, ROOM // (level.widest * states.shape[1])), []
+    for part, parents in zip(table.view(len(of_tile), TILE, -1).split(size), of_tile.split(size), strict=True):
+        some, which = parents.unique_consecutive(return_inverse=True)
+        symbols = level.symbols(level.children(some))
+        rows = stepper.rows(level.tokens[symbols.flatten()]).float().view(*symbols.shape, -1)
+        found.append(torch.bmm(part, rows[which].mT))
+    return torch.cat(found).flatten(0, 1)[place]

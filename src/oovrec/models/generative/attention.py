@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property, reduce
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from oovrec.language.packed import Packed
 from oovrec.models.arithmetic import Mask, compute_dtype
 
 EVEN = 8  # widths on accelerators; their matrix products and fused kernels like it as well
+HALF = (torch.bfloat16, torch.float16)
+FUSED_HEADS = (16, 32, 64, 128)  # widths of a head that the kernels of `fused` take
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,29 @@ class Group:
     batch: int
     queries: int
     keys: int
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What is added to the scores of a group.
+
+    Attributes:
+        parts: that broadcast to ``[batch, heads, queries, room]``; of :func:`bias_type`.
+        keys: how many of the ``room`` there are.
+    """
+
+    parts: tuple[Tensor, ...]
+    keys: int
+
+    @cached_property
+    def whole(self) -> Tensor:
+        """Their sum, made once for every layer."""
+        return reduce(torch.add, self.parts)[..., : self.keys]
+
+    @property
+    def cut(self) -> tuple[Tensor, ...]:
+        """The parts without the rest of the room."""
+        return tuple(part[..., : self.keys] for part in self.parts)
 
 
 def group_sizes(lengths: np.ndarray, cost: float) -> list[int]:
@@ -66,7 +93,7 @@ def attend(
     keys: Tensor,
     values: Tensor,
     groups: list[Group],
-    biases: Sequence[Tensor],
+    biases: Sequence[Bias],
     heads: int,
     rate: float,
 ) -> Tensor:
@@ -75,20 +102,39 @@ def attend(
     Args:
         queries: ``[Q, heads · w]``, group after group.
         keys, values: ``[K, heads · w]`` likewise.
-        biases: of each group, to be added to its ``[batch, heads, queries, keys]`` scores; of :func:`bias_type`.
+        biases: of each group.
         rate: dropout on the weights; 0 where the model is not learning.
 
     Returns:
         ``[Q, heads · w]``.
     """
+    if not rate and is_fused(queries, queries.shape[1] // heads):
+        from oovrec.models import fused
+
+        mixed = [
+            fused.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias.cut).flatten(0, 1)
+            for (q, k, v), bias in zip(_cut(groups, heads, queries, keys, values), biases, strict=True)
+        ]
+        return (mixed[0] if len(mixed) == 1 else torch.cat(mixed)).flatten(1)
     if _by_hand(queries):
-        learnt: Tensor = _Attention.apply(queries, keys, values, groups, heads, rate, *biases)
+        learnt: Tensor = _Attention.apply(queries, keys, values, groups, heads, rate, *(b.whole for b in biases))
         return learnt
     mixed = [
-        scaled_dot_product_attention(q, k, v, bias, dropout_p=rate, scale=1.0).transpose(1, 2).flatten(0, 1)
+        scaled_dot_product_attention(q, k, v, bias.whole, dropout_p=rate, scale=1.0).transpose(1, 2).flatten(0, 1)
         for (q, k, v), bias in zip(_cut(groups, heads, queries, keys, values), biases, strict=True)
     ]
     return torch.cat(mixed).flatten(1)
+
+
+def is_fused(states: Tensor, head: int = FUSED_HEADS[0]) -> bool:
+    """Whether the kernels of :mod:`oovrec.models.fused` serve, those of attention with heads so wide."""
+    plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or states.device.type != "cuda"
+    return not plain and compute_dtype(states) in HALF and head in FUSED_HEADS and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None  # torch for a card brings it, but not on every system
 
 
 def bias_type(states: Tensor) -> torch.dtype:

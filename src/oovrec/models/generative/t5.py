@@ -8,7 +8,7 @@ the tokens legal there; the whole catalogue is scored exactly instead of by a be
 from __future__ import annotations
 
 import copy
-from functools import partial
+from functools import partial, reduce
 from typing import Self
 
 import numpy as np
@@ -16,18 +16,17 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
-from transformers.models.t5.modeling_t5 import T5Attention
 
 from oovrec.data.dataset import Dataset
 from oovrec.decoding.trie import Trie
 from oovrec.language.packed import Packed
-from oovrec.models.generative.attention import grouped
+from oovrec.models.generative.attention import grouped, is_fused
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender
 from oovrec.models.generative.lora import merged
 from oovrec.models.generative.network import ItemNetwork, Loss, stock
 from oovrec.models.generative.samples import Samples, Training
-from oovrec.models.generative.t5_layers import MASKED, Memory, decode, encode, feed_forward, norm, position_bias
+from oovrec.models.generative.t5_layers import MASKED, Memory, Stream, decode, encode, feed_forward, position_bias
 from oovrec.training.loop import Batch
 
 Pair = tuple[Tensor, Tensor]
@@ -136,12 +135,14 @@ class T5Stepper:
     def __init__(self, network: T5Network, rows: Tensor | None, lengths: Tensor, prompts: list[Tensor]) -> None:
         self.network = network
         memory = network.encode(lengths, prompts)
+        self.fused = is_fused(memory.states, network.config.d_kv)
         crosses = [block.layer[1].EncDecAttention for block in network.decoder.block]
         table = partial(memory.table, rows)
         self.memory = [
-            (_heads(table(cross.k(memory.states)), cross), _heads(table(cross.v(memory.states)), cross))
+            (self._heads(table(cross.k(memory.states))), self._heads(table(cross.v(memory.states))))
             for cross in crosses
         ]
+        self.at: Tensor | None = None  # rows of the memory, one a prompt; None: as they stand
         ends = lengths if rows is None else torch.empty_like(lengths).index_copy_(0, rows, lengths)
         real = torch.arange(memory.longest, device=lengths.device) < ends[:, None]
         self.memory_bias = torch.where(real, 0.0, MASKED)[:, None, None]
@@ -158,73 +159,85 @@ class T5Stepper:
         return states[:, :, -1]
 
     def take(self, rows: Tensor) -> Self:
-        self.memory = [(keys[rows], values[rows]) for keys, values in self.memory]
+        if self.fused:  # the memory stays as it is
+            self.at = rows if self.at is None else self.at[rows]
+        else:
+            self.memory = [(keys[rows], values[rows]) for keys, values in self.memory]
+            self.memory_bias = self.memory_bias[rows]
         self.start = [(keys[rows], values[rows]) for keys, values in self.start]
-        self.memory_bias, self.first = self.memory_bias[rows], self.first[rows]
+        self.first = self.first[rows]
         return self
 
     def _decode(self, ids: Tensor) -> tuple[Tensor, list[Pair]]:
         """``[B, W, t]`` ids of W sequences a prompt, each of which sees itself and the start token, once that is read.
 
         Returns:
-            ``[B, W, t, d]`` last states, and of each layer the keys and values ``[B, W, t, heads · w]``.
+            ``[B, W, t, d]`` last states, and of each layer the keys and values ``[B, W, t, heads, w]``.
         """
-        decoder, states = self.network.decoder, self.network.embedding(ids)
+        decoder, stream = self.network.decoder, Stream(self.network.embedding(ids))
         depth = 1 if self.start else 0
         key = torch.arange(depth + ids.shape[2], device=ids.device)
         query = key[depth:, None]
-        bias = position_bias(decoder.block[0].layer[0].SelfAttention, key - query)
-        bias, known = (bias + torch.where(key <= query, 0.0, MASKED)).transpose(1, 2), []
+        bias = position_bias(decoder.block[0].layer[0].SelfAttention, key - query)[0]
+        bias, known = bias + torch.where(key <= query, 0.0, MASKED), []
         before: list[Pair | None] = [*self.start] or [None] * len(decoder.block)
         for block, first, memory in zip(decoder.block, before, self.memory, strict=True):
             own, cross, feed = block.layer
-            normed, attention = norm(own.layer_norm, states), own.SelfAttention
-            new = attention.k(normed), attention.v(normed)
-            known.append(new)
-            states = states + _attend_to_paths(attention, normed, first, new, bias)
-            asked = norm(cross.layer_norm, states).flatten(1, 2)
-            states = states + _attend(cross.EncDecAttention, asked, *memory, self.memory_bias).view_as(states)
-            states = states + feed_forward(feed, states)
-        return decoder.final_layer_norm(states), known  # in float32
+            normed, attention = stream.normed(own.layer_norm), own.SelfAttention
+            queries, *new = (
+                layer(normed).unflatten(3, (attention.n_heads, -1)) for layer in (attention.q, attention.k, attention.v)
+            )
+            known.append((new[0], new[1]))
+            stream.add(own, attention.o(self._attend_to_paths(queries, first, known[-1], bias).flatten(3)))
+            asked = cross.EncDecAttention.q(stream.normed(cross.layer_norm).flatten(1, 2))
+            mixed = self._attend(asked.unflatten(2, (attention.n_heads, -1)), *memory).flatten(2)
+            stream.add(cross, cross.EncDecAttention.o(mixed).view_as(normed))
+            stream.add(feed, feed_forward(feed, stream.normed(feed.layer_norm)))
+        return decoder.final_layer_norm(stream.settled()), known  # in float32
+
+    def _heads(self, states: Tensor) -> Tensor:
+        """``[B, n, heads · w]`` to ``[B, n, heads, w]``; for plain products each head's numbers together."""
+        parts = states.unflatten(2, (self.network.config.num_heads, -1))
+        return parts if self.fused else parts.transpose(1, 2).contiguous().transpose(1, 2)
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """T5's attention to the memory, ``[B, n, heads, w]``: no scaling of the scores, an additive bias.
+
+        By plain products: with few queries a processor's fused kernel takes five times as long.
+        """
+        if self.fused:
+            from oovrec.models import fused
+
+            return fused.attend(queries, keys, values, (self.memory_bias,), self.at)
+        queries, keys, values = (x.transpose(1, 2) for x in (queries, keys, values))
+        weights = torch.softmax(queries.contiguous() @ keys.mT + self.memory_bias, dim=-1)  # in the bias's float32
+        return (weights.to(values.dtype) @ values).transpose(1, 2)
+
+    def _attend_to_paths(self, queries: Tensor, first: Pair | None, own: Pair, bias: Tensor) -> Tensor:
+        """T5's attention of W short sequences a prompt, each to itself and to the start token.
+
+        Number by number, not by matrix products, which for one to three keys would be as many as there are sequences.
+
+        Args:
+            queries: ``[B, W, t, heads, w]``.
+            first: keys and values of the start token, ``[B, 1, 1, heads, w]`` each; None before there is one.
+            own: the sequences', ``[B, W, t, heads, w]`` each.
+            bias: ``[heads, t, keys]``.
+        """
+        if self.fused:
+            from oovrec.models import fused
+
+            return fused.attend_to_paths(queries, *own, first, bias)
+        keys, values = (x.unbind(2) for x in own)  # [B, W, heads, w] each
+        if first is not None:
+            keys, values = (first[0][:, :, 0], *keys), (first[1][:, :, 0], *values)
+        scores = torch.stack([(queries * key[:, :, None]).sum(-1, dtype=torch.float32) for key in keys], dim=-1)
+        weights = torch.softmax(scores + bias.transpose(0, 1), dim=-1).to(queries.dtype)
+        mixed = [weights[..., place, None] * value[:, :, None] for place, value in enumerate(values)]
+        return reduce(torch.add, mixed)
 
     def rows(self, tokens: Tensor) -> Tensor:
         return self.network.rows(tokens)
-
-
-def _heads(states: Tensor, attention: T5Attention) -> Tensor:
-    """``[B, n, heads · w]`` to ``[B, heads, n, w]``, each head's numbers together."""
-    return states.unflatten(2, (attention.n_heads, -1)).transpose(1, 2).contiguous()
-
-
-def _attend_to_paths(attention: T5Attention, states: Tensor, first: Pair | None, own: Pair, bias: Tensor) -> Tensor:
-    """T5's attention of W short sequences a prompt, each to itself and to the start token.
-
-    Number by number, not by matrix products, which for one to three keys would be as many as there are sequences.
-
-    Args:
-        states: ``[B, W, t, d]``, normed.
-        first: keys and values of the start token, ``[B, 1, 1, heads · w]`` each; None before there is one.
-        own: the sequences', ``[B, W, t, heads · w]`` each.
-        bias: ``[1, t, heads, keys]``.
-    """
-    queries, keys, values = (x.unflatten(3, (attention.n_heads, -1)) for x in (attention.q(states), *own))
-    keys, values = keys.unbind(2), values.unbind(2)  # [B, W, heads, w] each
-    if first is not None:
-        before = [x[:, :, 0].unflatten(2, (attention.n_heads, -1)) for x in first]  # [B, 1, heads, w]
-        keys, values = (before[0], *keys), (before[1], *values)
-    scores = torch.stack([(queries * key[:, :, None]).sum(-1, dtype=torch.float32) for key in keys], dim=-1)
-    weights = torch.softmax(scores + bias, dim=-1).to(queries.dtype)
-    mixed = sum(weights[..., place, None] * value[:, :, None] for place, value in enumerate(values))
-    return attention.o(mixed.flatten(3))
-
-
-def _attend(attention: T5Attention, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """T5's attention: no scaling of the scores, an additive bias.
-
-    By plain products: with few queries a processor's fused kernel takes five times as long, and a card's is no faster.
-    """
-    weights = torch.softmax(_heads(attention.q(queries), attention) @ keys.mT + bias, dim=-1)  # in the bias's float32
-    return attention.o((weights.to(values.dtype) @ values).transpose(1, 2).flatten(2))
 
 
 class T5(GenerativeRecommender):

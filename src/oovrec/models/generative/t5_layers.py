@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5Attention, T5DenseGatedActDense, T5LayerFF, T5LayerNorm, T5Stack
 
 from oovrec.models.arithmetic import compute_dtype, dropout, rms_norm
-from oovrec.models.generative.attention import Group, attend, bias_type
+from oovrec.models.generative.attention import Bias, Group, attend, bias_type, is_fused
 from oovrec.models.generative.lora import effective
 
 MASKED = torch.finfo(torch.float32).min
@@ -27,12 +27,12 @@ class Memory:
     Attributes:
         states: ``[tokens, d]``.
         groups: of the prompts.
-        fill: for each group ``[batch, 1, 1, length]``, what hides the filling; of :func:`bias_type`.
+        fill: for each group what hides the filling, ``[batch, 1, 1, room]``.
     """
 
     states: Tensor
     groups: list[Group]
-    fill: list[Tensor]
+    fill: list[Bias]
 
     @property
     def longest(self) -> int:
@@ -70,14 +70,14 @@ def encode(stack: T5Stack, states: Tensor, shapes: list[torch.Size], lengths: Te
     for g, part in zip(groups, lengths.split([group.batch for group in groups]), strict=True):
         room = _aligned(g.keys)
         hidden = torch.where(place[:room] < part[:, None], 0.0, MASKED)[:, None, None].to(kind)
-        biases.append((bias[..., : g.keys, :room] + hidden)[..., : g.keys])
-        fill.append(hidden[..., : g.keys])
-    states = _drop(stack, states)
+        biases.append(Bias((bias[..., : g.keys, :room], hidden), g.keys))
+        fill.append(Bias((hidden,), g.keys))
+    stream = Stream(_drop(stack, states))
     for block in stack.block:
         own, feed = block.layer
-        states = _add(own, states, self_attention(own.SelfAttention, norm(own.layer_norm, states), groups, biases))
-        states = _add(feed, states, feed_forward(feed, states))
-    return Memory(_drop(stack, norm(stack.final_layer_norm, states)), groups, fill)
+        stream.add(own, self_attention(own.SelfAttention, stream.normed(own.layer_norm), groups, biases))
+        stream.add(feed, feed_forward(feed, stream.normed(feed.layer_norm)))
+    return Memory(_drop(stack, stream.normed(stack.final_layer_norm)), groups, fill)
 
 
 def decode(stack: T5Stack, states: Tensor, memory: Memory) -> Tensor:
@@ -93,16 +93,46 @@ def decode(stack: T5Stack, states: Tensor, memory: Memory) -> Tensor:
     step = torch.arange(depth, device=states.device)
     seen = torch.where(step[:, None] >= step, 0.0, MASKED)
     bias = position_bias(stack.block[0].layer[0].SelfAttention, step[None] - step[:, None]) + seen
-    biases, group = [bias.to(bias_type(states))], [Group(count, depth, depth)]
+    biases, group = [Bias((bias.to(bias_type(states)),), depth)], [Group(count, depth, depth)]
     attend_to = folded_cross_attention if states.device.type == "cpu" else cross_attention
-    states = _drop(stack, states.flatten(0, 1))
+    stream = Stream(_drop(stack, states.flatten(0, 1)))
     for block in stack.block:
         own, cross, feed = block.layer
-        states = _add(own, states, self_attention(own.SelfAttention, norm(own.layer_norm, states), group, biases))
-        normed = norm(cross.layer_norm, states)
-        states = _add(cross, states, attend_to(cross.EncDecAttention, normed, depth, memory))
-        states = _add(feed, states, feed_forward(feed, states))
-    return _drop(stack, norm(stack.final_layer_norm, states)).view(count, depth, width)
+        stream.add(own, self_attention(own.SelfAttention, stream.normed(own.layer_norm), group, biases))
+        stream.add(cross, attend_to(cross.EncDecAttention, stream.normed(cross.layer_norm), depth, memory))
+        stream.add(feed, feed_forward(feed, stream.normed(feed.layer_norm)))
+    return _drop(stack, stream.normed(stack.final_layer_norm)).view(count, depth, width)
+
+
+class Stream:
+    """The residual stream; what a layer adds waits for the next norm, so that a card can do both at once.
+
+    Args:
+        states: ``[..., d]``, contiguous; not to be used elsewhere.
+    """
+
+    def __init__(self, states: Tensor) -> None:
+        self.states = states
+        self.change: Tensor | None = None
+
+    def add(self, layer: nn.Module, change: Tensor) -> None:
+        """The residual connection of ``layer``."""
+        self.change = _drop(layer, change)
+
+    def normed(self, layer: T5LayerNorm) -> Tensor:
+        """The RMS norm of all that was added, in the type of the products that follow."""
+        if is_fused(self.states):
+            from oovrec.models import fused
+
+            kind, change, self.change = compute_dtype(self.states), self.change, None
+            return fused.add_norm_(self.states, change, layer.weight, layer.variance_epsilon, kind)
+        return rms_norm(self.settled(), layer.weight, layer.variance_epsilon)
+
+    def settled(self) -> Tensor:
+        """The states with all that was added."""
+        if self.change is not None:
+            self.states, self.change = self.states + self.change, None
+        return self.states
 
 
 def _aligned(length: int) -> int:
@@ -117,7 +147,7 @@ def position_bias(attention: T5Attention, distance: Tensor) -> Tensor:
     return attention.relative_attention_bias(bucket).permute(2, 0, 1)[None]
 
 
-def self_attention(attention: T5Attention, states: Tensor, groups: list[Group], biases: list[Tensor]) -> Tensor:
+def self_attention(attention: T5Attention, states: Tensor, groups: list[Group], biases: list[Bias]) -> Tensor:
     """``[tokens, d]`` to the same; each sequence attends to itself."""
     queries, keys, values = attention.q(states), attention.k(states), attention.v(states)
     return attention.o(attend(queries, keys, values, groups, biases, attention.n_heads, _rate(attention)))
@@ -147,9 +177,9 @@ def folded_cross_attention(attention: T5Attention, states: Tensor, depth: int, m
     return attention.o(torch.einsum("nhd,hwd->nhw", mixed.unflatten(0, (-1, heads)), values).flatten(1))
 
 
-def feed_forward(layer: T5LayerFF, states: Tensor) -> Tensor:
-    """The norm and the two (T5 v1.1: three) maps of a feed-forward layer."""
-    normed, dense = norm(layer.layer_norm, states), layer.DenseReluDense
+def feed_forward(layer: T5LayerFF, normed: Tensor) -> Tensor:
+    """The two (T5 v1.1: three) maps of a feed-forward layer."""
+    dense = layer.DenseReluDense
     if isinstance(dense, T5DenseGatedActDense):
         inner = dense.act(dense.wi_0(normed)) * dense.wi_1(normed)
     else:
@@ -157,21 +187,11 @@ def feed_forward(layer: T5LayerFF, states: Tensor) -> Tensor:
     return dense.wo(_drop(dense, inner))
 
 
-def norm(layer: T5LayerNorm, states: Tensor) -> Tensor:
-    """The RMS norm, in the type of the products that follow."""
-    return rms_norm(states, layer.weight, layer.variance_epsilon)
-
-
 def _drop(module: nn.Module, states: Tensor) -> Tensor:
     """Dropout at the rate of ``module.dropout``, a layer of the stock."""
     layer = module.dropout
     assert isinstance(layer, nn.Dropout)
     return dropout(states, layer.p, module.training)
-
-
-def _add(layer: nn.Module, states: Tensor, change: Tensor) -> Tensor:
-    """The residual connection."""
-    return states + _drop(layer, change)
 
 
 def _rate(attention: T5Attention) -> float:

@@ -1,0 +1,109 @@
+"""The kernels for cards against torch's own operations; without a card Triton's interpreter runs them.
+
+``pip install triton`` where torch is one for processors, which does not bring it.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from oovrec.data.dataset import Dataset
+from oovrec.models.entities import Entities
+from oovrec.models.generative import attention, t5, t5_layers
+from oovrec.models.generative.t5 import T5
+
+pytest.importorskip("triton", reason="Triton is not installed: torch for a card brings it, for others pip does")
+CARD = torch.cuda.is_available()
+from oovrec.models import fused  # noqa: E402
+
+DEVICE, KIND = ("cuda", torch.bfloat16) if CARD else ("cpu", torch.float16)  # the interpreter has no bf16 products
+HIDDEN = torch.finfo(torch.float32).min
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(shape, device=DEVICE).to(KIND)
+
+
+def plain(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """Attention of ``[..., n, heads, w]`` in float32."""
+    queries, keys, values = (x.float().transpose(-3, -2) for x in (queries, keys, values))
+    return (torch.softmax(queries @ keys.mT + bias, -1) @ values).transpose(-3, -2)
+
+
+@pytest.mark.parametrize(("asked", "known"), [(1, 1), (3, 50), (21, 37), (70, 70), (150, 8)])
+@pytest.mark.parametrize("width", [16, 64])
+def test_attention_with_two_biases_equals_plain_products(asked: int, known: int, width: int) -> None:
+    batch, heads = 3, 4
+    queries = drawn(batch, asked, heads, width) / width**0.5
+    keys, values = drawn(batch, heads, known, width).transpose(1, 2), drawn(batch, known, heads, width)
+    position = torch.randn(1, heads, asked, known + 5, device=DEVICE)[..., :known]
+    hidden = torch.where(torch.rand(batch, 1, 1, known, device=DEVICE) < 0.3, HIDDEN, 0.0)
+    hidden[..., 0] = 0
+    found = fused.attend(queries, keys, values, (position, hidden))
+    torch.testing.assert_close(found.float(), plain(queries, keys, values, position + hidden), rtol=0, atol=0.02)
+
+
+def test_rows_of_queries_may_attend_to_chosen_rows_of_keys() -> None:
+    queries, keys, values = drawn(3, 5, 2, 16), drawn(6, 40, 2, 16), drawn(6, 40, 2, 16)
+    hidden = torch.where(torch.arange(40, device=DEVICE) < torch.arange(6, 36, 5, device=DEVICE)[:, None], 0.0, HIDDEN)
+    hidden, rows = hidden[:, None, None], torch.tensor([4, 0, 4], device=DEVICE)
+    found = fused.attend(queries, keys, values, (hidden,), rows)
+    expected = plain(queries, keys[rows], values[rows], hidden[rows])
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_paths_attend_to_themselves_and_to_the_token_they_share(shared: bool, depth: int) -> None:
+    batch, count, heads, width = 2, 19, 4, 16
+    queries, keys, values = (drawn(batch, count, depth, heads, width) for _ in range(3))
+    start = (drawn(batch, 1, 1, heads, width), drawn(batch, 1, 1, heads, width)) if shared else None
+    key = torch.arange(depth + shared, device=DEVICE)
+    bias = torch.randn(heads, depth, len(key), device=DEVICE)
+    bias += torch.where(key <= key[int(shared) :, None], 0.0, HIDDEN)
+    found = fused.attend_to_paths(queries, keys, values, start, bias)
+    if start is not None:
+        whole = (batch, count, 1, heads, width)
+        keys, values = (torch.cat([x.expand(whole), y], 2) for x, y in zip(start, (keys, values), strict=True))
+    torch.testing.assert_close(found.float(), plain(queries, keys, values, bias), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("width", [48, 1024])
+def test_a_change_is_added_in_place_and_the_sum_normed(width: int) -> None:
+    states, change, weight = torch.randn(2, 7, width, device=DEVICE), drawn(2, 7, width), torch.rand(width).to(DEVICE)
+    kept, total = states.clone(), states + change
+    first = fused.add_norm_(states, None, weight, 1e-6, torch.float32)
+    torch.testing.assert_close(states, kept, rtol=0, atol=0)
+    torch.testing.assert_close(first, F.rms_norm(kept, (width,), weight, 1e-6))
+    second = fused.add_norm_(states, change, weight, 1e-6, KIND)
+    torch.testing.assert_close(states, total)
+    torch.testing.assert_close(second.float(), F.rms_norm(total, (width,), weight, 1e-6), rtol=1e-2, atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_t5_scores_and_searches_as_without_them(
+    chains: Dataset, entities: Entities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = T5(T5.Config(shape="debug"), entities)
+    for parameter in model.module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.module.to(DEVICE)
+    users = chains.histories("test").take(slice(0, 20))
+    scores, best = model.scores(users), model.recommend(users, 5)  # in float32, as what follows
+    used = []
+    for module in (attention, t5, t5_layers):
+        monkeypatch.setattr(module, "is_fused", lambda *_: used.append(True) or True)
+    monkeypatch.setattr("oovrec.decoding.exact.SEARCH", {"cpu": 20, "cuda": 20})  # in many rounds, so that rows leave
+    torch.testing.assert_close(model.scores(users), scores, rtol=1e-2 if CARD else 1e-4, atol=1e-2 if CARD else 1e-4)
+    again = model.recommend(users, 5)
+    if not CARD:  # whose float32 products here are of fewer bits
+        assert (again.items == best.items).all()
+    assert used
