@@ -69,7 +69,7 @@ def test_attention_equals_torchs_for_each_sequence_alone(monkeypatch: pytest.Mon
     queries = torch.randn(10, heads * width, dtype=torch.float64, requires_grad=True)
     keys, values = (torch.randn(22, heads * width, dtype=torch.float64, requires_grad=True) for _ in range(2))
     biases = [torch.randn(1, heads, g.queries, g.keys, dtype=torch.float64, requires_grad=True) for g in groups]
-    added = [Bias((bias,), g.keys) for bias, g in zip(biases, groups, strict=True)]
+    added = [Bias(g.keys, bias.dtype, bias) for bias, g in zip(biases, groups, strict=True)]
     learnt = attend(queries, keys, values, groups, added, heads, 0.0)
     with torch.no_grad():
         torch.testing.assert_close(attend(queries, keys, values, groups, added, heads, 0.0), learnt)
@@ -99,7 +99,7 @@ def test_dropped_weights_carry_neither_value_nor_gradient() -> None:
     torch.manual_seed(0)
     group, rate = [Group(400, 1, 1)], 0.25
     q, k, v = (torch.ones(400, 8, requires_grad=True) for _ in range(3))
-    out = attend(q, k, v, group, [Bias((torch.zeros(1, 1, 1, 1),), 1)], 1, rate)
+    out = attend(q, k, v, group, [Bias(1, torch.float32, torch.zeros(1, 1, 1, 1))], 1, rate)
     assert out.detach().unique().tolist() == pytest.approx([0, 4 / 3])
     (gradient,) = torch.autograd.grad(out.sum(), v)
     torch.testing.assert_close(gradient, out)

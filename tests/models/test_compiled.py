@@ -77,9 +77,7 @@ def test_cross_attention_is_the_same_folded() -> None:
     torch.manual_seed(0)
     attention = T5Attention(T5Config(d_model=24, d_kv=4, num_heads=3), layer_idx=0).eval()
     groups, depth = [Group(2, 5, 5), Group(3, 7, 7)], 2
-    hidden = [torch.zeros(group.batch, 1, 1, group.keys) for group in groups]
-    hidden[1][0, ..., 4:] = torch.finfo(torch.float32).min
-    fill = [Bias((part,), group.keys) for part, group in zip(hidden, groups, strict=True)]
+    fill = [Bias(5, torch.float32, None, torch.tensor([5, 5])), Bias(7, torch.float32, None, torch.tensor([4, 7, 7]))]
     states = torch.randn(5 * depth, 24, requires_grad=True)
     memory = torch.randn(2 * 5 + 3 * 7, 24, requires_grad=True)
     found = []

@@ -20,6 +20,7 @@ CARD = torch.cuda.is_available()
 from oovrec.models import fused  # noqa: E402
 
 DEVICE, KIND = ("cuda", torch.bfloat16) if CARD else ("cpu", torch.float16)  # the interpreter has no bf16 products
+LIKE = {"rtol": 0, "atol": 0.02}
 HIDDEN = torch.finfo(torch.float32).min
 
 
@@ -32,7 +33,12 @@ def drawn(*shape: int) -> Tensor:
     return torch.randn(shape, device=DEVICE).to(KIND)
 
 
-def plain(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+def hidden(ends: Tensor, known: int) -> Tensor:
+    """A bias that hides what comes from each end on, ``[batch, 1, 1, known]``."""
+    return torch.where(torch.arange(known, device=DEVICE) < ends[:, None], 0.0, HIDDEN)[:, None, None]
+
+
+def plain(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | int) -> Tensor:
     """Attention of ``[..., n, heads, w]`` in float32."""
     queries, keys, values = (x.float().transpose(-3, -2) for x in (queries, keys, values))
     return (torch.softmax(queries @ keys.mT + bias, -1) @ values).transpose(-3, -2)
@@ -40,24 +46,24 @@ def plain(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor
 
 @pytest.mark.parametrize(("asked", "known"), [(1, 1), (3, 50), (21, 37), (70, 70), (150, 8)])
 @pytest.mark.parametrize("width", [16, 64])
-def test_attention_with_two_biases_equals_plain_products(asked: int, known: int, width: int) -> None:
+def test_attention_with_biases_of_places_and_ends_equals_plain_products(asked: int, known: int, width: int) -> None:
     batch, heads = 3, 4
     queries = drawn(batch, asked, heads, width) / width**0.5
     keys, values = drawn(batch, heads, known, width).transpose(1, 2), drawn(batch, known, heads, width)
-    position = torch.randn(1, heads, asked, known + 5, device=DEVICE)[..., :known]
-    hidden = torch.where(torch.rand(batch, 1, 1, known, device=DEVICE) < 0.3, HIDDEN, 0.0)
-    hidden[..., 0] = 0
-    found = fused.attend(queries, keys, values, (position, hidden))
-    torch.testing.assert_close(found.float(), plain(queries, keys, values, position + hidden), rtol=0, atol=0.02)
+    position = torch.randn(heads, asked, known + 5, device=DEVICE)[..., :known]
+    ends = torch.tensor([known, max(1, known // 2), 1], device=DEVICE)
+    torch.testing.assert_close(fused.attend(queries, keys, values).float(), plain(queries, keys, values, 0), **LIKE)
+    found = fused.attend(queries, keys, values, ends, position)
+    expected = plain(queries, keys, values, position + hidden(ends, known))
+    torch.testing.assert_close(found.float(), expected, **LIKE)
 
 
 def test_rows_of_queries_may_attend_to_chosen_rows_of_keys() -> None:
     queries, keys, values = drawn(3, 5, 2, 16), drawn(6, 40, 2, 16), drawn(6, 40, 2, 16)
-    hidden = torch.where(torch.arange(40, device=DEVICE) < torch.arange(6, 36, 5, device=DEVICE)[:, None], 0.0, HIDDEN)
-    hidden, rows = hidden[:, None, None], torch.tensor([4, 0, 4], device=DEVICE)
-    found = fused.attend(queries, keys, values, (hidden,), rows)
-    expected = plain(queries, keys[rows], values[rows], hidden[rows])
-    torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.02)
+    ends, rows = torch.arange(6, 36, 5, device=DEVICE), torch.tensor([4, 0, 4], device=DEVICE)
+    found = fused.attend(queries, keys, values, ends, rows=rows)
+    expected = plain(queries, keys[rows], values[rows], hidden(ends, 40)[rows])
+    torch.testing.assert_close(found.float(), expected, **LIKE)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -73,7 +79,7 @@ def test_paths_attend_to_themselves_and_to_the_token_they_share(shared: bool, de
     if start is not None:
         whole = (batch, count, 1, heads, width)
         keys, values = (torch.cat([x.expand(whole), y], 2) for x, y in zip(start, (keys, values), strict=True))
-    torch.testing.assert_close(found.float(), plain(queries, keys, values, bias), rtol=0, atol=0.02)
+    torch.testing.assert_close(found.float(), plain(queries, keys, values, bias), **LIKE)
 
 
 @pytest.mark.parametrize("width", [48, 1024])
@@ -86,6 +92,12 @@ def test_a_change_is_added_in_place_and_the_sum_normed(width: int) -> None:
     second = fused.add_norm_(states, change, weight, 1e-6, KIND)
     torch.testing.assert_close(states, total)
     torch.testing.assert_close(second.float(), F.rms_norm(total, (width,), weight, 1e-6), rtol=1e-2, atol=1e-3)
+
+
+def test_a_product_and_its_activation_are_one() -> None:
+    x, weight = drawn(2, 5, 16), torch.randn(24, 16, device=DEVICE)
+    expected = F.relu(x.float() @ weight.to(KIND).float().T)
+    torch.testing.assert_close(fused.linear_relu(x, weight).float(), expected, rtol=1e-2, atol=1e-2)
 
 
 @torch.no_grad()

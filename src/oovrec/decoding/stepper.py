@@ -86,8 +86,8 @@ def _logits_by_parent(stepper: Stepper, hidden: Tensor, level: Level, parents: T
     products in turn would be too short, a batch of tiles.
     """
     ordered, order = parents.expand(hidden.shape[:2]).flatten().sort()
-    order = order[ordered >= 0]
-    nodes, counts = ordered[ordered >= 0].unique_consecutive(return_counts=True)
+    none = int((ordered < 0).sum())
+    order, (nodes, counts) = order[none:], ordered[none:].unique_consecutive(return_counts=True)
     states = hidden.flatten(0, 1)[order].float()
     product = _in_turn if hidden.device.type == "cpu" else _in_tiles
     with torch.autocast(hidden.device.type, enabled=False):  # in float32, as :func:`logits`
@@ -96,7 +96,7 @@ def _logits_by_parent(stepper: Stepper, hidden: Tensor, level: Level, parents: T
 
 
 def _in_turn(stepper: Stepper, states: Tensor, level: Level, nodes: Tensor, counts: Tensor) -> Tensor:
-    """``[n, widest]`` logits of the children of ``nodes``: the first ``counts[0]`` of ``states`` are the first node's."""
+    """``[n, widest]`` logits of the children of ``nodes``, each asked by as many of ``states`` as ``counts`` says."""
     begins, ends = level.first_child[nodes].long(), level.first_child[nodes + 1].long()
     sizes = ends - begins
     children = torch.arange(int(sizes.sum()), device=nodes.device)
@@ -112,7 +112,7 @@ def _in_tiles(stepper: Stepper, states: Tensor, level: Level, nodes: Tensor, cou
     """As :func:`_in_turn`, the states of each node in tiles of :data:`TILE`, the last filled up."""
     tiles = (counts + TILE - 1) // TILE
     room = (tiles.cumsum(dim=0) - tiles) * TILE - (counts.cumsum(dim=0) - counts)  # filling before each node's states
-    place = torch.arange(len(states), device=states.device) + room.repeat_interleave(counts)
+    place = torch.arange(len(states), device=states.device) + room.repeat_interleave(counts, output_size=len(states))
     of_tile = nodes.repeat_interleave(tiles)
     table = states.new_zeros(len(of_tile) * TILE, states.shape[1]).index_copy_(0, place, states)
     size, found = max(1, ROOM // (level.widest * states.shape[1])), []

@@ -13,65 +13,67 @@ import triton
 from torch import Tensor
 from triton import language as tl
 
-WIDTHS = (16, 32, 64, 128)  # of a head
-LONGEST_PATH = 8  # tokens; a kernel for each number of them is made when first asked for
-KEYS = 32  # in one turn
 SEQUENCES = 16  # of one prompt, in one program of `attend_to_paths`
 
 
 def attend(
-    queries: Tensor, keys: Tensor, values: Tensor, biases: tuple[Tensor, ...], rows: Tensor | None = None
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    ends: Tensor | None = None,
+    position: Tensor | None = None,
+    rows: Tensor | None = None,
 ) -> Tensor:
-    """T5's attention: no scaling of the scores, additive biases.
+    """T5's attention: no scaling of the scores, an additive bias.
 
     Args:
         queries: ``[B, n, heads, w]``, any strides but the last.
         keys, values: ``[M, m, heads, w]`` likewise.
-        biases: one or two, float32, that broadcast to ``[M, heads, n, m]``.
-        rows: ``[B]`` which of the M each row of queries attends to; None where it is the one of its place.
+        ends: ``[M]`` int64, how many of the m there are, at least one; the others are not seen. None: all.
+        position: ``[heads, n, m]`` float32 to be added to the scores.
+        rows: ``[B]`` int64, which of the M each row of queries attends to; None where it is the one of its place.
 
     Returns:
         ``[B, n, heads, w]``.
     """
     batch, asked, heads, width = queries.shape
-    known = keys.shape[1]
     result = torch.empty(queries.shape, dtype=queries.dtype, device=queries.device)
-    whole = (len(keys), heads, asked, known)
-    first, second = biases[0].expand(whole), biases[-1].expand(whole)
     block = min(64, max(16, triton.next_power_of_2(asked)))
+    turn = min(64, max(16, triton.next_power_of_2(keys.shape[1])))
     _attend[(batch * heads, triton.cdiv(asked, block))](
-        queries, keys, values, first, second, result, result if rows is None else rows, asked, known, heads,
-        *queries.stride()[:3], *keys.stride()[:3], *values.stride()[:3], *first.stride(), *second.stride(),
-        *result.stride()[:3], two=len(biases) > 1, chosen=rows is not None,
-        width=width, block=block, turn=KEYS, num_warps=4 if block > 16 else 2,
+        queries, keys, values, ends, position, rows, result, asked, keys.shape[1], heads,
+        *queries.stride()[:3], *keys.stride()[:3], *values.stride()[:3],
+        *((0, 0, 0) if position is None else position.stride()), *result.stride()[:3],
+        ended=ends is not None, placed=position is not None, chosen=rows is not None,
+        width=width, block=block, turn=turn, num_warps=2 if block == 16 else 4,
     )  # fmt: skip
     return result
 
 
 @triton.jit
 def _attend(
-    queries, keys, values, first, second, result, rows, asked, known, heads,
-    qb, qn, qh, kb, kn, kh, vb, vn, vh, fb, fh, fn, fm, sb, sh, sn, sm, rb, rn, rh,
-    two: tl.constexpr, chosen: tl.constexpr, width: tl.constexpr, block: tl.constexpr, turn: tl.constexpr,
+    queries, keys, values, ends, position, rows, result, asked, known, heads,
+    qb, qn, qh, kb, kn, kh, vb, vn, vh, ph, pn, pm, rb, rn, rh,
+    ended: tl.constexpr, placed: tl.constexpr, chosen: tl.constexpr,
+    width: tl.constexpr, block: tl.constexpr, turn: tl.constexpr,
 ):  # fmt: skip
     row, head = (tl.program_id(0) // heads).to(tl.int64), tl.program_id(0) % heads
     query, number = (tl.program_id(1) * block + tl.arange(0, block))[:, None], tl.arange(0, width)[None, :]
     there = query < asked
     q = tl.load(queries + row * qb + head * qh + query * qn + number, mask=there, other=0.0)
     memory = tl.load(rows + row).to(tl.int64) if chosen else row
+    end = tl.load(ends + memory).to(tl.int32) if ended else known
     highest = tl.full([block], float("-inf"), tl.float32)
     total = tl.zeros([block], tl.float32)
     mixed = tl.zeros([block, width], tl.float32)
-    for start in range(0, known, turn):
+    for start in range(0, end, turn):
         down, across = (start + tl.arange(0, turn))[:, None], (start + tl.arange(0, turn))[None, :]
-        k = tl.load(keys + memory * kb + head * kh + down * kn + number, mask=down < known, other=0.0)
-        v = tl.load(values + memory * vb + head * vh + down * vn + number, mask=down < known, other=0.0)
-        both = there & (across < known)
+        k = tl.load(keys + memory * kb + head * kh + down * kn + number, mask=down < end, other=0.0)
+        v = tl.load(values + memory * vb + head * vh + down * vn + number, mask=down < end, other=0.0)
         score = tl.dot(q, tl.trans(k))
-        score += tl.load(first + memory * fb + head * fh + query * fn + across * fm, mask=both, other=0.0)
-        if two:
-            score += tl.load(second + memory * sb + head * sh + query * sn + across * sm, mask=both, other=0.0)
-        score = tl.where(across < known, score, float("-inf"))
+        if placed:
+            score += tl.load(position + head * ph + query * pn + across * pm, mask=there & (across < end), other=0.0)
+        score = tl.where(across < end, score, float("-inf"))
         above = tl.maximum(highest, tl.max(score, 1))
         weight, shrink = tl.exp(score - above[:, None]), tl.exp(highest - above)
         total = total * shrink + tl.sum(weight, 1)
@@ -168,3 +170,10 @@ def _add_norm(states, change, weight, normed, width, eps, changed: tl.constexpr,
     inverse = 1 / tl.sqrt(tl.sum(state * state, 0) / width + eps)
     scale = tl.load(weight + number, mask=there, other=0.0).to(tl.float32)
     tl.store(normed + at, (state * inverse * scale).to(normed.dtype.element_ty), mask=there)
+
+
+def linear_relu(x: Tensor, weight: Tensor) -> Tensor:
+    """``relu(x @ weight.T)``, ``[..., n]``, the activation as part of the product."""
+    rows = x.flatten(0, -2)
+    nothing = rows.new_zeros(len(weight))
+    return torch._addmm_activation(nothing, rows, weight.to(x.dtype).T).view(*x.shape[:-1], -1)

@@ -16,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from oovrec.language.packed import Packed
 from oovrec.models.arithmetic import Mask, compute_dtype
 
+MASKED = torch.finfo(torch.float32).min
 EVEN = 8  # widths on accelerators; their matrix products and fused kernels like it as well
 HALF = (torch.bfloat16, torch.float16)
 FUSED_HEADS = (16, 32, 64, 128)  # widths of a head that the kernels of `fused` take
@@ -35,22 +36,35 @@ class Bias:
     """What is added to the scores of a group.
 
     Attributes:
-        parts: that broadcast to ``[batch, heads, queries, room]``; of :func:`bias_type`.
-        keys: how many of the ``room`` there are.
+        keys: of each sequence.
+        kind: see :func:`bias_type`.
+        position: ``[1, heads, queries, room]``, room for the keys and more; None adds nothing.
+        ends: ``[batch]`` how many of the keys there are, the others being filling; None: all.
     """
 
-    parts: tuple[Tensor, ...]
     keys: int
+    kind: torch.dtype
+    position: Tensor | None = None
+    ends: Tensor | None = None
+
+    @property
+    def by_head(self) -> Tensor | None:
+        """``[heads, queries, keys]`` of the position's."""
+        return None if self.position is None else self.position[0, ..., : self.keys]
 
     @cached_property
     def whole(self) -> Tensor:
-        """Their sum, made once for every layer."""
-        return reduce(torch.add, self.parts)[..., : self.keys]
+        """All of it, made once for every layer, as broadcasts to ``[batch, heads, queries, keys]``."""
+        parts = [] if self.position is None else [self.position.to(self.kind)]
+        if self.ends is not None:
+            place = torch.arange(aligned(self.keys), device=self.ends.device)
+            parts.append(torch.where(place < self.ends[:, None], 0.0, MASKED)[:, None, None].to(self.kind))
+        return reduce(torch.add, parts)[..., : self.keys]
 
-    @property
-    def cut(self) -> tuple[Tensor, ...]:
-        """The parts without the rest of the room."""
-        return tuple(part[..., : self.keys] for part in self.parts)
+
+def aligned(length: int) -> int:
+    """Room for ``length`` keys and more in a row of biases: a fused kernel copies rows that begin at other places."""
+    return (length // EVEN + 1) * EVEN
 
 
 def group_sizes(lengths: np.ndarray, cost: float) -> list[int]:
@@ -112,7 +126,7 @@ def attend(
         from oovrec.models import fused
 
         mixed = [
-            fused.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias.cut).flatten(0, 1)
+            fused.attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias.ends, bias.by_head).flatten(0, 1)
             for (q, k, v), bias in zip(_cut(groups, heads, queries, keys, values), biases, strict=True)
         ]
         return (mixed[0] if len(mixed) == 1 else torch.cat(mixed)).flatten(1)

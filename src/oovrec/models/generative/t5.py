@@ -8,6 +8,7 @@ the tokens legal there; the whole catalogue is scored exactly instead of by a be
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Self
 
@@ -20,13 +21,13 @@ from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 from oovrec.data.dataset import Dataset
 from oovrec.decoding.trie import Trie
 from oovrec.language.packed import Packed
-from oovrec.models.generative.attention import grouped, is_fused
+from oovrec.models.generative.attention import MASKED, Bias, grouped, is_fused
 from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender
 from oovrec.models.generative.lora import merged
 from oovrec.models.generative.network import ItemNetwork, Loss, stock
 from oovrec.models.generative.samples import Samples, Training
-from oovrec.models.generative.t5_layers import MASKED, Memory, Stream, decode, encode, feed_forward, position_bias
+from oovrec.models.generative.t5_layers import Memory, Stream, decode, encode, feed_forward, position_bias
 from oovrec.training.loop import Batch
 
 Pair = tuple[Tensor, Tensor]
@@ -144,8 +145,7 @@ class T5Stepper:
         ]
         self.at: Tensor | None = None  # rows of the memory, one a prompt; None: as they stand
         ends = lengths if rows is None else torch.empty_like(lengths).index_copy_(0, rows, lengths)
-        real = torch.arange(memory.longest, device=lengths.device) < ends[:, None]
-        self.memory_bias = torch.where(real, 0.0, MASKED)[:, None, None]
+        self.fill = Bias(memory.longest, torch.float32, None, ends)
         start = torch.full_like(lengths, network.start)[:, None, None]
         self.start: list[Pair] = []  # of no token yet
         states, self.start = self._decode(start)
@@ -163,7 +163,8 @@ class T5Stepper:
             self.at = rows if self.at is None else self.at[rows]
         else:
             self.memory = [(keys[rows], values[rows]) for keys, values in self.memory]
-            self.memory_bias = self.memory_bias[rows]
+            assert self.fill.ends is not None
+            self.fill = replace(self.fill, ends=self.fill.ends[rows])
         self.start = [(keys[rows], values[rows]) for keys, values in self.start]
         self.first = self.first[rows]
         return self
@@ -208,9 +209,9 @@ class T5Stepper:
         if self.fused:
             from oovrec.models import fused
 
-            return fused.attend(queries, keys, values, (self.memory_bias,), self.at)
+            return fused.attend(queries, keys, values, self.fill.ends, rows=self.at)
         queries, keys, values = (x.transpose(1, 2) for x in (queries, keys, values))
-        weights = torch.softmax(queries.contiguous() @ keys.mT + self.memory_bias, dim=-1)  # in the bias's float32
+        weights = torch.softmax(queries.contiguous() @ keys.mT + self.fill.whole, dim=-1)  # in the bias's float32
         return (weights.to(values.dtype) @ values).transpose(1, 2)
 
     def _attend_to_paths(self, queries: Tensor, first: Pair | None, own: Pair, bias: Tensor) -> Tensor:

@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5Attention, T5DenseGatedActDense, T5LayerFF, T5LayerNorm, T5Stack
 
 from oovrec.models.arithmetic import compute_dtype, dropout, rms_norm
-from oovrec.models.generative.attention import Bias, Group, attend, bias_type, is_fused
+from oovrec.models.generative.attention import MASKED, Bias, Group, aligned, attend, bias_type, is_fused
 from oovrec.models.generative.lora import effective
-
-MASKED = torch.finfo(torch.float32).min
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Memory:
     Attributes:
         states: ``[tokens, d]``.
         groups: of the prompts.
-        fill: for each group what hides the filling, ``[batch, 1, 1, room]``.
+        fill: for each group what hides the filling.
     """
 
     states: Tensor
@@ -64,14 +62,12 @@ def encode(stack: T5Stack, states: Tensor, shapes: list[torch.Size], lengths: Te
         lengths: ``[sequences]`` true lengths.
     """
     groups, kind = [Group(batch, length, length) for batch, length in shapes], bias_type(states)
-    place = torch.arange(_aligned(max(group.keys for group in groups)), device=states.device)
+    place = torch.arange(aligned(max(group.keys for group in groups)), device=states.device)
     bias = position_bias(stack.block[0].layer[0].SelfAttention, place[None] - place[:, None]).to(kind)
     biases, fill = [], []
-    for g, part in zip(groups, lengths.split([group.batch for group in groups]), strict=True):
-        room = _aligned(g.keys)
-        hidden = torch.where(place[:room] < part[:, None], 0.0, MASKED)[:, None, None].to(kind)
-        biases.append(Bias((bias[..., : g.keys, :room], hidden), g.keys))
-        fill.append(Bias((hidden,), g.keys))
+    for g, ends in zip(groups, lengths.split([group.batch for group in groups]), strict=True):
+        biases.append(Bias(g.keys, kind, bias[..., : g.keys, : aligned(g.keys)], ends))
+        fill.append(Bias(g.keys, kind, None, ends))
     stream = Stream(_drop(stack, states))
     for block in stack.block:
         own, feed = block.layer
@@ -93,7 +89,7 @@ def decode(stack: T5Stack, states: Tensor, memory: Memory) -> Tensor:
     step = torch.arange(depth, device=states.device)
     seen = torch.where(step[:, None] >= step, 0.0, MASKED)
     bias = position_bias(stack.block[0].layer[0].SelfAttention, step[None] - step[:, None]) + seen
-    biases, group = [Bias((bias.to(bias_type(states)),), depth)], [Group(count, depth, depth)]
+    biases, group = [Bias(depth, bias_type(states), bias)], [Group(count, depth, depth)]
     attend_to = folded_cross_attention if states.device.type == "cpu" else cross_attention
     stream = Stream(_drop(stack, states.flatten(0, 1)))
     for block in stack.block:
@@ -133,11 +129,6 @@ class Stream:
         if self.change is not None:
             self.states, self.change = self.states + self.change, None
         return self.states
-
-
-def _aligned(length: int) -> int:
-    """Room for ``length`` keys and more in a row of biases: a fused kernel copies rows that begin at other places."""
-    return (length // 8 + 1) * 8
 
 
 def position_bias(attention: T5Attention, distance: Tensor) -> Tensor:
@@ -182,6 +173,10 @@ def feed_forward(layer: T5LayerFF, normed: Tensor) -> Tensor:
     dense = layer.DenseReluDense
     if isinstance(dense, T5DenseGatedActDense):
         inner = dense.act(dense.wi_0(normed)) * dense.wi_1(normed)
+    elif is_fused(normed) and isinstance(dense.act, nn.ReLU) and isinstance(dense.wi, nn.Linear):
+        from oovrec.models import fused
+
+        inner = fused.linear_relu(normed, dense.wi.weight)
     else:
         inner = dense.act(dense.wi(normed))
     return dense.wo(_drop(dense, inner))

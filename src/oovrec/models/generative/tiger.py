@@ -55,7 +55,11 @@ class Tiger(T5):
     name = "tiger"
     Config = TigerOptions
     config: TigerOptions
-    shapes = {"debug": shape(32, 2, 2, 64), "paper": shape(128, 4, 6, 1024, head_width=64)}
+    shapes = {
+        "debug": shape(32, 2, 2, 64),
+        "paper": shape(128, 4, 6, 1024, head_width=64),
+        "recboard": shape(128, 6, 4, 256, head_width=64),  # deeper and narrower, as MTandHJ/RecBoard has it
+    }
 
     def __init__(self, config: TigerOptions, entities: Entities, saved: Path | None = None) -> None:
         super().__init__(config, entities, saved)
