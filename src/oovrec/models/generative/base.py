@@ -43,7 +43,7 @@ from oovrec.training.optimizer import autocast
 
 CHUNK = {"cpu": 16, "cuda": 1024}  # histories decoded at once: on a processor their logits stay in its cache
 ONE_STEP = {"cpu": 128, "cuda": 1024}  # the same of ids of one token: all that each lot does anew is the output rows
-SEARCHED = {"cpu": 128, "cuda": 4096}  # histories searched at once for their best items
+SEARCHED = {"cpu": 128, "cuda": 2048}  # histories searched at once for their best items
 TEMPLATES = "templates.yaml"  # in a run's backbone/, where they are not shipped ones
 LORA_REMEDY = "give model.backbone, or leave model.lora out"
 
