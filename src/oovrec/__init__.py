@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oovrec.app.export import export
+    from oovrec.app.leads import compare
     from oovrec.app.pipeline import evaluate, train
     from oovrec.app.runs import load_run
     from oovrec.data.load import load_dataset
     from oovrec.tokens.build import build_tokens
 
 __version__ = "0.1.0"
-__all__ = ["build_tokens", "evaluate", "export", "load_dataset", "load_run", "train"]
+__all__ = ["build_tokens", "compare", "evaluate", "export", "load_dataset", "load_run", "train"]
 
 _HOMES = {
     "build_tokens": "oovrec.tokens.build",
+    "compare": "oovrec.app.leads",
     "evaluate": "oovrec.app.pipeline",
     "export": "oovrec.app.export",
     "load_dataset": "oovrec.data.load",

@@ -164,7 +164,7 @@ def test_compare_finds_the_better_one(many: Dataset) -> None:
     helped[torch.arange(len(many.users)), torch.from_numpy(many.targets("test"))] += 2
     poor, good = (evaluate(lambda h, t=t: t[h.users], many) for t in (table, helped))
     found = compare(good, poor)
-    assert list(found) == ["masked", "raw"]
+    assert list(found) == ["masked", "raw", "later_day_masked", "later_day_raw"]
     for block in found.values():
         for difference in block.values():
             assert difference["interval"][0] > 0
@@ -173,6 +173,23 @@ def test_compare_finds_the_better_one(many: Dataset) -> None:
     assert expected["raw"] != expected["masked"]
     for block, difference in expected.items():
         np.testing.assert_allclose(found[block]["hit@10"]["mean"], difference)
+
+
+def test_seeds_are_averaged_user_by_user_before_users_are_resampled(many: Dataset) -> None:
+    """Against differences made by hand, later days by themselves."""
+    tables = [[noise(many, n) for n in side] for side in ((1, 2, 3), (4, 5))]
+    seeds = [[evaluate(lambda h, t=table: t[h.users], many) for table in side] for side in tables]
+    later = np.arange(len(seeds[0][0].users)) % 3 == 0
+    seeds = [[replace(one, later_day=later) for one in side] for side in seeds]
+    found = compare(*seeds)
+    assert set(found) == set(seeds[0][0].blocks())
+    for block, kept in (("raw", slice(None)), ("masked", slice(None)), ("later_day_masked", later)):
+        ranks = [[getattr(one, block.removeprefix("later_day_"))[kept] for one in side] for side in seeds]
+        hits = [np.mean([rank <= 10 for rank in side], axis=0) for side in ranks]
+        difference, rng = hits[0] - hits[1], np.random.default_rng(5)
+        drawn = [difference[rng.integers(len(difference), size=len(difference))].mean() for _ in range(4000)]
+        np.testing.assert_allclose(found[block]["hit@10"]["mean"], difference.mean())
+        np.testing.assert_allclose(found[block]["hit@10"]["interval"], np.quantile(drawn, [0.025, 0.975]), atol=0.02)
 
 
 def test_compare_refuses_other_users(many: Dataset) -> None:

@@ -175,6 +175,22 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs of one dataset.")],
+    data: MovedData = None,
+    json: AsJson = False,
+) -> None:
+    """Runs side by side, seeds of a system as one, and the first system's lead over each other, user by user."""
+    from oovrec.app import leads, tables
+
+    contenders = leads.compare(runs, data)
+    if json:
+        tables.show_json([contender.to_json() for contender in contenders])
+    else:
+        tables.show(*tables.leads(contenders, leads.notes(contenders)))
+
+
+@app.command()
 def recommend(
     run: RunFolder,
     user: Annotated[str | None, typer.Option(help="A user of the run's data.")] = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,7 @@ import yaml
 from rich.markup import escape
 
 from oovrec.app.folders import TIMES, seconds
-from oovrec.app.pipeline import evaluate, prepare, train_on
-from oovrec.app.ranks import read_ranks
+from oovrec.app.pipeline import evaluated, prepare, train_on
 from oovrec.app.recipe import Recipe, read_recipe
 from oovrec.app.report import write_report
 from oovrec.app.report_data import ReportData, SystemRow, TokenFacts, example_users
@@ -20,8 +18,6 @@ from oovrec.app.source import Source
 from oovrec.data.checks import inspect
 from oovrec.data.dataset import Dataset
 from oovrec.errors import OovrecError
-from oovrec.evaluation.protocol import Evaluation
-from oovrec.evaluation.results import read_result
 from oovrec.files import read_json
 from oovrec.models.entities import Entities
 from oovrec.progress import say
@@ -58,7 +54,7 @@ def compare(
 def report(main: Run, dataset: Dataset) -> ReportData:
     """Write the report of a trained run and of the references in its folder, those whose training is finished."""
     runs = [main, *_references(main)]
-    evaluations = [_tested(run, dataset) for run in runs]
+    evaluations = [evaluated(run, dataset) for run in runs]
     rows = [
         SystemRow.of(run.label, run.tokens_from, evaluation, evaluations[0] if run is not main else None)
         for run, evaluation in zip(runs, evaluations, strict=True)
@@ -97,15 +93,6 @@ def _references(main: Run) -> list[Run]:
 
 def _reference(main: Run, name: str) -> Path:
     return main.folder / "references" / name
-
-
-def _tested(run: Run, dataset: Dataset) -> Evaluation:
-    """The run's test, kept from before where there is one."""
-    kept = run.folder / "ranks.safetensors"
-    if kept.exists() and (run.folder / "metrics.json").exists():
-        tasks = read_result(run.folder / "metrics.json").tasks
-        return replace(read_ranks(kept, run.data.fingerprint), tasks=tasks)
-    return evaluate(run, data=dataset)
 
 
 def _rows(dataset: Dataset, seed: int) -> np.ndarray:

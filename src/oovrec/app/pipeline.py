@@ -13,7 +13,7 @@ from typing import Any, Literal
 from rich.markup import escape
 
 from oovrec.app.folders import begin, check_free, check_same, kept_or_removed, resumable, seconds, timed
-from oovrec.app.ranks import write_ranks
+from oovrec.app.ranks import read_ranks, write_ranks
 from oovrec.app.recipe import Recipe, TokenRecipe, read_recipe
 from oovrec.app.runs import Run, load_run
 from oovrec.app.source import Source
@@ -22,7 +22,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.errors import OovrecError
 from oovrec.evaluation import protocol
 from oovrec.evaluation.protocol import Evaluation
-from oovrec.evaluation.results import Result, git_commit, hardware, write_result
+from oovrec.evaluation.results import Result, git_commit, hardware, read_result, write_result
 from oovrec.models.base import configured, system
 from oovrec.models.entities import Entities
 from oovrec.progress import say
@@ -192,6 +192,15 @@ def evaluate(
         write_result(run.folder / "metrics.json", result(run, evaluation))
         write_ranks(run.folder / "ranks.safetensors", evaluation, run.data.fingerprint)
     return evaluation
+
+
+def evaluated(run: Run, data: Dataset | str | None = None) -> Evaluation:
+    """The run's test, kept from before where there is one; ``data`` as in :func:`evaluate`."""
+    kept = run.folder / "ranks.safetensors"
+    if kept.exists() and (run.folder / "metrics.json").exists():
+        tasks = read_result(run.folder / "metrics.json").tasks
+        return replace(read_ranks(kept, run.data.fingerprint), tasks=tasks)
+    return evaluate(run, data=data)
 
 
 def result(run: Run, evaluation: Evaluation) -> Result:

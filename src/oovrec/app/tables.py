@@ -15,6 +15,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:  # so that commands which need no model do not wait for torch
     from oovrec.app.additions import Placed
+    from oovrec.app.leads import Contender
     from oovrec.app.report_data import ExampleUser, SystemRow
     from oovrec.app.runs import Recommended
     from oovrec.data.checks import Report, SplitReport
@@ -105,6 +106,38 @@ def _task(task: str, rows: Mapping[str, Mapping[str, Any]], label: str) -> Table
         cells.append([row.replace("_", " "), *figures])
     columns = {"wordings": "left", **dict.fromkeys(shown, "right")}
     return grid(columns, cells, f"{task}: {label}; {first['users']:,} users")
+
+
+def leads(contenders: Sequence[Contender], notes: Sequence[str]) -> list[Table | Text]:
+    """A table a block: systems down, figures over seeds and the first one's lead over each other across; then notes."""
+    first = contenders[0]
+    tables = []
+    for name, about in BLOCKS.items():
+        if name not in first.figures:
+            continue
+        rows = []
+        for one in contenders:
+            origin = Text("all: saw held-out items", "bold red") if one.tokens_from == "all" else one.tokens_from
+            over = [_lead(one.lead[name][metric]) if one.lead else "" for metric in WITH_INTERVAL]
+            figures = [_spread(one.figures[name][metric]) for metric in WITH_INTERVAL]
+            rows.append([one.label, origin, len(one.runs), *figures, *over])
+        columns = {"system": "left", "tokens from": "left", "seeds": "right"}
+        columns |= dict.fromkeys((*WITH_INTERVAL, *(f"lead, {metric}" for metric in WITH_INTERVAL)), "right")
+        tables.append(grid(columns, rows, f"{name}: {about}; {first.users[name]:,} users"))
+    return [*tables, *(Text(f"note: {note}") for note in notes)]
+
+
+def _spread(values: Sequence[float]) -> str:
+    """The mean of a figure over seeds, of several with their standard deviation."""
+    mean = f"{np.mean(values):.4f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.4f}"
+
+
+def _lead(found: Mapping[str, Any]) -> Text:
+    """A difference with its interval, in bold where that leaves 0 out."""
+    low, high = found["interval"]
+    sure = "bold" if low > 0 or high < 0 else ""
+    return Text(f"{found['mean']:+.4f} [{low:+.4f}, {high:+.4f}]", sure)
 
 
 def example(user: ExampleUser) -> Table:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -56,6 +57,10 @@ class Evaluation:
     repeat_targets: int
     seed: int = 0
     tasks: dict[str, Figures] = field(default_factory=dict)
+
+    def of_same_users(self, other: Evaluation) -> bool:
+        """Whether the same items of the same users were held out."""
+        return np.array_equal(self.users, other.users) and np.array_equal(self.targets, other.targets)
 
     def blocks(self) -> dict[str, dict[str, Any]]:
         """``raw`` and ``masked``, and ``later_day_raw`` and ``later_day_masked`` where any target is of a later day.
@@ -151,21 +156,36 @@ def validation_score(scores: Scores, dataset: Dataset, *, users: int = 0, batch_
     return float(metrics.ndcg(masked, 10).mean())
 
 
-def compare(a: Evaluation, b: Evaluation, *, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Paired bootstrap over users of a − b, for masked and raw ndcg@10 and hit@10.
+def compare(
+    a: Evaluation | Sequence[Evaluation], b: Evaluation | Sequence[Evaluation], *, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Paired bootstrap over users of a − b, for ndcg@10 and hit@10 of every block (Sakai, SIGIR 2006).
+
+    Args:
+        a, b: what a system did; of several seeds each user's values are averaged.
 
     Returns:
-        By block, then by metric: ``mean``, ``interval`` (95%) and two-sided ``p``.
+        By block, as :meth:`Evaluation.blocks` has them, then by metric: ``mean``, ``interval`` (95%), two-sided ``p``.
     """
-    if not (np.array_equal(a.users, b.users) and np.array_equal(a.targets, b.targets)):
-        raise ValueError("the two evaluations are not of the same users and targets")
+    ours, theirs = ([side] if isinstance(side, Evaluation) else list(side) for side in (a, b))
+    first = ours[0]
+    if not all(one.of_same_users(first) for one in (*ours, *theirs)):
+        raise ValueError("the evaluations are not of the same users and targets")
+    parts = {"": np.ones(len(first.users), bool)}
+    if first.later_day is not None and first.later_day.any():
+        parts["later_day_"] = first.later_day
     found: dict[str, dict[str, Any]] = {}
-    for block, first, second in (("masked", a.masked, b.masked), ("raw", a.raw, b.raw)):
-        ours, theirs = metrics.per_user(first), metrics.per_user(second)
-        for metric in COMPARED:
-            difference = metrics.paired_bootstrap(ours[metric], theirs[metric], seed=seed)
-            found.setdefault(block, {})[metric] = asdict(difference)
+    for (prefix, part), block in itertools.product(parts.items(), ("masked", "raw")):
+        mine, other = (_averaged([getattr(one, block)[part] for one in side]) for side in (ours, theirs))
+        differences = {metric: metrics.paired_bootstrap(mine[metric], other[metric], seed=seed) for metric in COMPARED}
+        found[prefix + block] = {metric: asdict(difference) for metric, difference in differences.items()}
     return found
+
+
+def _averaged(ranks: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """``[users]`` means of each compared metric over several ``[users]`` ranks."""
+    values = [metrics.per_user(one) for one in ranks]
+    return {metric: np.mean([one[metric] for one in values], axis=0) for metric in COMPARED}
 
 
 def _split(dataset: Dataset, split: Split) -> tuple[Histories, np.ndarray]:

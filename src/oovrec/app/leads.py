@@ -1,0 +1,123 @@
+"""Finished runs side by side: their figures over seeds, and the first one's lead over each other, user by user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oovrec.app.pipeline import evaluated
+from oovrec.app.runs import Run, load_run
+from oovrec.errors import OovrecError
+from oovrec.evaluation.protocol import COMPARED, Evaluation
+from oovrec.evaluation.protocol import compare as compared
+from oovrec.evaluation.results import TokensFrom
+from oovrec.models.base import NeuralRecommender, system
+
+SEEDS = 3  # of each system, before one is called better
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A system with the runs that differ in nothing but their seed.
+
+    Attributes:
+        label: its name for people; where others have it too, with the first run's folder.
+        tokens_from: what its tokens were built from.
+        runs: folder by seed.
+        random: whether a seed changes anything.
+        figures: by block, then by metric of :data:`COMPARED`, a number a run.
+        users: how many are counted, by block.
+        lead: what the first system has over this one, as :func:`oovrec.evaluation.protocol.compare` gives it; None
+            for the first.
+    """
+
+    label: str
+    tokens_from: TokensFrom
+    runs: dict[int, Path]
+    random: bool
+    figures: dict[str, dict[str, list[float]]]
+    users: dict[str, int]
+    lead: dict[str, dict[str, Any]] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs: figures as ``mean`` and, of several seeds, ``deviation``."""
+        figures = {
+            block: {metric: _summary(values) for metric, values in metrics.items()} | {"users": self.users[block]}
+            for block, metrics in self.figures.items()
+        }
+        runs = {str(seed): str(folder) for seed, folder in self.runs.items()}
+        about = {"system": self.label, "tokens_from": self.tokens_from, "runs": runs}
+        return {**about, "figures": figures, "lead": self.lead}
+
+
+def compare(runs: Sequence[Run | str | Path], data: str | None = None) -> list[Contender]:
+    """The systems of finished runs, in the order in which the first of each was given.
+
+    Runs of the same recipe whose seeds alone differ are one system, whose values are averaged user by user. A run
+    that was not tested yet is, and its figures are kept.
+
+    Args:
+        runs: runs or their folders, of one dataset.
+        data: where the data lies now, if not where it was.
+
+    Raises:
+        OovrecError: a run is not finished or broken, is of another dataset than the first, or was given twice.
+    """
+    systems: dict[str, list[Run]] = {}  # by what their runs have in common
+    for run in (one if isinstance(one, Run) else load_run(one) for one in runs):
+        key = run.recipe.model_copy(update={"seed": 0}).hash + str(run.added)
+        same = systems.setdefault(key, [])
+        _check_belongs(run, next(iter(systems.values())), same)
+        same.append(run)
+    groups = list(systems.values())
+    evaluations = [[evaluated(run, data) for run in group] for group in groups]
+    labels = [group[0].label for group in groups]
+    return [
+        _contender(group, own, evaluations[0], alone=labels.count(group[0].label) == 1)
+        for group, own in zip(groups, evaluations, strict=True)
+    ]
+
+
+def notes(contenders: Sequence[Contender]) -> list[str]:
+    """What a reader of the comparison must know."""
+    few = [one.label for one in contenders if one.random and len(one.runs) < SEEDS]
+    leaky = [one.label for one in contenders if one.tokens_from == "all"]
+    found = [f"lead: of {contenders[0].label} over each, with its 95% interval over users"] if contenders[1:] else []
+    if few:
+        found.append(f"fewer than {SEEDS} seeds of {', '.join(few)}: enough to look, too few to call one better")
+    if leaky:
+        found.append(f"the tokens of {', '.join(leaky)} saw held-out items; such figures compare with no others")
+    return found
+
+
+def _check_belongs(run: Run, first: Sequence[Run], same: Sequence[Run]) -> None:
+    """Make sure that a run is of the first system's data, and that its training is not there already."""
+    if first and run.data.fingerprint != first[0].data.fingerprint:
+        what = f"was trained on other data than {first[0].folder}, or on another order of it"
+        raise OovrecError(what, where=run.folder, remedy="compare runs of the same data")
+    twin = next((other for other in same if other.recipe.seed == run.recipe.seed), None)
+    if twin is not None:
+        what = f"is the same training with the same seed as {twin.folder}"
+        raise OovrecError(what, where=run.folder, remedy="give one of the two")
+
+
+def _contender(runs: list[Run], own: list[Evaluation], first: list[Evaluation], *, alone: bool) -> Contender:
+    blocks = [evaluation.blocks() for evaluation in own]
+    return Contender(
+        label=runs[0].label if alone else f"{runs[0].label}, {runs[0].folder.name}",
+        tokens_from=runs[0].tokens_from,
+        runs={run.recipe.seed: run.folder for run in runs},
+        random=issubclass(system(runs[0].recipe.system), NeuralRecommender),
+        figures={name: {metric: [one[name][metric] for one in blocks] for metric in COMPARED} for name in blocks[0]},
+        users={name: block["users"] for name, block in blocks[0].items()},
+        lead=None if own is first else compared(first, own),
+    )
+
+
+def _summary(values: list[float]) -> dict[str, float]:
+    mean = {"mean": float(np.mean(values))}
+    return mean if len(values) == 1 else {**mean, "deviation": float(np.std(values, ddof=1))}

@@ -1,0 +1,79 @@
+"""``oovrec compare``: seeds of a system as one, the first system's lead over the others, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from typer.testing import Result
+
+Invoke = Callable[..., Result]
+SHORT = ("--set", "training.epochs=1", "--set", "model.width=8")
+
+
+@pytest.fixture(scope="module")
+def runs(oovrec: Invoke, log: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two seeds of SASRec, one with another width, and popularity."""
+    folder = tmp_path_factory.mktemp("compared")
+    made = {
+        "seed-0": ("sasrec", *SHORT, "--seed", 0),
+        "seed-1": ("sasrec", *SHORT, "--seed", 1),
+        "wider": ("sasrec", "--set", "training.epochs=1", "--seed", 0),
+        "popularity": ("popularity",),
+    }
+    for name, words in made.items():
+        oovrec("train", *words, "--data", log, "--out", folder / name)
+    return [folder / name for name in made]
+
+
+def hits(run: Path, block: str) -> np.ndarray:
+    return load_file(run / "ranks.safetensors")[block] <= 10
+
+
+def test_seeds_are_one_system_and_the_first_is_held_against_the_others(oovrec: Invoke, runs: list[Path]) -> None:
+    found = json.loads(oovrec("compare", *runs, "--json").stdout)  # which tests them first
+    assert [list(system["runs"]) for system in found] == [["0", "1"], ["0"], ["0"]]
+    labels = [system["system"] for system in found]
+    assert labels == ["SASRec, seed-0", "SASRec, wider", "Popularity"]  # the two widths are told apart
+    ours = np.mean([hits(run, "masked") for run in runs[:2]], axis=0)
+    figure = found[0]["figures"]["masked"]["hit@10"]
+    assert figure["mean"] == pytest.approx(ours.mean())
+    assert figure["deviation"] == pytest.approx(np.std([hits(run, "masked").mean() for run in runs[:2]], ddof=1))
+    assert found[0]["lead"] is None
+    for system, run in zip(found[1:], runs[2:], strict=True):
+        lead = system["lead"]["masked"]["hit@10"]
+        assert lead["mean"] == pytest.approx((ours - hits(run, "masked")).mean())
+        assert lead["interval"][0] <= lead["mean"] <= lead["interval"][1]
+        kept = json.loads((run / "metrics.json").read_text())["masked"]["hit@10"]
+        assert system["figures"]["masked"]["hit@10"] == {"mean": kept}
+
+
+def test_it_says_how_much_the_figures_can_carry(oovrec: Invoke, runs: list[Path]) -> None:
+    shown = oovrec("compare", *runs).stdout
+    assert "masked: without the history's own items" in shown
+    assert "lead: of SASRec, seed-0 over each" in shown
+    assert "fewer than 3 seeds of SASRec, seed-0, SASRec, wider:" in shown  # no seed would change popularity
+    assert "fewer than" not in oovrec("compare", runs[3]).stdout
+
+
+def test_tokens_that_saw_held_out_items_are_marked(oovrec: Invoke, log: Path, runs: list[Path], tmp_path: Path) -> None:
+    words = ("--set", "training.epochs=1", "--set", "model.shape=debug", "--from", "all")
+    oovrec("train", "metaid-llama", *words, "--data", log, "--out", tmp_path / "leaky")
+    shown = oovrec("compare", runs[0], tmp_path / "leaky").stdout
+    assert "all: saw held-out items" in shown
+    assert "the tokens of META ID (Llama) saw held-out items" in shown
+
+
+def test_what_is_not_to_be_compared_is_refused(
+    oovrec: Invoke, runs: list[Path], other_log: Path, tmp_path: Path
+) -> None:
+    oovrec("train", "popularity", "--data", other_log, "--out", tmp_path / "other")
+    stderr = oovrec("compare", runs[3], tmp_path / "other", code=2).stderr
+    assert f"{tmp_path / 'other'}: was trained on other data than {runs[3]}" in " ".join(stderr.split())
+    stderr = oovrec("compare", runs[0], runs[2], runs[0], code=2).stderr
+    assert "is the same training with the same seed as" in " ".join(stderr.split())
+    assert "holds no run" in oovrec("compare", tmp_path, code=2).stderr
