@@ -75,6 +75,7 @@ def run(dataset: Dataset, tokens: Tokens) -> ReportData:
         config="system: llama\n",
         seconds=372.0,
         training=log,
+        validated_on="masked",
         tokens=TokenFacts.of(tokens, dataset),
         spoken=True,
         examples=example_users(dataset, main, [0, 1, 2], tokens),

@@ -141,6 +141,7 @@ def test_validation_sample_is_fixed_and_its_whole_is_the_mean(many: Dataset) -> 
 
     everyone = evaluate(scores, many, "validation")
     np.testing.assert_allclose(validation_score(scores, many), everyone.blocks()["masked"]["ndcg@10"])
+    np.testing.assert_allclose(validation_score(scores, many, "raw"), everyone.blocks()["raw"]["ndcg@10"])
     sample = validation_score(scores, many, users=50)
     assert sample == validation_score(scores, many, users=50, batch_size=7)
     assert sample != validation_score(scores, many)

@@ -106,6 +106,16 @@ def test_it_learns_what_follows_what(chains: Dataset, bare: Entities) -> None:
     assert hits["popularity"] < 0.45  # 10 of 40 items by chance
 
 
+@pytest.mark.parametrize("block", ["raw", "masked"])
+def test_it_is_validated_among_the_candidates_that_are_asked_for(chains: Dataset, bare: Entities, block: str) -> None:
+    sasrec = SASRec(SASRecOptions(width=32, length=10), bare)
+    training = TrainingConfig(epochs=1, batch_size=16, learning_rate=1e-2, validate_on=block, precision="fp32")
+    (log,) = sasrec.fit(chains, training)
+    blocks = evaluate(sasrec.ranked, chains, "validation").blocks()
+    assert log.ndcg == pytest.approx(blocks[block]["ndcg@10"])
+    assert blocks["raw"]["ndcg@10"] != blocks["masked"]["ndcg@10"]
+
+
 def test_popularity_counts_the_training_part_alone(chains: Dataset, bare: Entities) -> None:
     model = Popularity(PopularityOptions(), bare)
     model.fit(chains, TrainingConfig())

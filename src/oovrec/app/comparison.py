@@ -68,6 +68,7 @@ def report(main: Run, dataset: Dataset) -> ReportData:
         config=yaml.safe_dump(main.recipe.to_dict(), sort_keys=False),
         seconds=sum(seconds(run.folder) for run in runs),
         training=main.epochs,
+        validated_on=main.recipe.training.validate_on,
         tokens=TokenFacts.of(tokens, dataset) if tokens else None,
         spoken=main.speaks,
         examples=example_users(

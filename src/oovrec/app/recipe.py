@@ -34,6 +34,7 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("model", "residual_dropout", 0.0),
     ("model", "attention_dropout", None),
     ("training", "max_steps", 0),
+    ("training", "validate_on", "masked"),
     ("training", "skipped", 0.0),
 )
 

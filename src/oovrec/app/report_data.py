@@ -120,6 +120,7 @@ class ReportData:
         config: the recipe as it was run, YAML.
         seconds: wall time of the whole run.
         training: the main system's epochs, each a line of ``log.jsonl``.
+        validated_on: the candidates of its validation.
         tokens: how items are named; None where the main system uses no tokens.
         spoken: whether it names items by them, and does not only carry what they stand for.
         examples: users with the main system's recommendations.
@@ -131,6 +132,7 @@ class ReportData:
     config: str
     seconds: float
     training: list[dict[str, Any]]
+    validated_on: str
     tokens: TokenFacts | None
     spoken: bool
     examples: list[ExampleUser]

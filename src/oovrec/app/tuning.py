@@ -43,7 +43,7 @@ class Trial:
     Attributes:
         number: from 0, the recipe as it is.
         settings: value of each searched key.
-        ndcg: best masked validation ndcg@10.
+        ndcg: best validation ndcg@10.
         epoch: where it was reached.
         seconds: of the whole training.
     """
@@ -239,5 +239,6 @@ def shown(study: Study, trials: Sequence[Trial]) -> list[Table | Text]:
         [str(one.number), *(str(one.settings[key]) for key in study.base.search), f"{one.ndcg:.4f}", str(one.epoch)]
         for one in ranked
     ]
-    title = f"{study.recipe} on {study.data.name}, validation, masked; trial 0 is the recipe as it is"
+    on = study.base.training.validate_on
+    title = f"{study.recipe} on {study.data.name}, validation, {on}; trial 0 is the recipe as it is"
     return [Text(title), tables.grid(columns, rows)]

@@ -185,7 +185,8 @@ def _warnings(dataset: Dataset, ascending: float, duplicates: int, test: SplitRe
     if test.repeated_targets >= REPEATED_SHARE:
         warnings.append(
             f"repeats: {test.repeated_targets:.1%} of test targets stand in their user's own history; masked figures "
-            "count each of them as a miss, so read the raw ones, and recommend with --no-mask-seen"
+            "count each of them as a miss, so read the raw ones, choose epochs by them (training.validate_on=raw) "
+            "and recommend with --no-mask-seen"
         )
     if duplicates:
         warnings.append(f"duplicates: {duplicates:,} interactions stand there twice; remove them if they are an error")

@@ -140,8 +140,15 @@ def evaluate(
     )
 
 
-def validation_score(scores: Scores, dataset: Dataset, *, users: int = 0, batch_size: int = AT_ONCE) -> float:
-    """Masked ndcg@10 on validation targets: the one figure by which models and epochs are chosen.
+def validation_score(
+    scores: Scores,
+    dataset: Dataset,
+    block: Literal["masked", "raw"] = "masked",
+    *,
+    users: int = 0,
+    batch_size: int = AT_ONCE,
+) -> float:
+    """ndcg@10 on validation targets: the one figure by which models and epochs are chosen.
 
     Args:
         users: take a sample of this many users, always the same; 0 takes all.
@@ -150,10 +157,10 @@ def validation_score(scores: Scores, dataset: Dataset, *, users: int = 0, batch_
         OovrecError: a score is NaN, or no user has a target.
     """
     histories, targets = _split(dataset.sampled(users), "validation")
-    masked = np.empty_like(targets)
+    found = np.empty_like(targets)
     for rows, batch, scored in _scored(scores, histories, batch_size, len(dataset.items)):
-        masked[rows] = ranks(scored, targets[rows], batch).masked
-    return float(metrics.ndcg(masked, 10).mean())
+        found[rows] = getattr(ranks(scored, targets[rows], batch), block)
+    return float(metrics.ndcg(found, 10).mean())
 
 
 def compare(

@@ -193,7 +193,7 @@ class NeuralRecommender(Recommender):
         """Train ``module`` (the recommender's own, or one around it) on an epoch's ``batches``, as :meth:`fit` says."""
 
         def validate() -> float:
-            return validation_score(self.ranked, dataset, users=training.validation_users)
+            return validation_score(self.ranked, dataset, training.validate_on, users=training.validation_users)
 
         def epoch(rng: np.random.Generator) -> list[Batch]:
             seen = dataset.thinned(training.skipped, rng) if training.skipped else dataset

@@ -30,7 +30,7 @@ class EpochLog:
     Attributes:
         epoch: from 1.
         loss: mean over the epoch's batches.
-        ndcg: masked validation ndcg@10; None where this epoch was not validated.
+        ndcg: validation ndcg@10; None where this epoch was not validated.
         seconds: of training, validation not counted.
         samples_per_second: sequences (or prompts) a second of training.
         learning_rate: at the end of the epoch.

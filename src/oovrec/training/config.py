@@ -22,8 +22,10 @@ class TrainingConfig(Options):
         schedule: the rate after warm-up: held, or falling to zero along a cosine.
         clip_norm: the gradient's norm is cut to this; 0 leaves it.
         accumulate: batches an optimiser step.
-        patience: stop after this many validations without a better masked ndcg@10.
+        patience: stop after this many validations without a better ndcg@10.
         validate_every: epochs from one validation to the next.
+        validate_on: ``masked`` ranks the target among the items that its history has not, ``raw`` among all, which is
+            for data whose users take the same items again.
         validation_users: validate on a fixed sample of this many users; 0 takes all.
         skipped: share of the items that about every second history of the training part lacks, drawn anew for each
             epoch, so that an item is also learnt from what came before the item before it.
@@ -43,6 +45,7 @@ class TrainingConfig(Options):
     accumulate: int = Field(1, ge=1)
     patience: int = Field(10, ge=1)
     validate_every: int = Field(1, ge=1)
+    validate_on: Literal["masked", "raw"] = "masked"
     validation_users: int = Field(0, ge=0)
     skipped: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"

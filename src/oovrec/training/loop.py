@@ -55,7 +55,7 @@ def train(
         module: called with a batch's tensors by keyword; returns the loss, a scalar.
         epoch: lists an epoch's batches, each a function that makes its tensors (or lists of them), the
             first of which has a row a sample.
-        validate: a figure to maximise (masked validation ndcg@10); called in eval mode, without gradients.
+        validate: a figure to maximise (validation ndcg@10); called in eval mode, without gradients.
         config: the shared options.
         seed: of every random choice.
         folder: ``log.jsonl`` and ``checkpoint/`` go there; None keeps nothing.
