@@ -90,7 +90,7 @@ def attend_to_paths(
 
     Args:
         queries, keys, values: ``[B, W, t, heads, w]``, contiguous.
-        start: keys and values of the shared token, ``[B, heads, w]`` each, contiguous; None where there is none.
+        start: keys and values of the shared token, ``[B, 1, 1, heads, w]`` each, contiguous; None where there is none.
         bias: ``[heads, t, keys]`` float32, the shared token's first; what a query does not see is masked.
 
     Returns:
