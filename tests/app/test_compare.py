@@ -55,7 +55,7 @@ def test_seeds_are_one_system_and_the_first_is_held_against_the_others(oovrec: I
 def test_it_says_how_much_the_figures_can_carry(oovrec: Invoke, runs: list[Path]) -> None:
     shown = oovrec("compare", *runs).stdout
     assert "masked: without the history's own items" in shown
-    assert "lead: of SASRec, seed-0 over each" in shown
+    assert "lead of SASRec, seed-0, by resampling users" in shown
     assert "fewer than 3 seeds of SASRec, seed-0, SASRec, wider:" in shown  # no seed would change popularity
     assert "fewer than" not in oovrec("compare", runs[3]).stdout
 

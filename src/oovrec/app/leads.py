@@ -86,7 +86,7 @@ def notes(contenders: Sequence[Contender]) -> list[str]:
     """What a reader of the comparison must know."""
     few = [one.label for one in contenders if one.random and len(one.runs) < SEEDS]
     leaky = [one.label for one in contenders if one.tokens_from == "all"]
-    found = [f"lead: of {contenders[0].label} over each, with its 95% interval over users"] if contenders[1:] else []
+    found = []
     if few:
         found.append(f"fewer than {SEEDS} seeds of {', '.join(few)}: enough to look, too few to call one better")
     if leaky:

@@ -72,12 +72,10 @@ def metrics(systems: Sequence[SystemRow]) -> list[Table]:
 
 def _block(name: str, about: str, systems: Sequence[SystemRow]) -> Table:
     best = {metric: max(system.blocks[name][metric] for system in systems) for metric in METRICS}
-    rows = []
-    for system in systems:
-        origin = (
-            Text("all: saw held-out items", "bold red") if system.tokens_from == "all" else Text(system.tokens_from)
-        )
-        rows.append([system.label, origin, *(_figure(system.blocks[name], metric, best[metric]) for metric in METRICS)])
+    rows = [
+        [system.label, _origin(system.tokens_from), *(_figure(system.blocks[name], m, best[m]) for m in METRICS)]
+        for system in systems
+    ]
     columns = {"system": "left", "tokens from": "left", **dict.fromkeys(METRICS, "right")}
     return grid(columns, rows, f"{name}: {about}; {systems[0].blocks[name]['users']:,} users")
 
@@ -109,22 +107,31 @@ def _task(task: str, rows: Mapping[str, Mapping[str, Any]], label: str) -> Table
 
 
 def leads(contenders: Sequence[Contender], notes: Sequence[str]) -> list[Table | Text]:
-    """A table a block: systems down, figures over seeds and the first one's lead over each other across; then notes."""
+    """A table a block, systems down and figures over seeds across; the first one's leads; then notes."""
     first = contenders[0]
-    tables = []
-    for name, about in BLOCKS.items():
-        if name not in first.figures:
-            continue
-        rows = []
-        for one in contenders:
-            origin = Text("all: saw held-out items", "bold red") if one.tokens_from == "all" else one.tokens_from
-            over = [_lead(one.lead[name][metric]) if one.lead else "" for metric in WITH_INTERVAL]
-            figures = [_spread(one.figures[name][metric]) for metric in WITH_INTERVAL]
-            rows.append([one.label, origin, len(one.runs), *figures, *over])
-        columns = {"system": "left", "tokens from": "left", "seeds": "right"}
-        columns |= dict.fromkeys((*WITH_INTERVAL, *(f"lead, {metric}" for metric in WITH_INTERVAL)), "right")
-        tables.append(grid(columns, rows, f"{name}: {about}; {first.users[name]:,} users"))
-    return [*tables, *(Text(f"note: {note}") for note in notes)]
+    blocks = [_contest(name, about, contenders) for name, about in BLOCKS.items() if name in first.figures]
+    rows = [
+        [one.label, name.replace("_", " "), *(_lead(one.lead[name][metric]) for metric in WITH_INTERVAL)]
+        for one in contenders
+        for name in BLOCKS
+        if one.lead and name in one.lead
+    ]
+    columns = {"over": "left", "targets": "left", **dict.fromkeys(WITH_INTERVAL, "right")}
+    title = f"lead of {first.label}, by resampling users, with 95% intervals"
+    return [*blocks, *([grid(columns, rows, title)] if rows else []), *(Text(f"note: {note}") for note in notes)]
+
+
+def _contest(name: str, about: str, contenders: Sequence[Contender]) -> Table:
+    rows = [
+        [one.label, _origin(one.tokens_from), len(one.runs), *(_spread(one.figures[name][m]) for m in WITH_INTERVAL)]
+        for one in contenders
+    ]
+    columns = {"system": "left", "tokens from": "left", "seeds": "right", **dict.fromkeys(WITH_INTERVAL, "right")}
+    return grid(columns, rows, f"{name}: {about}; {contenders[0].users[name]:,} users")
+
+
+def _origin(tokens_from: str) -> Text:
+    return Text("all: saw held-out items", "bold red") if tokens_from == "all" else Text(tokens_from)
 
 
 def _spread(values: Sequence[float]) -> str:
