@@ -1,9 +1,8 @@
-"""The kernels for cards against torch's own operations; without a card Triton's interpreter runs them.
-
-``pip install triton`` where torch is one for processors, which does not bring it.
-"""
+"""The kernels for cards against torch's own operations; without a card Triton's interpreter runs them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from oovrec.models.entities import Entities
 from oovrec.models.generative import attention, t5, t5_layers
 from oovrec.models.generative.t5 import T5
 
-pytest.importorskip("triton", reason="Triton is not installed: torch for a card brings it, for others pip does")
+pytest.importorskip("triton", reason="Triton is for Linux on x86")
 CARD = torch.cuda.is_available()
 from oovrec.models import fused  # noqa: E402
 
@@ -100,22 +99,47 @@ def test_a_product_and_its_activation_are_one() -> None:
     torch.testing.assert_close(fused.linear_relu(x, weight).float(), expected, rtol=1e-2, atol=1e-2)
 
 
-@torch.no_grad()
-def test_a_t5_scores_and_searches_as_without_them(
-    chains: Dataset, entities: Entities, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = T5(T5.Config(shape="debug"), entities)
-    for parameter in model.module.parameters():
+@pytest.fixture
+def model(entities: Entities) -> T5:
+    made = T5(T5.Config(shape="debug"), entities)
+    for parameter in made.module.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    model.module.to(DEVICE)
-    users = chains.histories("test").take(slice(0, 20))
-    scores, best = model.scores(users), model.recommend(users, 5)  # in float32, as what follows
-    used = []
-    for module in (attention, t5, t5_layers):
-        monkeypatch.setattr(module, "is_fused", lambda *_: used.append(True) or True)
-    monkeypatch.setattr("oovrec.decoding.exact.SEARCH", {"cpu": 20, "cuda": 20})  # in many rounds, so that rows leave
-    torch.testing.assert_close(model.scores(users), scores, rtol=1e-2 if CARD else 1e-4, atol=1e-2 if CARD else 1e-4)
-    again = model.recommend(users, 5)
-    if not CARD:  # whose float32 products here are of fewer bits
-        assert (again.items == best.items).all()
-    assert used
+    made.module.to(DEVICE).eval()
+    return made
+
+
+@pytest.fixture
+def fusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let the model use the kernels, in float32."""
+
+    def use() -> None:
+        for module in (attention, t5, t5_layers):
+            monkeypatch.setattr(module, "is_fused", lambda *_: True)
+
+    return use
+
+
+LIKE_32 = {"rtol": 1e-2, "atol": 1e-2} if CARD else {"rtol": 1e-4, "atol": 1e-4}  # a card's products have fewer bits
+
+
+@torch.no_grad()
+def test_a_t5_scores_and_searches_as_without_them(model: T5, chains: Dataset, fusing: Callable[[], None]) -> None:
+    users = chains.histories("test").take(slice(0, 6))
+    scores, best = model.scores(users), model.recommend(users, 3)
+    fusing()
+    torch.testing.assert_close(model.scores(users), scores, **LIKE_32)
+    found = model.recommend(users, 3).scores
+    torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(best.scores), **LIKE_32)
+
+
+@torch.no_grad()
+def test_prompts_that_stay_keep_their_own_memory(model: T5, chains: Dataset, fusing: Callable[[], None]) -> None:
+    prompts = model.prompts(chains.histories("test").take(slice(0, 6)))
+    paths = torch.from_numpy(model.vocabulary.items[:3, :1]).to(DEVICE)[None]
+    whole = model.stepper(prompts).extend(paths)
+    fusing()
+    stepper = model.stepper(prompts)
+    for rows in ([4, 1, 3, 0], [2, 0, 3]):  # of the batch the prompts 4, 1, 3 and 0, then of these 3, 4 and 0
+        stepper = stepper.take(torch.tensor(rows, device=DEVICE))
+    torch.testing.assert_close(stepper.extend(paths), whole[[3, 4, 0]], **LIKE_32)
+    torch.testing.assert_close(stepper.root(), model.stepper(prompts).root()[[3, 4, 0]], **LIKE_32)
