@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from oovrec.app.pipeline import evaluated
+from oovrec.app.results_table import Figure
 from oovrec.app.runs import Run, load_run
 from oovrec.errors import OovrecError
 from oovrec.evaluation.protocol import COMPARED, Evaluation
@@ -29,7 +28,7 @@ class Contender:
         tokens_from: what its tokens were built from.
         runs: folder by seed.
         random: whether a seed changes anything.
-        figures: by block, then by metric of :data:`COMPARED`, a number a run.
+        figures: by block, then by metric of :data:`COMPARED`.
         users: how many are counted, by block.
         lead: what the first system has over this one, as :func:`oovrec.evaluation.protocol.compare` gives it; None
             for the first.
@@ -39,14 +38,14 @@ class Contender:
     tokens_from: TokensFrom
     runs: dict[int, Path]
     random: bool
-    figures: dict[str, dict[str, list[float]]]
+    figures: dict[str, dict[str, Figure]]
     users: dict[str, int]
     lead: dict[str, dict[str, Any]] | None
 
     def to_json(self) -> dict[str, Any]:
         """For programs: figures as ``mean`` and, of several seeds, ``deviation``."""
         figures = {
-            block: {metric: _summary(values) for metric, values in metrics.items()} | {"users": self.users[block]}
+            block: {metric: _summary(figure) for metric, figure in metrics.items()} | {"users": self.users[block]}
             for block, metrics in self.figures.items()
         }
         runs = {str(seed): str(folder) for seed, folder in self.runs.items()}
@@ -112,12 +111,15 @@ def _contender(runs: list[Run], own: list[Evaluation], first: list[Evaluation], 
         tokens_from=runs[0].tokens_from,
         runs={run.recipe.seed: run.folder for run in runs},
         random=issubclass(system(runs[0].recipe.system), NeuralRecommender),
-        figures={name: {metric: [one[name][metric] for one in blocks] for metric in COMPARED} for name in blocks[0]},
+        figures={
+            name: {metric: Figure.of([one[name] for one in blocks], metric) for metric in COMPARED}
+            for name in blocks[0]
+        },
         users={name: block["users"] for name, block in blocks[0].items()},
         lead=None if own is first else compared(first, own),
     )
 
 
-def _summary(values: list[float]) -> dict[str, float]:
-    mean = {"mean": float(np.mean(values))}
-    return mean if len(values) == 1 else {**mean, "deviation": float(np.std(values, ddof=1))}
+def _summary(figure: Figure) -> dict[str, float]:
+    mean = {"mean": figure.value}
+    return mean if figure.seeds == 1 else {**mean, "deviation": figure.high - figure.value}

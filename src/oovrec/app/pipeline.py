@@ -194,7 +194,7 @@ def evaluate(
     return evaluation
 
 
-def evaluated(run: Run, data: Dataset | str | None = None) -> Evaluation:
+def evaluated(run: Run, data: Dataset | str | None) -> Evaluation:
     """The run's test, kept from before where there is one; ``data`` as in :func:`evaluate`."""
     kept = run.folder / "ranks.safetensors"
     if kept.exists() and (run.folder / "metrics.json").exists():

@@ -123,7 +123,7 @@ def leads(contenders: Sequence[Contender], notes: Sequence[str]) -> list[Table |
 
 def _contest(name: str, about: str, contenders: Sequence[Contender]) -> Table:
     rows = [
-        [one.label, _origin(one.tokens_from), len(one.runs), *(_spread(one.figures[name][m]) for m in WITH_INTERVAL)]
+        [one.label, _origin(one.tokens_from), len(one.runs), *(one.figures[name][m] for m in WITH_INTERVAL)]
         for one in contenders
     ]
     columns = {"system": "left", "tokens from": "left", "seeds": "right", **dict.fromkeys(WITH_INTERVAL, "right")}
@@ -132,12 +132,6 @@ def _contest(name: str, about: str, contenders: Sequence[Contender]) -> Table:
 
 def _origin(tokens_from: str) -> Text:
     return Text("all: saw held-out items", "bold red") if tokens_from == "all" else Text(tokens_from)
-
-
-def _spread(values: Sequence[float]) -> str:
-    """The mean of a figure over seeds, of several with their standard deviation."""
-    mean = f"{np.mean(values):.4f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.4f}"
 
 
 def _lead(found: Mapping[str, Any]) -> Text:

@@ -102,8 +102,8 @@ def _in_turn(stepper: Stepper, states: Tensor, level: Level, nodes: Tensor, coun
     children = torch.arange(int(sizes.sum()), device=nodes.device)
     children += (ends - sizes.cumsum(dim=0)).repeat_interleave(sizes)
     rows = stepper.rows(level.tokens[level.symbol[children].long()]).float().split(sizes.tolist())
-    found = states.new_zeros(len(states), level.widest)
-    for some, part, own in zip(states.split(counts.tolist()), rows, found.split(counts.tolist()), strict=True):
+    found, askers = states.new_zeros(len(states), level.widest), counts.tolist()
+    for some, part, own in zip(states.split(askers), rows, found.split(askers), strict=True):
         own[:, : len(part)] = some @ part.T
     return found
 

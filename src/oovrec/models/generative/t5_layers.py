@@ -63,7 +63,7 @@ def encode(stack: T5Stack, states: Tensor, shapes: list[torch.Size], lengths: Te
     """
     groups, kind = [Group(batch, length, length) for batch, length in shapes], bias_type(states)
     place = torch.arange(aligned(max(group.keys for group in groups)), device=states.device)
-    bias = position_bias(stack.block[0].layer[0].SelfAttention, place[None] - place[:, None]).to(kind)
+    bias = position_bias(stack.block[0].layer[0].SelfAttention, place[None] - place[:, None])
     biases, fill = [], []
     for g, ends in zip(groups, lengths.split([group.batch for group in groups]), strict=True):
         biases.append(Bias(g.keys, kind, bias[..., : g.keys, : aligned(g.keys)], ends))
