@@ -19,7 +19,12 @@ from oovrec.app.waiting import WAITING
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "results").rglob("*.md")),
+]
 TRAINING = ["--set", "training.epochs=1"]
 SMALL = ["--set", "model.shape=debug"]
 
@@ -27,7 +32,8 @@ SMALL = ["--set", "model.shape=debug"]
 def commands(page: Path) -> list[list[str]]:
     """The words of every ``$`` line in the console blocks of a page."""
     blocks = re.findall(r"```console\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    return [shlex.split(line[2:], comments=True) for block in blocks for line in block.splitlines() if line[:2] == "$ "]
+    lines = [line for block in blocks for line in block.replace("\\\n", "").splitlines()]
+    return [shlex.split(line[2:], comments=True) for line in lines if line[:2] == "$ "]
 
 
 def recipe_of(target: str) -> list[list[str]]:
@@ -113,8 +119,16 @@ def test_make_targets_and_links_of_a_page_exist(page: Path) -> None:
     for words in commands(page):
         if words[0] == "make":
             assert recipe_of(words[1]) is not None
-    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / link).exists(), link
+    for link, place in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", page.read_text(encoding="utf-8")):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not place or place in places(target), f"{link}#{place}"
+
+
+def places(page: Path) -> set[str]:
+    """What a link can name of a page: its headings, as GitHub writes them."""
+    heads = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
 def test_ci_does_what_make_test_does() -> None:

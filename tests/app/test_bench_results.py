@@ -244,6 +244,12 @@ def test_the_page_sets_figures_beside_published_ones(oovrec, log: Path, no_proce
     raw, _ = cells_of(page, "metaid-llama")
     # standard deviations by hand: .06 / √2 and .02 / √2
     assert raw[1:7] == ["all", "2", "0.1300 ± 0.0424", "0.2000 (0.65×)", "0.0400 ± 0.0141", "0.0200 ★ (2.00×)"]
+    bodies = re.findall(r"\| --: \|\n((?:\|.*\n)+)", page)
+    assert len(bodies) == 2
+    for lines in (body.splitlines() for body in bodies):  # it does not stand among those that have seen no such item
+        first = [line.split(" | ")[0] for line in lines]
+        assert first[-2:] == ["| *not comparable: their tokens have seen held-out items*", "| `metaid-llama`"]
+        assert len({line.count("|") for line in lines}) == 1
     assert page.count("★") == 3  # the figure, its reason, the legend
     assert "★ META ID (L): ndcg@10 is 0.02; the others allow at least" in page
     raw, _ = [line for line in page.splitlines() if "`popularity`†" in line]

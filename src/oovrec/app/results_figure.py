@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from oovrec.app.figures import ACCENT, INK, PAPER, TITLE, label_rows, panels
+from oovrec.app.figures import ACCENT, INK, MUTED, PAPER, TITLE, label_rows, panels
 from oovrec.app.results_table import FIRST, Published, Row
 
-BLOCKS = {"masked": (-0.14, ACCENT), "raw": (0.14, PAPER)}  # how far from the row's middle, and the fill
+SHIFTS = {"masked": -0.14, "raw": 0.14}  # how far from the row's middle; raw figures are hollow
 WIDTH, ROW, MARGIN = 8.2, 0.36, 0.62  # inches
 
 
 def chart(rows: Mapping[str, Sequence[Row]], published: Published) -> Figure:
     """Hit@10 and ndcg@10 of every system, a row of panels a dataset: filled masked, hollow raw, crosses published.
 
-    Bars are the intervals of the table; a star in place of a cross is a published figure that cannot be right.
+    Bars are the intervals of the table; a star in place of a cross is a published figure that cannot be right. What has
+    seen held-out items is grey.
     """
     heights = [MARGIN + ROW * len(found) for found in rows.values()]
     figure, axes = panels(sum(heights) + 0.3, len(rows), len(FIRST), WIDTH)
@@ -33,13 +34,15 @@ def chart(rows: Mapping[str, Sequence[Row]], published: Published) -> Figure:
 
 def _draw(axes: Axes, dataset: str, rows: Sequence[Row], metric: str, published: Published) -> None:
     for place, row in enumerate(rows):
-        for block, (shift, fill) in BLOCKS.items():
+        colour = MUTED if row.leaky else ACCENT
+        for block, shift in SHIFTS.items():
             ours, height = row.blocks[block][metric], place + shift
-            axes.plot([ours.low, ours.high], [height, height], color=ACCENT, linewidth=1.4, solid_capstyle="round")
-            axes.plot(ours.value, height, "o", color=ACCENT, markerfacecolor=fill, markersize=5)
+            fill = PAPER if block == "raw" else colour
+            axes.plot([ours.low, ours.high], [height, height], color=colour, linewidth=1.4, solid_capstyle="round")
+            axes.plot(ours.value, height, "o", color=colour, markerfacecolor=fill, markersize=5)
         if (figure := published.figure(row, dataset, metric)) is not None:
             star = published.starred(row, dataset, metric)
-            axes.plot(figure, place + BLOCKS["raw"][0], "*" if star else "x", color=INK, markersize=8 if star else 5.5)
+            axes.plot(figure, place + SHIFTS["raw"], "*" if star else "x", color=INK, markersize=8 if star else 5.5)
     axes.set_title(f"{dataset}, {metric}", **TITLE)
     label_rows(axes, [_label(row) for row in rows])
 
@@ -55,6 +58,8 @@ def _legend(figure: Figure, rows: Mapping[str, Sequence[Row]], published: Publis
         axes.plot([], [], "o", color=ACCENT, label="masked")[0],
         axes.plot([], [], "o", color=ACCENT, markerfacecolor=PAPER, label="raw")[0],
     ]
+    if any(row.leaky for found in rows.values() for row in found):
+        handles += axes.plot([], [], "o", color=MUTED, label="tokens saw held-out items")
     beside = [(row, dataset) for dataset, found in rows.items() for row in found if published.place(row, dataset)]
     if beside:
         handles += axes.plot([], [], "x", color=INK, label="published, raw or unknown masking")

@@ -30,6 +30,7 @@ PUBLISHED_LEGEND = """\
 Published figures are raw or of unknown masking; the ratio in brackets is our raw figure over the published one. ★: the
 published row's figures cannot all be true, and this is the one most likely wrong."""
 STALE_LEGEND = "†: of an earlier version of the recipe."
+APART = "*not comparable: their tokens have seen held-out items*"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Row:
     seeds: int
     stale: bool
     blocks: dict[str, dict[str, Figure]]
+
+    @property
+    def leaky(self) -> bool:
+        """Whether its tokens have seen held-out items, so that it compares with no row whose have not."""
+        return self.tokens_from == "all"
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ def _plain(name: str) -> str:
 
 
 def read_rows(out: Path, recipes: Mapping[str, str]) -> dict[str, list[Row]]:
-    """Every dataset's rows, the best masked ndcg@10 first.
+    """Every dataset's rows, the best masked ndcg@10 first; behind them those that have seen held-out items.
 
     Args:
         recipes: the path of each recipe that is not shipped, by the name that its files bear.
@@ -150,7 +156,7 @@ def read_rows(out: Path, recipes: Mapping[str, str]) -> dict[str, list[Row]]:
     for (dataset, system, _), results in grouped.items():
         rows.setdefault(dataset, []).append(_row(system, known.get(system), results))
     return {
-        dataset: sorted(found, key=lambda row: -row.blocks["masked"]["ndcg@10"].value)
+        dataset: sorted(found, key=lambda row: (row.leaky, -row.blocks["masked"]["ndcg@10"].value))
         for dataset, found in rows.items()
     }
 
@@ -201,7 +207,7 @@ def _raw(dataset: str, rows: list[Row], published: Published) -> str:
             cells += [str(row.blocks["raw"][metric])]
             cells += [_beside(row, dataset, metric, published)] if compared else []
         lines.append(cells)
-    return table(heads, lines)
+    return table(heads, _set_apart(rows, lines))
 
 
 def _beside(row: Row, dataset: str, metric: str, published: Published) -> str:
@@ -223,7 +229,13 @@ def _others(rows: list[Row]) -> str:
         ]
         for row in rows
     ]
-    return table(["system", "tokens from", "seeds", *heads], lines)
+    return table(["system", "tokens from", "seeds", *heads], _set_apart(rows, lines))
+
+
+def _set_apart(rows: list[Row], lines: list[list[str]]) -> list[list[str]]:
+    """The lines of ``rows``, with one before those that compare with none of the others."""
+    first = next((place for place, row in enumerate(rows) if row.leaky), len(rows))
+    return [*lines[:first], *([[APART, *("" for _ in line[1:])] for line in lines[first : first + 1]]), *lines[first:]]
 
 
 def _names(row: Row) -> list[str]:
