@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from oovrec.app import verdict
-from oovrec.app.figures import inline_svg, token_map
+from oovrec.app.figures import inline_svg, token_map, write_png
 from oovrec.app.report import write_report
 from oovrec.app.report_data import ReportData, SystemRow, example_users
 from oovrec.app.token_facts import Cluster, TokenFacts
@@ -159,6 +160,15 @@ def test_titles_are_text(page: str) -> None:
 def test_dollars_in_a_title_are_no_mathematics() -> None:
     clusters = [Cluster(number, f"<CI{number}>", 1, [r"$\frac$"], (number, number)) for number in range(3)]
     assert r">$\frac$</text>" in inline_svg(token_map(clusters), "a map")
+
+
+def test_titles_of_any_script_are_drawn_without_a_warning_a_character(tmp_path: Path) -> None:
+    clusters = [Cluster(number, f"<CI{number}>", 1, ["\U00013080\U000130c0"], (number, number)) for number in range(3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = token_map(clusters)
+        write_png(figure, tmp_path / "map.png")
+        assert ">\U00013080\U000130c0</text>" in inline_svg(figure, "a map")  # which the reader's fonts may have
 
 
 def test_every_figure_and_interval_is_shown(run: ReportData, page: str) -> None:

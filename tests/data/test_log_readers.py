@@ -145,6 +145,7 @@ def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
         ("user_id", [["a"]], "List\\(String\\)"),
         ("item_id", [b"\xff"], "Binary"),
         ("user_id", [{"a": "b"}], "Struct\\(.*\\)"),
+        ("user_id", [timedelta(1)], "Duration\\(.*\\)"),
         ("time", [[1]], "List\\(Int64\\)"),
         ("time", [True], "Boolean"),
         ("time", [clock(12)], "Time"),
@@ -154,6 +155,7 @@ def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
         ("rating", [datetime(2014, 7, 23)], "Datetime\\(.*\\)"),
         ("title", [["a"]], "List\\(String\\)"),
         ("review", [b"a"], "Binary"),
+        ("title", [timedelta(1)], "Duration\\(.*\\)"),
     ],
 )
 def test_parquet_columns_of_other_types(tmp_path: Path, role: str, values: list[object], kind: str) -> None:
@@ -177,6 +179,12 @@ def test_the_files_digest_and_source_are_kept(tmp_path: Path) -> None:
     path = written(tmp_path / "log.csv", "user,item,time,rating")
     log = read(path)
     assert (log.source, log.sha256) == (str(path), hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def test_of_names_alike_but_for_case_the_first_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user,User_ID,USER,item\na,b,c,x\n")
+    assert read(path).frame.rows() == [("a", "x")]
 
 
 def test_columns_as_a_mapping(tmp_path: Path) -> None:

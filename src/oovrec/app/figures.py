@@ -6,7 +6,9 @@ import colorsys
 import io
 import math
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
@@ -25,7 +28,13 @@ from oovrec.files import atomic
 
 INK, MUTED, RULE, ACCENT, PAPER = "#1d1f22", "#6a6e75", "#dcdcd7", "#0e6e6e", "#fffffe"
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", PAPER: "--paper"}
-TITLE: Any = {"loc": "left", "fontsize": 8.5, "color": INK}
+# Fonts with ideographs, as systems have them: matplotlib's own has none. A page is drawn by its reader's fonts.
+IDEOGRAPHS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Zen Hei", "Hiragino Sans", "PingFang SC"),
+    *("Apple SD Gothic Neo", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS"),
+)
+FONTS = ["sans-serif", *sorted({*IDEOGRAPHS} & {*get_font_names()}, key=IDEOGRAPHS.index)]
+TITLE: Any = {"loc": "left", "fontsize": 8.5, "color": INK, "fontfamily": FONTS}
 WIDTH = 4.6  # inches
 DPI = 200  # twice a screen's; texts are also measured at it, as at fewer they are up to 8% narrower than drawn
 STYLE: Any = {"font.size": 8.5, "svg.fonttype": "none"}
@@ -60,7 +69,8 @@ def token_map(clusters: Sequence[Cluster], size: tuple[float, float] = (WIDTH, 3
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     radii = {number: (area / math.pi) ** 0.5 for number, area in areas.items()}
-    _label(figure, axes, placed, radii, labels)
+    with _any_script():
+        _label(figure, axes, placed, radii, labels)
     return figure
 
 
@@ -113,6 +123,7 @@ def _name(axes: Axes, cluster: Cluster, direction: tuple[int, int], distance: fl
         ha={1: "left", 0: "center", -1: "right"}[direction[0]],
         va={1: "bottom", 0: "center", -1: "top"}[direction[1]],
         fontsize=7.5,
+        fontfamily=FONTS,
         color=INK,
         annotation_clip=False,
     )
@@ -186,9 +197,17 @@ def panels(height: float, rows: int, columns: int = 1, width: float = WIDTH) -> 
     return figure, drawn
 
 
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """Texts of a script that no font here has are boxes in a PNG, without a warning a character."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+        yield
+
+
 def write_png(figure: Figure, path: Path) -> None:
     """Write ``figure`` at twice the size of a screen, atomically."""
-    with atomic(path) as temporary:
+    with atomic(path) as temporary, _any_script():
         figure.savefig(temporary, format="png", dpi=DPI)
 
 
@@ -200,7 +219,7 @@ def inline_svg(figure: Figure, label: str, tips: dict[str, str] | None = None) -
         tips: texts shown on hovering, by group id; ids are ``cluster-<number>``.
     """
     file = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": label}):  # ids of two figures on a page differ
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": label}), _any_script():  # ids of two figures on a page differ
         figure.savefig(file, format="svg", transparent=True)
     head, _, body = file.getvalue().partition("<svg")[2].partition(">")
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL)

@@ -21,10 +21,10 @@ from oovrec.errors import OovrecError, unknown
 Role = Literal["user", "item", "time", "rating", "title", "summary", "review"]
 LINE_BREAK = r"[\t\n\x0b\x0c\r\x1c-\x1e\u{85}\u{2028}\u{2029}]"  # a tab, or what str.splitlines ends a line at
 DISTINCT: tuple[Role, ...] = ("user", "item", "time", "rating")  # what no two of can be one column
-# Types of Parquet columns that are no times and no ratings; no role has binary or nested ones.
+# Types of Parquet columns that are no times and no ratings; no role has binary or nested ones, or spans of time.
 UNSUITED: dict[Role, tuple[type[pl.DataType], ...]] = {
-    "time": (pl.Boolean, pl.Time, pl.Duration),
-    "rating": (pl.Date, pl.Datetime, pl.Time, pl.Duration),
+    "time": (pl.Boolean, pl.Time),
+    "rating": (pl.Date, pl.Datetime, pl.Time),
 }
 # Names in common use, the likeliest first; compared without case, spaces and punctuation.
 USUAL: dict[Role, tuple[str, ...]] = {
@@ -91,8 +91,8 @@ class Columns(Options):
 
 
 def usual(role: Role, header: Sequence[str]) -> str | None:
-    """The column of ``header`` with a usual name for ``role``, if there is one."""
-    plain = {re.sub(r"[\W_]", "", name).lower(): name for name in header}
+    """The column of ``header`` with a usual name for ``role``, the first of those alike but for case, if any."""
+    plain = {re.sub(r"[\W_]", "", name).lower(): name for name in reversed(header)}
     return next((plain[name] for name in USUAL[role] if name in plain), None)
 
 
@@ -189,7 +189,7 @@ def _notes(rows: Rows, made: Mapping[str, pl.Series]) -> list[str]:
 def _suited(column: pl.Series, role: Role, where: object) -> pl.Series:
     """``column``, as texts where it holds categories, if its type is one that ``role`` can have."""
     kind = column.dtype
-    if kind.is_nested() or kind == pl.Binary or kind in UNSUITED.get(role, ()):
+    if kind.is_nested() or kind in (pl.Binary, pl.Duration) or kind in UNSUITED.get(role, ()):
         what = f"the column '{column.name}' is of the type {kind} and cannot be the {role}"
         raise OovrecError(what, where=where, remedy="write it as text or numbers, or name another column")
     return column.cast(pl.String) if kind in (pl.Categorical, pl.Enum) else column
