@@ -6,6 +6,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from oovrec.tokens.words import title_words
+
 PROGRAM = """
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
@@ -29,3 +33,18 @@ def test_the_word_1_and_the_attribute_1_are_told_apart_in_one_order_always() -> 
         assert made.returncode == 0, made.stderr
         printed.add(made.stdout)
     assert len(printed) == 1
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("L'Oréal Paris 2-in-1, 50 ml", "l oréal paris 2 in 1 50 ml"),
+        ("東京物語", "東京 京物 物語"),
+        ("茶 3個 セット", "茶 3 個 セッ ット"),
+        ("iPhone15用ケース", "iphone15 用ケ ケー ース"),
+        ("갤럭시 케이스", "갤럭시 케이스"),  # Korean has spaces
+        ("— !", ""),
+    ],
+)
+def test_words_of_a_title(title: str, words: str) -> None:
+    assert title_words(title) == set(words.split())

@@ -11,7 +11,9 @@ import numpy as np
 from oovrec.tokens.build import Material
 from oovrec.tokens.walks import Relation
 
-WORD = re.compile(r"\w+")
+# Kana and Chinese characters: scripts that put no space between words.
+UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+WORD = re.compile(rf"([{UNSPACED}]+)|[^\W{UNSPACED}]+")
 FEWEST = 2  # items that share a word; one item's own tells nothing
 LARGEST_SHARE = 0.2  # of the items; a word of more tells little
 
@@ -20,7 +22,16 @@ def item_words(titles: Sequence[str] | None, attributes: Sequence[Sequence[int]]
     """The words of each item's title, in lower case, and its attribute numbers."""
     count = len(titles if titles is not None else attributes or ())
     texts, numbers = titles or [""] * count, attributes or [()] * count
-    return [{*WORD.findall(text.lower()), *own} for text, own in zip(texts, numbers, strict=True)]
+    return [{*title_words(text), *own} for text, own in zip(texts, numbers, strict=True)]
+
+
+def title_words(title: str) -> set[str]:
+    """The words of a title, in lower case; where a script does not part them, every two characters side by side."""
+    found: set[str] = set()
+    for run in WORD.finditer(title.lower()):
+        pairs = len(run[0]) - 1 if run[1] else 0
+        found |= {run[0][place : place + 2] for place in range(pairs)} or {run[0]}
+    return found
 
 
 def _order(word: str | int) -> tuple[str, bool]:
