@@ -117,7 +117,7 @@ def ours(bench: Bench, model: GenerativeRecommender, seed: int, size: int) -> St
 def stock(bench: Bench, model: GenerativeRecommender, seed: int, size: int, *, bf16: bool) -> Step:
     """The usual loop on the samples of the same epoch as :func:`ours` of that seed; counts targets."""
     torch.manual_seed(0)
-    network: nn.Module = model.hf_model(model.backbone_config).to(bench.device).train()
+    network: nn.Module = model.kinds[0](model.backbone_config).to(bench.device).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
     tokenizer = model.vocabulary.tokenizer
     rng = np.random.default_rng(seed)

@@ -181,6 +181,7 @@ def test_a_backbone_without_a_token_to_pad_with_gets_one(tmp_path: Path) -> None
     folder = export(kept("llama", options, tmp_path / "run"), tmp_path / "plain")
     two = AutoTokenizer.from_pretrained(folder)(["a prompt", "a longer prompt"], padding=True)
     assert [0 in mask for mask in two.attention_mask] == [True, False]
+    assert "# META ID (Llama, backbone) on" in (folder / "README.md").read_text()
 
 
 def test_the_folder_holds_nothing_else(exported: tuple[Run, Path]) -> None:

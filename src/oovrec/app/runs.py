@@ -143,9 +143,11 @@ class Run:
     def label(self) -> str:
         """The system for tables: ``SASRec``, ``META ID (Llama)``, ``SASRec with META vectors``.
 
-        With the mark of items that were added.
+        With what a pretrained model is called (``META ID (Llama, Qwen3-0.6B)``), and the mark of items that were added.
         """
         name, tokens = system(self.recipe.system).__name__, self.recipe.tokens
+        if backbone := self.recipe.model.get("backbone"):
+            name = f"{name}, {Path(backbone).name}"
         count = sum(self.added.values())
         label = name
         if tokens is not None:

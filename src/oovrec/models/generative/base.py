@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from oovrec.config import Options, checked
 from oovrec.data.dataset import MOST_RATINGS, Dataset
@@ -135,8 +135,7 @@ class GenerativeRecommender(NeuralRecommender):
     config: GenerativeConfig
     module: ItemNetwork
     shapes: ClassVar[dict[str, dict[str, object]]]
-    hf_config: ClassVar[type[PretrainedConfig]]
-    hf_model: ClassVar[type[PreTrainedModel]]
+    kinds: ClassVar[pretrained.Kinds]  # of stock models that it can stand for, the first where it builds a shape
     causal: ClassVar[bool]
     ratings: Trie | None = None  # the answers to the rating task
 
@@ -178,7 +177,7 @@ class GenerativeRecommender(NeuralRecommender):
         assert isinstance(config, GenerativeConfig)
         if config.backbone is not None:
             folder = backbones.find(config.backbone)
-            pretrained.config_of(cls.hf_config, folder)
+            pretrained.config_of(cls.kinds, folder)
             pretrained_tokenizer(folder)
         else:
             cls._sizes(config.shape)
@@ -201,9 +200,9 @@ class GenerativeRecommender(NeuralRecommender):
     def _check_configs(self, saved: Path | None) -> None:
         """Of what is to be loaded, before tokenizers, which read it too."""
         if saved is not None:
-            pretrained.config_of(self.hf_config, saved, run=True)
+            pretrained.config_of(self.kinds, saved, run=True)
         if self.base is not None:
-            pretrained.config_of(self.hf_config, self.base)
+            pretrained.config_of(self.kinds, self.base)
 
     def _tokenizer(self, saved: Path | None) -> PreTrainedTokenizerBase:
         if saved is not None:
@@ -217,13 +216,14 @@ class GenerativeRecommender(NeuralRecommender):
         if self.base is not None:
             return self._pretrained(self.base)
         if saved is not None:
-            return pretrained.built(self.hf_model, saved, vocab_size=len(self.vocabulary))
+            return pretrained.built(self.kinds, saved, vocab_size=len(self.vocabulary))
         ends = {"pad_token_id": self.vocabulary.pad, "eos_token_id": self.vocabulary.tokenizer.eos_token_id}
         sizes = self._sizes(self.config.shape)
-        return self.hf_model(self.hf_config(vocab_size=len(self.vocabulary), **ends, **sizes, **self.changes))
+        kind = self.kinds[0]
+        return kind(kind.config_class(vocab_size=len(self.vocabulary), **ends, **sizes, **self.changes))
 
     def _pretrained(self, folder: Path) -> PreTrainedModel:
-        network = pretrained.loaded(self.hf_model, folder, **self.changes)
+        network = pretrained.loaded(self.kinds, folder, **self.changes)
         tables = network.get_input_embeddings(), network.get_output_embeddings()
         network.config.tie_word_embeddings = tables[0].weight is tables[1].weight  # else resizing would tie them
         with quiet_transformers(advice=False):  # that new rows begin like the known ones

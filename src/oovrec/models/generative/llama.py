@@ -16,7 +16,17 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    DynamicCache,
+    LlamaForCausalLM,
+    MistralForCausalLM,
+    Olmo2ForCausalLM,
+    Phi3ForCausalLM,
+    PreTrainedModel,
+    Qwen2ForCausalLM,
+    Qwen3ForCausalLM,
+    SmolLM3ForCausalLM,
+)
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
@@ -34,6 +44,11 @@ from oovrec.models.generative.samples import Samples, Training
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
+# Built alike, what the network here needs to know of them: a body whose layers have a self_attn and an mlp, a head.
+KINDS = (
+    *(LlamaForCausalLM, MistralForCausalLM, Olmo2ForCausalLM, Phi3ForCausalLM),
+    *(Qwen2ForCausalLM, Qwen3ForCausalLM, SmolLM3ForCausalLM),
+)
 GROUP_COST = {"cpu": 128}  # of a pass through the body, in tokens; accelerators take one group
 
 
@@ -77,7 +92,7 @@ class LlamaNetwork(ItemNetwork):
     """LLaMA's body with augmented embeddings; forward gives the loss of a batch.
 
     Args:
-        network: a ``LlamaForCausalLM``.
+        network: one of :data:`KINDS`.
         embedding: its token embedding, augmented.
         trie: the catalogue.
         loss, ratings: as in :class:`ItemNetwork`.
@@ -100,6 +115,7 @@ class LlamaNetwork(ItemNetwork):
     ) -> None:
         head = None if network.config.tie_word_embeddings else network.lm_head
         super().__init__(embedding, head, trie, loss, ratings=ratings)
+        self.kind: type[PreTrainedModel] = type(network)
         self.body, self.dropout, self.replayable = network.model, dropout, replayable
         self.body.embed_tokens = nn.Identity()
         for layer in self.body.layers if residual else []:
@@ -119,7 +135,7 @@ class LlamaNetwork(ItemNetwork):
         inputs, outputs = self.tables()
         weights = {f"model.{name}": weight for name, weight in merged(self.body).items()}
         weights |= {"model.embed_tokens.weight": inputs, "lm_head.weight": outputs}
-        return stock(LlamaForCausalLM, self.body.config, weights, tied=self.tied)
+        return stock(self.kind, self.body.config, weights, tied=self.tied)
 
     def forward(self, where: Tensor, groups: list[Tensor], scale: Tensor, **answer: Tensor) -> Tensor:
         """Loss of the answers in a batch.
@@ -201,8 +217,7 @@ class Llama(GenerativeRecommender):
     Config = LlamaOptions
     config: LlamaOptions
     module: LlamaNetwork
-    hf_config = LlamaConfig
-    hf_model = LlamaForCausalLM
+    kinds = KINDS
     causal = True
     shapes = {
         "debug": shape(32, 2, 2, 64),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,11 @@ RESTORE = "restore the file"
 LONGEST = 200  # characters of another library's reason
 
 
-def config_of(kind: type[PretrainedConfig], folder: Path, *, run: bool = False, **changes: Any) -> PretrainedConfig:
-    """What ``config.json`` in ``folder`` says, which is of ``kind``; ``changes`` come first.
+Kinds = Sequence[type[PreTrainedModel]]  # stock models that a system can stand for
+
+
+def kind_of(kinds: Kinds, folder: Path, *, run: bool = False) -> type[PreTrainedModel]:
+    """Which of ``kinds`` the ``config.json`` in ``folder`` describes.
 
     Of a folder without that file, or with another kind's, transformers would make a model of its default size.
 
@@ -31,45 +34,62 @@ def config_of(kind: type[PretrainedConfig], folder: Path, *, run: bool = False, 
         run: whether the folder is a run's own.
 
     Raises:
-        OovrecError: the file is missing, no JSON, of another ``model_type``, or has values of wrong types.
+        OovrecError: the file is missing, no JSON, or of another ``model_type``.
     """
     path = folder / CONFIG
     about = read_json(path, remedy=RESTORE if run else GIVE)
     found = about.get("model_type") if isinstance(about, dict) else None
     if found is None:
         raise OovrecError("names no model_type", where=path, remedy=RESTORE if run else AGAIN)
-    if found != kind.model_type:
-        what = f"is a model of type '{found}', and this system needs one of type '{kind.model_type}'"
-        raise OovrecError(what, where=path if run else folder, remedy=RESTORE if run else "give one of that type")
+    known = {kind.config_class.model_type: kind for kind in kinds}
+    if found not in known:
+        types = "the type" if len(known) == 1 else "one of the types"
+        what = f"is a model of type '{found}', and this system needs {types} {', '.join(known)}"
+        raise OovrecError(what, where=path if run else folder, remedy=RESTORE if run else "give such a checkpoint")
+    return known[found]
+
+
+def config_of(kinds: Kinds, folder: Path, *, run: bool = False, **changes: Any) -> PretrainedConfig:
+    """What ``config.json`` in ``folder`` says, which describes one of ``kinds``; ``changes`` come first.
+
+    Raises:
+        OovrecError: as :func:`kind_of`; or it has values of wrong types, or attention that does not see all before it.
+    """
+    kind, path = kind_of(kinds, folder, run=run), folder / CONFIG
     with _explained("describes no model", path, RESTORE if run else AGAIN):
-        return kind.from_pretrained(str(folder), **changes)
+        config = kind.config_class.from_pretrained(str(folder), **changes)
+    layers = getattr(config, "layer_types", None) or ["full_attention"]
+    if {*layers} != {"full_attention"} or getattr(config, "sliding_window", None):
+        what = "has layers that do not look back to the beginning, and a history is read whole"
+        raise OovrecError(what, where=path, remedy="give a checkpoint of full attention")
+    return config
 
 
-def built(model: type[PreTrainedModel], folder: Path, **changes: Any) -> PreTrainedModel:
+def built(kinds: Kinds, folder: Path, **changes: Any) -> PreTrainedModel:
     """A model as the ``config.json`` in a run's ``folder`` describes it, its weights at random.
 
     Raises:
         OovrecError: as :func:`config_of`; or no model can be made so.
     """
-    config = config_of(model.config_class, folder, run=True, **changes)
+    config = config_of(kinds, folder, run=True, **changes)
     with _explained("describes no model", folder / CONFIG, RESTORE):
-        return model(config)
+        return kind_of(kinds, folder, run=True)(config)
 
 
-def loaded(model: type[PreTrainedModel], folder: Path, **changes: Any) -> PreTrainedModel:
+def loaded(kinds: Kinds, folder: Path, **changes: Any) -> PreTrainedModel:
     """The checkpoint in ``folder``, in float32; ``changes`` come before what its ``config.json`` says.
 
     Raises:
         OovrecError: as :func:`config_of`; a file is missing or broken; a weight is missing, of another shape, not the
             model's or not finite.
     """
-    config = config_of(model.config_class, folder, **changes)
+    config, kind = config_of(kinds, folder, **changes), kind_of(kinds, folder)
     with _explained("describes no model", folder / CONFIG, AGAIN), torch.device("meta"):  # without memory
-        shape = model(config)
+        shape = kind(config)
     _check_shapes(shape, folder)
     with _explained("no checkpoint can be loaded from here", folder, GIVE):
         options: dict[str, Any] = {"config": config, "use_safetensors": True, "dtype": torch.float32}
-        network, told = model.from_pretrained(str(folder), output_loading_info=True, **options)
+        network, told = kind.from_pretrained(str(folder), output_loading_info=True, **options)
     _check_whole(network, set(told["missing_keys"]), set(told["unexpected_keys"]), folder)
     _check_finite(network, folder)
     return network

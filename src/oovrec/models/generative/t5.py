@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from oovrec.data.dataset import Dataset
 from oovrec.decoding.trie import Trie
@@ -248,8 +248,7 @@ class T5(GenerativeRecommender):
     Config = T5Options
     config: T5Options
     module: T5Network
-    hf_config = T5Config
-    hf_model = T5ForConditionalGeneration
+    kinds = (T5ForConditionalGeneration,)
     causal = False
     shapes = {
         "debug": shape(32, 2, 2, 64),

@@ -1,0 +1,150 @@
+"""Pretrained decoders that are built like LLaMA: each against its own stock model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
+from oovrec.errors import OovrecError
+from oovrec.language.tokenizer import own_tokenizer
+from oovrec.models.base import load
+from oovrec.models.entities import Entities
+from oovrec.models.generative.llama import Llama, LlamaOptions
+from oovrec.training.config import TrainingConfig
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+ENDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+OTHERS: dict[str, dict[str, Any]] = {
+    "mistral": {"sliding_window": None},
+    "smollm3": {"no_rope_layers": [1, 0]},  # the second layer knows no positions
+    "qwen3": {"head_dim": 8},  # heads that together are narrower than the states
+}
+
+
+@pytest.fixture(scope="module", params=Llama.kinds[1:], ids=lambda kind: kind.config_class.model_type)
+def kind(request: pytest.FixtureRequest) -> type[PreTrainedModel]:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def backbone(kind: type[PreTrainedModel], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with weights far from how they begin, so that every term counts."""
+    name, folder = kind.config_class.model_type, tmp_path_factory.mktemp("backbone")
+    tied = name in ("qwen2", "smollm3")
+    sizes = {"intermediate_size": 64, "vocab_size": 540, "tie_word_embeddings": tied, **SIZES, **ENDS}
+    torch.manual_seed(0)
+    network = kind(kind.config_class(**sizes, **OTHERS.get(name, {})))
+    scatter(network)
+    network.save_pretrained(folder)
+    own_tokenizer(["what follows these items?"], causal=True).save_pretrained(folder)
+    return folder
+
+
+def scatter(network: torch.nn.Module) -> None:
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+
+
+def new(backbone: Path, entities: Entities, **options: Any) -> Llama:
+    torch.manual_seed(1)
+    return Llama(LlamaOptions(backbone=str(backbone), alpha=0.7, history=6, **options), entities)
+
+
+@pytest.fixture(scope="module")
+def some(chains: Dataset) -> Histories:
+    known = chains.histories("test").take(slice(0, 3))
+    return Histories.of([*known, np.array([3, 1]), np.array([], np.int32)], [*known.users, -1, 2])
+
+
+@torch.no_grad()
+def stock_scores(plain: PreTrainedModel, model: Llama, items: np.ndarray, user: int) -> Tensor:
+    """``[items]`` log-probability of each item, one a row through the stock model, among what is legal."""
+    codes, prompt = torch.from_numpy(model.vocabulary.items), torch.from_numpy(model.prompt(items, user))
+    logits = plain(torch.cat([prompt.expand(len(codes), -1), codes], dim=1)).logits[:, -3:-1]
+    first = logits[0, 0, codes[:, 0].unique()].logsumexp(0)
+    scores = [
+        logits[item, 0, one] - first + logits[item, 1, two] - logits[item, 1, codes[codes[:, 0] == one, 1]].logsumexp(0)
+        for item, (one, two) in enumerate(codes)
+    ]
+    return torch.stack(scores)
+
+
+def same_scores(plain: PreTrainedModel, model: Llama, some: Histories) -> None:
+    ours = model.scores(some)
+    for row, (items, user) in enumerate(zip(some, some.users, strict=True)):
+        torch.testing.assert_close(ours[row], stock_scores(plain, model, items, int(user)), atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["history", "prompt"])
+def test_scores_equal_the_stock_model_item_by_item(
+    form: str, kind: type[PreTrainedModel], backbone: Path, entities: Entities, some: Histories
+) -> None:
+    model = new(backbone, entities, form=form)
+    network = model.module
+    plain = kind(model.backbone_config).eval()
+    state = {name.replace("body", "model"): value for name, value in network.state_dict().items() if "body" in name}
+    state["model.embed_tokens.weight"] = network.embedding.whole()
+    state["lm_head.weight"] = network.output.whole()
+    plain.load_state_dict(state)
+    assert plain.get_input_embeddings().weight.shape[0] == len(model.vocabulary)
+    same_scores(plain, model, some)
+
+
+def test_the_pretrained_weights_are_those_of_the_checkpoint(
+    kind: type[PreTrainedModel], backbone: Path, entities: Entities
+) -> None:
+    held, model = kind.from_pretrained(backbone), new(backbone, entities)
+    ours = model.module.body.state_dict()
+    assert ours.keys() == held.model.state_dict().keys() - {"embed_tokens.weight"}
+    assert all(torch.equal(value, held.model.state_dict()[name]) for name, value in ours.items())
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 3, "alpha": 6}])
+def test_what_was_trained_is_kept_and_exported(
+    lora: dict[str, int] | None,
+    kind: type[PreTrainedModel],
+    backbone: Path,
+    entities: Entities,
+    chains: Dataset,
+    some: Histories,
+    tmp_path: Path,
+) -> None:
+    model = new(backbone, entities, form="prompt", lora=lora)
+    training = TrainingConfig(epochs=1, max_steps=3, learning_rate=0.01, batch_size=32, validation_users=5)
+    before = model.scores(some)
+    model.fit(chains, training)
+    assert not torch.allclose(before, model.scores(some), atol=1e-2)
+    model.save(tmp_path / "run")
+    torch.testing.assert_close(load(tmp_path / "run").scores(some), model.scores(some))
+    model.module.plain().save_pretrained(tmp_path / "plain")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "plain")
+    assert type(plain) is kind
+    same_scores(plain.eval(), model, some)
+
+
+def test_attention_to_the_newest_alone_is_refused(backbone: Path, entities: Entities, tmp_path: Path) -> None:
+    """A history is read whole; so is every continuation beside it."""
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((backbone / name).read_bytes())
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, **ending(values["model_type"])}))
+    if values["model_type"] == "olmo2":  # which knows no windows
+        return
+    with pytest.raises(OovrecError, match=r"config\.json: has layers that do not look back to the beginning.*; give a"):
+        new(tmp_path, entities)
+
+
+def ending(model_type: str) -> dict[str, Any]:
+    """What makes a config's layers look back 4 tokens only."""
+    if model_type in ("mistral", "phi3", "olmo2"):
+        return {"sliding_window": 4}
+    return {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0, "layer_types": None}
