@@ -282,7 +282,7 @@ def test_tokens_that_are_built_already(change, oovrec, tokens: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("config", "fragment"),
     [
-        ('{"model_type": "llama"}', "is a model of type 'llama', and this system needs the type t5"),
+        ('{"model_type": "llama"}', "is a model of type 'llama', and this system needs one of the types t5, mt5"),
         ("{}", "config.json: names no model_type"),
         ('{"model_type": "t5", "d_model": "wide"}', "config.json: describes no model"),
     ],

@@ -1,4 +1,4 @@
-"""Pretrained decoders that are built like LLaMA: each against its own stock model."""
+"""Pretrained models that are built like LLaMA or like T5: each against its own stock model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    MT5Config,
+    MT5ForConditionalGeneration,
+    PreTrainedModel,
+)
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
@@ -19,6 +25,7 @@ from oovrec.language.tokenizer import own_tokenizer
 from oovrec.models.base import load
 from oovrec.models.entities import Entities
 from oovrec.models.generative.llama import Llama, LlamaOptions
+from oovrec.models.generative.t5 import T5
 from oovrec.training.config import TrainingConfig
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
@@ -69,7 +76,11 @@ def some(chains: Dataset) -> Histories:
 def stock_scores(plain: PreTrainedModel, model: Llama, items: np.ndarray, user: int) -> Tensor:
     """``[items]`` log-probability of each item, one a row through the stock model, among what is legal."""
     codes, prompt = torch.from_numpy(model.vocabulary.items), torch.from_numpy(model.prompt(items, user))
-    logits = plain(torch.cat([prompt.expand(len(codes), -1), codes], dim=1)).logits[:, -3:-1]
+    return among_legal(plain(torch.cat([prompt.expand(len(codes), -1), codes], dim=1)).logits[:, -3:-1], codes)
+
+
+def among_legal(logits: Tensor, codes: Tensor) -> Tensor:
+    """``[items]`` log-probability of each of ``codes`` ``[items, 2]`` by its own ``[2, vocabulary]`` logits."""
     first = logits[0, 0, codes[:, 0].unique()].logsumexp(0)
     scores = [
         logits[item, 0, one] - first + logits[item, 1, two] - logits[item, 1, codes[codes[:, 0] == one, 1]].logsumexp(0)
@@ -148,3 +159,43 @@ def ending(model_type: str) -> dict[str, Any]:
     if model_type in ("mistral", "phi3", "olmo2"):
         return {"sliding_window": 4}
     return {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0, "layer_types": None}
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 3, "alpha": 6}])
+def test_mt5_reads_and_writes_as_its_stock_model(
+    lora: dict[str, int] | None, entities: Entities, chains: Dataset, some: Histories, tmp_path: Path
+) -> None:
+    """Its tables are two and unscaled, whatever its config says of tying them."""
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "num_layers": 2, "num_heads": 2, "d_kv": 16, "d_ff": 64, "feed_forward_proj": "gated-gelu"}
+    network = MT5ForConditionalGeneration(MT5Config(vocab_size=540, decoder_start_token_id=0, **sizes))
+    network.lm_head.weight = torch.nn.Parameter(torch.empty_like(network.shared.weight))
+    scatter(network)
+    network.save_pretrained(tmp_path / "backbone")
+    own_tokenizer(["what follows these items?"], causal=False).save_pretrained(tmp_path / "backbone")
+    model = T5(T5.Config(backbone=str(tmp_path / "backbone"), alpha=0.7, history=6, lora=lora), entities)
+    assert torch.equal(
+        model.module.output.whole()[: model.vocabulary.someone], network.lm_head.weight[: model.vocabulary.someone]
+    )
+    for trained in (False, True):
+        if trained:
+            model.fit(
+                chains, TrainingConfig(epochs=1, max_steps=3, learning_rate=0.01, batch_size=32, validation_users=5)
+            )
+        model.save(tmp_path / f"run-{trained}")
+        torch.testing.assert_close(load(tmp_path / f"run-{trained}").scores(some), model.scores(some))
+        model.module.plain().save_pretrained(tmp_path / f"plain-{trained}")
+        plain = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / f"plain-{trained}").eval()
+        assert isinstance(plain, MT5ForConditionalGeneration)
+        ours = model.scores(some)
+        for row, (items, user) in enumerate(zip(some, some.users, strict=True)):
+            wanted = written_scores(plain, model, items, int(user))
+            torch.testing.assert_close(ours[row], wanted, atol=2e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def written_scores(plain: PreTrainedModel, model: T5, items: np.ndarray, user: int) -> Tensor:
+    """As :func:`stock_scores`, of a model that reads by its encoder and writes by its decoder."""
+    codes, prompt = torch.from_numpy(model.vocabulary.items), torch.from_numpy(model.prompt(items, user))
+    begun = torch.cat([torch.zeros(len(codes), 1, dtype=torch.long), codes[:, :1]], dim=1)
+    return among_legal(plain(input_ids=prompt.expand(len(codes), -1), decoder_input_ids=begun).logits, codes)

@@ -43,8 +43,7 @@ def kind_of(kinds: Kinds, folder: Path, *, run: bool = False) -> type[PreTrained
         raise OovrecError("names no model_type", where=path, remedy=RESTORE if run else AGAIN)
     known = {kind.config_class.model_type: kind for kind in kinds}
     if found not in known:
-        types = "the type" if len(known) == 1 else "one of the types"
-        what = f"is a model of type '{found}', and this system needs {types} {', '.join(known)}"
+        what = f"is a model of type '{found}', and this system needs one of the types {', '.join(known)}"
         raise OovrecError(what, where=path if run else folder, remedy=RESTORE if run else "give such a checkpoint")
     return known[found]
 

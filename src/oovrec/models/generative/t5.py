@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from transformers import PreTrainedModel, T5ForConditionalGeneration
+from transformers import MT5ForConditionalGeneration, PreTrainedModel, T5ForConditionalGeneration
 
 from oovrec.data.dataset import Dataset
 from oovrec.decoding.trie import Trie
@@ -31,6 +31,7 @@ from oovrec.models.generative.t5_layers import Memory, Stream, decode, encode, f
 from oovrec.training.loop import Batch
 
 Pair = tuple[Tensor, Tensor]
+SCALED = "scale_decoder_outputs"  # in a config: whether states are scaled before a table that is the input's too
 GROUP_COST = {"cpu": 4}  # of a group's attention, in tokens of all else; accelerators take one group
 
 
@@ -54,7 +55,7 @@ class T5Network(ItemNetwork):
     """T5's encoder and decoder with augmented embeddings; forward gives the loss of a batch.
 
     Args:
-        network: a ``T5ForConditionalGeneration``.
+        network: a ``T5ForConditionalGeneration``, or mT5's.
         embedding: its token embedding, augmented.
         trie: the catalogue.
         loss, ratings: as in :class:`ItemNetwork`.
@@ -71,11 +72,13 @@ class T5Network(ItemNetwork):
         ratings: Trie | None = None,
     ) -> None:
         config = network.config
-        head, scale = (None, config.d_model**-0.5) if config.scale_decoder_outputs else (_head(network), 1.0)
+        tied = getattr(config, SCALED, False)  # T5's tables are one, and T5 v1.1's and mT5's two
+        head, scale = (None, config.d_model**-0.5) if tied else (_head(network), 1.0)
         super().__init__(embedding, head, trie, loss, scale, ratings)
         self.encoder, self.decoder = network.encoder, network.decoder
         self.encoder.embed_tokens = self.decoder.embed_tokens = nn.Identity()
         self.start, self.config = config.decoder_start_token_id, config
+        self.kind: type[PreTrainedModel] = type(network)
 
     def encode(self, lengths: Tensor, prompts: list[Tensor]) -> Memory:
         """The encoded prompts, which are as :meth:`forward` takes them."""
@@ -85,12 +88,13 @@ class T5Network(ItemNetwork):
     def plain(self) -> PreTrainedModel:
         inputs, outputs = self.tables()
         config = copy.deepcopy(self.config)
-        config.scale_decoder_outputs = self.tied  # else the scale is part of the output layer
+        if hasattr(config, SCALED):  # which mT5 has not
+            setattr(config, SCALED, self.tied)  # else the scale is part of the output layer
         weights = {f"encoder.{name}": weight for name, weight in merged(self.encoder).items()}
         weights |= {f"decoder.{name}": weight for name, weight in merged(self.decoder).items()}
         weights |= {f"{table}.weight": inputs for table in ("shared", "encoder.embed_tokens", "decoder.embed_tokens")}
         weights["lm_head.weight"] = outputs if self.tied else outputs * self.scale
-        return stock(T5ForConditionalGeneration, config, weights, tied=self.tied)
+        return stock(self.kind, config, weights, tied=self.tied)
 
     def forward(self, lengths: Tensor, prompts: list[Tensor], **answer: Tensor) -> Tensor:
         """Mean loss of a batch.
@@ -248,7 +252,7 @@ class T5(GenerativeRecommender):
     Config = T5Options
     config: T5Options
     module: T5Network
-    kinds = (T5ForConditionalGeneration,)
+    kinds = (T5ForConditionalGeneration, MT5ForConditionalGeneration)
     causal = False
     shapes = {
         "debug": shape(32, 2, 2, 64),

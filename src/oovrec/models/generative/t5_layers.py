@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from transformers.models.t5.modeling_t5 import T5Attention, T5DenseGatedActDense, T5LayerFF, T5LayerNorm, T5Stack
+from transformers.models.t5.modeling_t5 import T5Attention, T5LayerFF, T5LayerNorm, T5Stack
 
 from oovrec.models.arithmetic import compute_dtype, dropout, rms_norm
 from oovrec.models.generative.attention import MASKED, Bias, Group, aligned, attend, bias_type, is_fused
@@ -169,9 +169,9 @@ def folded_cross_attention(attention: T5Attention, states: Tensor, depth: int, m
 
 
 def feed_forward(layer: T5LayerFF, normed: Tensor) -> Tensor:
-    """The two (T5 v1.1: three) maps of a feed-forward layer."""
+    """The two (T5 v1.1 and mT5: three) maps of a feed-forward layer."""
     dense = layer.DenseReluDense
-    if isinstance(dense, T5DenseGatedActDense):
+    if hasattr(dense, "wi_0"):
         inner = dense.act(dense.wi_0(normed)) * dense.wi_1(normed)
     elif is_fused(normed) and isinstance(dense.act, nn.ReLU) and isinstance(dense.wi, nn.Linear):
         from oovrec.models import fused
