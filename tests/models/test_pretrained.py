@@ -192,9 +192,7 @@ def test_a_backbone_of_the_other_kind_is_refused(
 ) -> None:
     other, found = (t5, "t5") if system is Llama else (llama, "llama")
     monkeypatch.setattr(system.kinds[0], "from_pretrained", refuse)
-    with pytest.raises(
-        OovrecError, match=rf"is a model of type '{found}', and this system needs one of the types "
-    ):
+    with pytest.raises(OovrecError, match=rf"is a model of type '{found}', and this system needs one of the types "):
         new(other, entities, system)
 
 
