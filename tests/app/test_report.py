@@ -307,3 +307,17 @@ def test_the_headline_says_what_masking_rules_out(run: ReportData, repeated: flo
     raw = run.systems[0].blocks["raw"]["hit@10"]
     assert ("28.5% of those items stand in the user's own history" in sentence) is told
     assert sentence.endswith(f"with them among the candidates, hit@10 is {raw:.1%}.") is told
+
+
+def test_what_was_validated_among_all_candidates_is_judged_so(run: ReportData) -> None:
+    splits = run.dataset.splits | {"test": replace(run.dataset.splits["test"], repeated_targets=0.5)}
+    blocks = [{"raw": {"ndcg@10": raw}, "masked": {"ndcg@10": 0.9 - raw}} for raw in (0.3, 0.2)]
+    lead = {"raw": {"ndcg@10": {"mean": 0.1, "interval": (0.05, 0.2), "p": 0.001}}}
+    rows = [SystemRow("Main", "none", blocks[0]), SystemRow("Second", "none", blocks[1], lead)]
+    among_all = replace(run, dataset=replace(run.dataset, splits=splits), validated_on="raw")
+    assert verdict.verdict(replace(among_all, systems=rows)) == "It is ahead of Second, which has 0.2000."
+    assert verdict.comparison(replace(among_all, systems=rows), rows[1]).startswith("Main minus Second, raw ndcg@10:")
+    raw = run.systems[0].blocks["raw"]
+    sentence = verdict.headline(among_all)
+    assert f"Asked for ten of {ITEMS} items, those of the history among them, META ID (Llama) names the" in sentence
+    assert sentence.endswith(f"its ndcg@10 is {raw['ndcg@10']:.4f}.")

@@ -1,4 +1,7 @@
-"""What the figures say, in sentences: who is ahead on masked ndcg@10, and whether that could be chance."""
+"""What the figures say, in sentences: who is ahead on ndcg@10, and whether that could be chance.
+
+Masked, or among all candidates where the main system was validated so.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,22 @@ ALPHA = 0.05  # a difference with a larger p is called chance
 
 
 def headline(data: ReportData) -> str:
-    """The main system's masked hit@10 and ndcg@10, as a sentence."""
-    main, block = data.systems[0], data.systems[0].blocks["masked"]
+    """The main system's hit@10 and ndcg@10, as a sentence."""
+    main, masked = data.systems[0], data.validated_on == "masked"
+    block, raw = main.blocks[data.validated_on], main.blocks["raw"]["hit@10"]
     low, high = block["ci"]["hit@10"]
-    repeated, raw = data.dataset.splits["test"].repeated_targets, main.blocks["raw"]["hit@10"]
+    repeated = data.dataset.splits["test"].repeated_targets
     missed = f" {repeated:.1%} of those items stand in the user's own history, which masking rules out; "
     missed += f"with them among the candidates, hit@10 is {raw:.1%}."
+    among = "" if masked else ", those of the history among them"
     return (
-        f"Asked for ten of {data.dataset.items:,} items, {main.label} names the one that was held out for "
+        f"Asked for ten of {data.dataset.items:,} items{among}, {main.label} names the one that was held out for "
         f"{block['hit@10']:.1%} of {block['users']:,} users (95% interval {low:.1%} to {high:.1%}); "
-        f"its ndcg@10 is {block['ndcg@10']:.4f}.{missed if repeated >= REPEATED_SHARE else ''}"
+        f"its ndcg@10 is {block['ndcg@10']:.4f}.{missed if masked and repeated >= REPEATED_SHARE else ''}"
     )
 
 
-def best(systems: list[SystemRow], metric: str = "ndcg@10", block: str = "masked") -> SystemRow:
+def best(systems: list[SystemRow], metric: str, block: str) -> SystemRow:
     """The system with the highest figure; the earlier one where two are equal."""
     return max(systems, key=lambda system: system.blocks[block][metric])
 
@@ -34,32 +39,33 @@ def verdict(data: ReportData) -> str:
     main, *others = data.systems
     if not others:
         return ""
-    rival = best(others)
-    score = rival.blocks["masked"]["ndcg@10"]
-    if main.blocks["masked"]["ndcg@10"] == score:
+    block = data.validated_on
+    rival = best(others, "ndcg@10", block)
+    score = rival.blocks[block]["ndcg@10"]
+    if main.blocks[block]["ndcg@10"] == score:
         return f"{rival.label} has the same."
-    if main is best(data.systems):
+    if main is best(data.systems, "ndcg@10", block):
         opening = f"It is ahead of {_and(others)}" if len(others) > 1 else f"It is ahead of {rival.label}"
         nearest = f"; the nearest, {rival.label}, has {score:.4f}" if len(others) > 1 else f", which has {score:.4f}"
     else:
         opening, nearest = f"{rival.label} is ahead of it", f", with {score:.4f}"
-    sure = "" if significant(rival) else ", a difference that may be chance"
+    sure = "" if significant(rival, block) else ", a difference that may be chance"
     return f"{opening}{nearest}{sure}."
 
 
-def significant(system: SystemRow) -> bool:
-    """Whether the main system's masked ndcg@10 differs from this system's by more than chance."""
-    return system.lead is not None and system.lead["masked"]["ndcg@10"]["p"] < ALPHA
+def significant(system: SystemRow, block: str) -> bool:
+    """Whether the main system's ndcg@10 differs from this system's by more than chance."""
+    return system.lead is not None and system.lead[block]["ndcg@10"]["p"] < ALPHA
 
 
 def comparison(data: ReportData, system: SystemRow, metric: str = "ndcg@10") -> str:
     """The paired comparison of the main system with another, as a sentence."""
     if system.lead is None:
         raise ValueError(f"{system.label} was not compared")
-    found = system.lead["masked"][metric]
+    found = system.lead[data.validated_on][metric]
     low, high = found["interval"]
     return (
-        f"{data.systems[0].label} minus {system.label}, masked {metric}: {_signed(found['mean'])} "
+        f"{data.systems[0].label} minus {system.label}, {data.validated_on} {metric}: {_signed(found['mean'])} "
         f"(95% interval {_signed(low)} to {_signed(high)}, {_p(found)})."
     )
 
