@@ -35,6 +35,19 @@ def test_bleu_equals_sacrebleu(seed: int) -> None:
     assert texts_block(written, references)["bleu4"] == pytest.approx(expected, abs=1e-12)
 
 
+def test_bleu_of_chinese_is_sacrebleus_of_its_characters() -> None:
+    written = ["这个刷子很软,我喜欢", "味道不好 and the brush broke"]
+    references = ["这把刷子很软,大家都喜欢", "味道很不好 and the brush broke"]
+    expected = BLEU(tokenize="zh", smooth_method="none", force=True).corpus_score(written, [references]).score / 100
+    assert 0.05 < expected < 1
+    assert texts_block(written, references)["bleu4"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_rouge_of_japanese_is_of_its_characters() -> None:
+    block = texts_block(["やわらかい"], ["やわらかな"])  # four of five; three of four pairs
+    assert [block[name] for name in ("rouge1", "rouge2", "rougeL")] == pytest.approx([0.8, 0.75, 0.8])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_rouge_equals_rouge_score(seed: int) -> None:
     names = ["rouge1", "rouge2", "rougeL"]

@@ -1,7 +1,8 @@
 """Written texts against those that users wrote: BLEU-4 and ROUGE.
 
 BLEU-4 is the corpus's (Papineni et al., ACL 2002), unsmoothed, over lower-case words and punctuation marks; ROUGE-1,
--2 and -L (Lin, 2004) are mean F1 over lower-case words. One reference a text; all figures from 0 to 1.
+-2 and -L (Lin, 2004) are mean F1 over lower-case words. Of Japanese and Chinese each character counts as a word. One
+reference a text; all figures from 0 to 1.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from oovrec.data.scripts import UNSPACED
 from oovrec.evaluation import metrics
 from oovrec.evaluation.resampling import resampled_means
 
 ORDERS = (1, 2, 3, 4)
+WORD = rf"[{UNSPACED}]|[^\W{UNSPACED}]+"
 
 
 def texts_block(written: Sequence[str], references: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def texts_block(written: Sequence[str], references: Sequence[str], *, seed: int 
 
 def bleu_counts(written: str, reference: str) -> list[int]:
     """What BLEU adds up over a corpus: matches of each order, n-grams of each order, both lengths."""
-    ours, theirs = (re.findall(r"\w+|[^\w\s]", text.lower()) for text in (written, reference))
+    ours, theirs = (re.findall(rf"{WORD}|[^\w\s]", text.lower()) for text in (written, reference))
     matches = [(_grams(ours, n) & _grams(theirs, n)).total() for n in ORDERS]
     return [*matches, *(max(0, len(ours) - n + 1) for n in ORDERS), len(ours), len(theirs)]
 
@@ -54,7 +57,7 @@ def bleu(counts: np.ndarray) -> np.ndarray:
 
 def rouge(written: str, reference: str) -> list[float]:
     """F1 of ROUGE-1, ROUGE-2 and ROUGE-L."""
-    ours, theirs = (re.findall(r"\w+", text.lower()) for text in (written, reference))
+    ours, theirs = (re.findall(WORD, text.lower()) for text in (written, reference))
     shared = [((_grams(ours, n) & _grams(theirs, n)).total(), n - 1) for n in (1, 2)]
     shared.append((common_subsequence(ours, theirs), 0))
     return [_f1(match, len(ours) - shorter, len(theirs) - shorter) for match, shorter in shared]

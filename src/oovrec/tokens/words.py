@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from oovrec.data.scripts import UNSPACED
 from oovrec.tokens.build import Material
 from oovrec.tokens.walks import Relation
 
-# Kana and Chinese characters: scripts that put no space between words.
-UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WORD = re.compile(rf"([{UNSPACED}]+)|[^\W{UNSPACED}]+")
 FEWEST = 2  # items that share a word; one item's own tells nothing
 LARGEST_SHARE = 0.2  # of the items; a word of more tells little
