@@ -32,6 +32,8 @@ SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "n
 ENDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
 OTHERS: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": None},
+    "phi3": {"sliding_window": 5000, "max_position_embeddings": 4096},  # a window wider than all that it can read
+    "qwen2": {"sliding_window": 4, "use_sliding_window": False},
     "smollm3": {"no_rope_layers": [1, 0]},  # the second layer knows no positions
     "qwen3": {"head_dim": 8},  # heads that together are narrower than the states
 }
@@ -101,7 +103,7 @@ def test_scores_equal_the_stock_model_item_by_item(
 ) -> None:
     model = new(backbone, entities, form=form)
     network = model.module
-    plain = kind(model.backbone_config).eval()
+    plain = kind(kind.config_class.from_pretrained(backbone, vocab_size=len(model.vocabulary))).eval()
     state = {name.replace("body", "model"): value for name, value in network.state_dict().items() if "body" in name}
     state["model.embed_tokens.weight"] = network.embedding.whole()
     state["lm_head.weight"] = network.output.whole()

@@ -57,8 +57,10 @@ def config_of(kinds: Kinds, folder: Path, *, run: bool = False, **changes: Any) 
     kind, path = kind_of(kinds, folder, run=run), folder / CONFIG
     with _explained("describes no model", path, RESTORE if run else AGAIN):
         config = kind.config_class.from_pretrained(str(folder), **changes)
-    layers = getattr(config, "layer_types", None) or ["full_attention"]
-    if {*layers} != {"full_attention"} or getattr(config, "sliding_window", None):
+    window, layers = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    if window and window >= config.max_position_embeddings:  # reaches back as far as there are positions
+        config.sliding_window = window = None
+    if window or {*(layers or ["full_attention"])} != {"full_attention"}:
         what = "has layers that do not look back to the beginning, and a history is read whole"
         raise OovrecError(what, where=path, remedy="give a checkpoint of full attention")
     return config
