@@ -30,9 +30,12 @@ from oovrec.training.config import TrainingConfig
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
 ENDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+WINDOW = 100  # more than the prompts here take
 OTHERS: dict[str, dict[str, Any]] = {
-    "mistral": {"sliding_window": None},
-    "phi3": {"sliding_window": 5000, "max_position_embeddings": 4096},  # a window wider than all that it can read
+    "gemma": {"head_dim": 16},
+    "gemma3_text": {"head_dim": 16, "layer_types": ["sliding_attention", "full_attention"], "sliding_window": WINDOW},
+    "mistral": {"sliding_window": WINDOW},
+    "phi3": {"sliding_window": WINDOW},
     "qwen2": {"sliding_window": 4, "use_sliding_window": False},
     "smollm3": {"no_rope_layers": [1, 0]},  # the second layer knows no positions
     "qwen3": {"head_dim": 8},  # heads that together are narrower than the states
@@ -144,23 +147,37 @@ def test_what_was_trained_is_kept_and_exported(
     same_scores(plain.eval(), model, some)
 
 
-def test_attention_to_the_newest_alone_is_refused(backbone: Path, entities: Entities, tmp_path: Path) -> None:
-    """A history is read whole; so is every continuation beside it."""
+def test_prompts_longer_than_the_window_of_some_layers_are_refused(
+    kind: type[PreTrainedModel], backbone: Path, entities: Entities, chains: Dataset, tmp_path: Path
+) -> None:
+    """They would be learnt and asked in two ways; read, or with the answer behind them."""
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((backbone / name).read_bytes())
     values = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**values, **ending(values["model_type"])}))
-    if values["model_type"] == "olmo2":  # which knows no windows
+    if kind.config_class.model_type not in ("gemma3_text", "mistral", "phi3"):  # the others have none
+        assert new(backbone, entities).module.window is None
         return
-    with pytest.raises(OovrecError, match=r"config\.json: has layers that do not look back to the beginning.*; give a"):
+    (tmp_path / "config.json").write_text(json.dumps({**values, "sliding_window": 8}))
+    model = new(tmp_path, entities)
+    same_scores(model.module.plain(), model, Histories.of([[1, 2, 3]], [0]))  # <s>, six tokens, one of the answer's two
+    told = r"model\.history: a prompt and its answer take \d+ tokens, and the pretrained model looks back 8; lower it"
+    for items in ([1, 2, 3, 4], [1, 2, 3, 4, 5, 6]):
+        with pytest.raises(OovrecError, match=told):
+            model.scores(Histories.of([items]))
+    with pytest.raises(OovrecError, match=told):
+        model.fit(chains, TrainingConfig(epochs=1, max_steps=1, batch_size=32))
+
+
+def test_attention_of_another_kind_is_refused(backbone: Path, entities: Entities, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((backbone / name).read_bytes())
+    values = json.loads((tmp_path / "config.json").read_text())
+    layers = ["full_attention", "chunked_attention"]
+    (tmp_path / "config.json").write_text(json.dumps({**values, "layer_types": layers}))
+    with pytest.raises(
+        OovrecError, match=r"config\.json: has layers of other attention \(chunked_attention\) than .*; give"
+    ):
         new(tmp_path, entities)
-
-
-def ending(model_type: str) -> dict[str, Any]:
-    """What makes a config's layers look back 4 tokens only."""
-    if model_type in ("mistral", "phi3", "olmo2"):
-        return {"sliding_window": 4}
-    return {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0, "layer_types": None}
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 3, "alpha": 6}])

@@ -151,8 +151,8 @@ def refuse(*_: object, **__: object) -> None:
             r"it: is a model of type 't5', and this system needs one of the types llama, .*; give such a",
         ),
         (
-            {"model_type": "gemma"},
-            r"it: is a model of type 'gemma', and this system needs one of the types llama, mistral",
+            {"model_type": "gemma2"},
+            r"it: is a model of type 'gemma2', and this system needs one of the types llama, gemma",
         ),
         ({"model_type": None}, r"it/config\.json: names no model_type; fetch or save the checkpoint again"),
         ({"num_hidden_layers": "two"}, r"it/config\.json: describes no model \(.*; fetch or save the checkpoint"),

@@ -18,6 +18,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import (
     DynamicCache,
+    Gemma3ForCausalLM,
+    GemmaForCausalLM,
     LlamaForCausalLM,
     MistralForCausalLM,
     Olmo2ForCausalLM,
@@ -40,14 +42,15 @@ from oovrec.models.generative.augmentation import AugmentedEmbedding
 from oovrec.models.generative.base import GenerativeConfig, GenerativeRecommender
 from oovrec.models.generative.lora import merged
 from oovrec.models.generative.network import ItemNetwork, Loss, stock
+from oovrec.models.generative.pretrained import window_of
 from oovrec.models.generative.samples import Samples, Training
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
 # Built alike, what the network here needs to know of them: a body whose layers have a self_attn and an mlp, a head.
 KINDS = (
-    *(LlamaForCausalLM, MistralForCausalLM, Olmo2ForCausalLM, Phi3ForCausalLM),
-    *(Qwen2ForCausalLM, Qwen3ForCausalLM, SmolLM3ForCausalLM),
+    *(LlamaForCausalLM, GemmaForCausalLM, Gemma3ForCausalLM, MistralForCausalLM, Olmo2ForCausalLM),
+    *(Phi3ForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, SmolLM3ForCausalLM),
 )
 GROUP_COST = {"cpu": 128}  # of a pass through the body, in tokens; accelerators take one group
 
@@ -116,6 +119,8 @@ class LlamaNetwork(ItemNetwork):
         head = None if network.config.tie_word_embeddings else network.lm_head
         super().__init__(embedding, head, trie, loss, ratings=ratings)
         self.kind: type[PreTrainedModel] = type(network)
+        self.window = window_of(network.config)
+        self.enlarged = float(getattr(network.get_input_embeddings(), "embed_scale", 1.0))  # rows as Gemma reads them
         self.body, self.dropout, self.replayable = network.model, dropout, replayable
         self.body.embed_tokens = nn.Identity()
         for layer in self.body.layers if residual else []:
@@ -129,7 +134,16 @@ class LlamaNetwork(ItemNetwork):
         """
         plain = inputs_embeds.device.type == "cpu" and torch.is_grad_enabled()
         self.body.config._attn_implementation = "eager" if plain else "sdpa"
-        return self.body(inputs_embeds=inputs_embeds, **options).last_hidden_state
+        read = inputs_embeds if self.enlarged == 1.0 else inputs_embeds * self.enlarged
+        return self.body(inputs_embeds=read, **options).last_hidden_state
+
+    def check_reach(self, length: int) -> None:
+        """Raise where layers that look back through a window would not see all of ``length`` tokens."""
+        if self.window is not None and length > self.window:
+            what = (
+                f"a prompt and its answer take {length:,} tokens, and the pretrained model looks back {self.window:,}"
+            )
+            raise OovrecError(what, where="model.history", remedy="lower it")
 
     def plain(self) -> PreTrainedModel:
         inputs, outputs = self.tables()
@@ -147,6 +161,7 @@ class LlamaNetwork(ItemNetwork):
             scale: what the sum is divided by: the mean number of targets a batch.
             answer: ``nodes``, ``ratings`` or ``words``, as :meth:`answers` takes them.
         """
+        self.check_reach(max(ids.shape[1] for ids in groups))
         answers = self.answers(**answer)
         embedded, rows = self.look_up(torch.cat([ids.flatten() for ids in groups]), answers)
         parts = dropout(embedded, self.dropout, self.training).split([ids.numel() for ids in groups])
@@ -173,7 +188,8 @@ class LlamaStepper:
 
     def __init__(self, network: LlamaNetwork, ids: Tensor, lengths: Tensor) -> None:
         self.network, self.lengths = network, lengths
-        self.cache = DynamicCache(config=network.body.config)
+        network.check_reach(ids.shape[1])
+        self.cache = DynamicCache()  # of all that was read in each layer, whatever it looks back
         states = network.run(network.embedding(ids), past_key_values=self.cache, use_cache=True)
         self.last = states[torch.arange(len(ids), device=ids.device), lengths - 1]
         self.prompt = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # [B, L]
@@ -184,6 +200,7 @@ class LlamaStepper:
     def extend(self, paths: Tensor) -> Tensor:
         batch = len(self.prompt)
         width, depth = paths.shape[1:]
+        self.network.check_reach(self.prompt.shape[1] + depth)
         ids = paths.expand(batch, width, depth).reshape(batch, -1)
         step = torch.arange(depth, device=ids.device).repeat(width)
         path = torch.arange(width, device=ids.device).repeat_interleave(depth)

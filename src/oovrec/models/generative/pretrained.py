@@ -19,6 +19,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 GIVE = "give a folder with config.json and model.safetensors, or a hub name while online"
 AGAIN = "fetch or save the checkpoint again"
 RESTORE = "restore the file"
+LAYERS = {"full_attention", "sliding_attention"}  # kinds of attention in a config
 LONGEST = 200  # characters of another library's reason
 
 
@@ -52,18 +53,22 @@ def config_of(kinds: Kinds, folder: Path, *, run: bool = False, **changes: Any) 
     """What ``config.json`` in ``folder`` says, which describes one of ``kinds``; ``changes`` come first.
 
     Raises:
-        OovrecError: as :func:`kind_of`; or it has values of wrong types, or attention that does not see all before it.
+        OovrecError: as :func:`kind_of`; or it has values of wrong types, or attention of another kind.
     """
     kind, path = kind_of(kinds, folder, run=run), folder / CONFIG
     with _explained("describes no model", path, RESTORE if run else AGAIN):
         config = kind.config_class.from_pretrained(str(folder), **changes)
-    window, layers = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
-    if window and window >= config.max_position_embeddings:  # reaches back as far as there are positions
-        config.sliding_window = window = None
-    if window or {*(layers or ["full_attention"])} != {"full_attention"}:
-        what = "has layers that do not look back to the beginning, and a history is read whole"
-        raise OovrecError(what, where=path, remedy="give a checkpoint of full attention")
+    if other := {*(getattr(config, "layer_types", None) or ())} - LAYERS:
+        what = f"has layers of other attention ({', '.join(sorted(other))}) than this system can ask for continuations"
+        raise OovrecError(what, where=path, remedy="give a checkpoint of full or sliding attention")
     return config
+
+
+def window_of(config: PretrainedConfig) -> int | None:
+    """How many tokens some layers look back, themselves included; None where all look back to the beginning."""
+    layers = getattr(config, "layer_types", None)
+    window: int | None = getattr(config, "sliding_window", None)
+    return window if layers is None or "sliding_attention" in layers else None
 
 
 def built(kinds: Kinds, folder: Path, **changes: Any) -> PreTrainedModel:
