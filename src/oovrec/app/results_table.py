@@ -234,8 +234,10 @@ def _others(rows: list[Row]) -> str:
 
 def _set_apart(rows: list[Row], lines: list[list[str]]) -> list[list[str]]:
     """The lines of ``rows``, with one before those that compare with none of the others."""
-    first = next((place for place, row in enumerate(rows) if row.leaky), len(rows))
-    return [*lines[:first], *([[APART, *("" for _ in line[1:])] for line in lines[first : first + 1]]), *lines[first:]]
+    first = next((place for place, row in enumerate(rows) if row.leaky), None)
+    if first is None:
+        return lines
+    return [*lines[:first], [APART, *("" for _ in lines[first][1:])], *lines[first:]]
 
 
 def _names(row: Row) -> list[str]:
