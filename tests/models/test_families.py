@@ -168,15 +168,22 @@ def test_prompts_longer_than_the_window_of_some_layers_are_refused(
         model.fit(chains, TrainingConfig(epochs=1, max_steps=1, batch_size=32))
 
 
-def test_attention_of_another_kind_is_refused(backbone: Path, entities: Entities, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"layer_types": ["full_attention", "chunked_attention"]}, "chunked_attention"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),  # as EmbeddingGemma's
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
+    ],
+)
+def test_what_no_system_here_has_is_refused(
+    change: dict[str, Any], told: str, backbone: Path, entities: Entities, tmp_path: Path
+) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((backbone / name).read_bytes())
     values = json.loads((tmp_path / "config.json").read_text())
-    layers = ["full_attention", "chunked_attention"]
-    (tmp_path / "config.json").write_text(json.dumps({**values, "layer_types": layers}))
-    with pytest.raises(
-        OovrecError, match=r"config\.json: has layers of other attention \(chunked_attention\) than .*; give"
-    ):
+    (tmp_path / "config.json").write_text(json.dumps(values | change))
+    with pytest.raises(OovrecError, match=rf"config\.json: describes a model with {told}, which .*; give a checkpoint"):
         new(tmp_path, entities)
 
 

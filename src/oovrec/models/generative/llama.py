@@ -47,7 +47,7 @@ from oovrec.models.generative.samples import Samples, Training
 from oovrec.training.loop import Batch
 from oovrec.training.windows import windows
 
-# Built alike, what the network here needs to know of them: a body whose layers have a self_attn and an mlp, a head.
+# Alike in what the network here needs of them: a body of layers with a self_attn and an mlp each, and a head.
 KINDS = (
     *(LlamaForCausalLM, GemmaForCausalLM, Gemma3ForCausalLM, MistralForCausalLM, Olmo2ForCausalLM),
     *(Phi3ForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, SmolLM3ForCausalLM),

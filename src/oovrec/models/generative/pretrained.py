@@ -20,8 +20,8 @@ GIVE = "give a folder with config.json and model.safetensors, or a hub name whil
 AGAIN = "fetch or save the checkpoint again"
 RESTORE = "restore the file"
 LAYERS = {"full_attention", "sliding_attention"}  # kinds of attention in a config
+UNLIKE = ("use_bidirectional_attention", "final_logit_softcapping")  # what no system here has
 LONGEST = 200  # characters of another library's reason
-
 
 Kinds = Sequence[type[PreTrainedModel]]  # stock models that a system can stand for
 
@@ -53,14 +53,15 @@ def config_of(kinds: Kinds, folder: Path, *, run: bool = False, **changes: Any) 
     """What ``config.json`` in ``folder`` says, which describes one of ``kinds``; ``changes`` come first.
 
     Raises:
-        OovrecError: as :func:`kind_of`; or it has values of wrong types, or attention of another kind.
+        OovrecError: as :func:`kind_of`; or it has values of wrong types, or what no system here has.
     """
     kind, path = kind_of(kinds, folder, run=run), folder / CONFIG
     with _explained("describes no model", path, RESTORE if run else AGAIN):
         config = kind.config_class.from_pretrained(str(folder), **changes)
-    if other := {*(getattr(config, "layer_types", None) or ())} - LAYERS:
-        what = f"has layers of other attention ({', '.join(sorted(other))}) than this system can ask for continuations"
-        raise OovrecError(what, where=path, remedy="give a checkpoint of full or sliding attention")
+    other = {*(getattr(config, "layer_types", None) or ())} - LAYERS
+    if unlike := [*sorted(other), *(name for name in UNLIKE if getattr(config, name, None))]:
+        what = f"describes a model with {' and '.join(unlike)}, which this system does not have"
+        raise OovrecError(what, where=path, remedy="give a checkpoint without")
     return config
 
 
