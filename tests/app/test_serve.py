@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import os
 import re
@@ -202,6 +203,26 @@ def test_the_page_needs_nothing_from_elsewhere(client: TestClient, alone: TestCl
     assert not re.findall(r"https?://", shown)
     assert "Saw held-out" not in shown
     assert ('id="user"' in shown, 'id="user"' in alone.get("/").text) == (True, False)
+
+
+def test_the_page_of_addresses_names_all_that_they_take_and_needs_nothing_from_elsewhere(client: TestClient) -> None:
+    shown = re.sub(r"<[^>]+>", " ", client.get("/docs").text)
+    told = " ".join(shown.split())
+    described = client.get("/openapi.json").json()["paths"]
+    assert set(described) == {"/health", "/run", "/items", "/users/{user}", "/recommend"}
+    for path, operations in described.items():
+        for method, operation in operations.items():
+            assert f"{method.upper()} {path} {operation['description']}" in told
+    for line in (
+        "query string an id, or words of a title limit integer, 1 to 1,000 20 how many items, at most",
+        "user string or integer an id of the run&#39;s data; everything the user is known to have taken is the history",
+        "history array of string or integer item ids, oldest first k integer, 1 to 1,000 10 how many items",
+        "mask_seen boolean true leave the history&#39;s own items out skip_unknown boolean false go by",
+    ):
+        assert line in told
+    assert set(re.findall(r"https?://[^/]+/", client.get("/docs").text)) == {"http://testserver/"}
+    (example,) = re.findall(r"-d '(.*)'", html.unescape(client.get("/docs").text))
+    assert len(client.post("/recommend", json=json.loads(example)).json()) == 5
 
 
 def test_a_model_whose_tokens_saw_the_answers_says_so(log: Path, oovrec, tmp_path: Path) -> None:

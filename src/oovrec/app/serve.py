@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, StrictInt
 
 from oovrec import __version__
+from oovrec.app.addresses import addresses
 from oovrec.app.figures import GOLDEN_ANGLE
 from oovrec.app.page import page
 from oovrec.app.runs import Recommended, Run
@@ -29,6 +30,7 @@ from oovrec.evaluation.results import read_result
 try:
     import uvicorn
     from fastapi import Body, FastAPI, Query, Request
+    from fastapi import Path as PathParameter
     from fastapi.concurrency import run_in_threadpool
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse
@@ -42,21 +44,15 @@ FOUND = 20  # items of a search
 
 
 class Wanted(Options):
-    """What ``POST /recommend`` takes: one of user and history.
+    """What ``POST /recommend`` takes: one of user and history."""
 
-    Attributes:
-        user: an id of the run's data; everything the user is known to have taken is the history.
-        history: item ids, oldest first.
-        k: how many items.
-        mask_seen: leave the history's own items out.
-        skip_unknown: go by those of the history's items that are known, if there are any.
-    """
-
-    user: str | StrictInt | None = None
-    history: list[str | StrictInt] | None = None
-    k: StrictInt = Field(10, ge=1, le=MOST)
-    mask_seen: bool = True
-    skip_unknown: bool = False
+    user: str | StrictInt | None = Field(
+        None, description="an id of the run's data; everything the user is known to have taken is the history"
+    )
+    history: list[str | StrictInt] | None = Field(None, description="item ids, oldest first")
+    k: StrictInt = Field(10, ge=1, le=MOST, description="how many items")
+    mask_seen: bool = Field(True, description="leave the history's own items out")
+    skip_unknown: bool = Field(False, description="go by those of the history's items that are known, if there are any")
 
 
 @dataclass(frozen=True)
@@ -123,6 +119,11 @@ class Service:
             lambda questions: answers(run, questions), together, run.arithmetic()
         )
 
+    @property
+    def example(self) -> str:
+        """The id of an item."""
+        return self._run.model.entities.items[0]
+
     def health(self) -> dict[str, str]:
         """Whether the server answers."""
         return {"status": "ok"}
@@ -144,11 +145,15 @@ class Service:
         """What is served: system, data, what its tokens were built from, its masked figures on held-out items."""
         return self.facts
 
-    def items(self, query: str, limit: Annotated[int, Query(ge=1, le=MOST)] = FOUND) -> list[dict[str, str]]:
+    def items(
+        self,
+        query: Annotated[str, Query(description="an id, or words of a title")],
+        limit: Annotated[int, Query(ge=1, le=MOST, description="how many items, at most")] = FOUND,
+    ) -> list[dict[str, str]]:
         """Items by id or by words of their title."""
         return self._catalogue.search(query, limit)
 
-    def user(self, user: str) -> dict[str, Any]:
+    def user(self, user: Annotated[str, PathParameter(description="an id of the run's data")]) -> dict[str, Any]:
         """What a user is known to have taken, oldest first."""
         if self._dataset is None or user not in self._dataset.user_index:
             raise HTTPException(404, f"unknown user '{user}'.")
@@ -156,7 +161,7 @@ class Service:
         return {"id": user, "history": [self._catalogue.item(int(item)) for item in history]}
 
     async def recommend(self, body: Annotated[dict[str, Any], Body()]) -> list[dict[str, Any]]:
-        """The best next items, best first, as ``oovrec recommend --json`` gives them."""
+        """The best next items of a user or a history, best first, as oovrec recommend --json gives them."""
         wanted = checked(Wanted, body, where="")
         history = await run_in_threadpool(self._history, wanted)
         return [asdict(item) for item in await self._model(Question(history, wanted.k, wanted.mask_seen))]
@@ -175,12 +180,19 @@ class Service:
 
 
 def application(service: Service) -> FastAPI:
-    """The API and the page."""
+    """The API and its two pages."""
     about = service.facts
-    app = FastAPI(title=f"oovrec: {about['system']} on {about['data']}", version=__version__, lifespan=service.lifespan)
+    title = f"oovrec: {about['system']} on {about['data']}"
+    app = FastAPI(title=title, version=__version__, lifespan=service.lifespan, docs_url=None, redoc_url=None)
     home = HTMLResponse(page("serve.html.j2", run=about, most=MOST, angle=GOLDEN_ANGLE))
     body = {"required": True, "content": {"application/json": {"schema": Wanted.model_json_schema()}}}
+
+    def docs(request: Request) -> HTMLResponse:
+        told = {"addresses": addresses(app.openapi()), "base": request.base_url, "example": service.example}
+        return HTMLResponse(page("addresses.html.j2", run=about, **told))
+
     app.add_api_route("/", lambda: home, include_in_schema=False)
+    app.add_api_route("/docs", docs, include_in_schema=False)
     app.get("/health")(service.health)
     app.get("/run")(service.about)
     app.get("/items")(service.items)
