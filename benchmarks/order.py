@@ -13,6 +13,7 @@ A recipe is a shipped one or a YAML file.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from oovrec.app.runs import Run
 from oovrec.app.source import Source
 from oovrec.data.dataset import Dataset
 from oovrec.data.load import load_dataset
-from oovrec.evaluation.protocol import COMPARED, Evaluation, compare
+from oovrec.evaluation.metrics import paired_bootstrap, per_user
+from oovrec.evaluation.protocol import COMPARED, Evaluation
 from oovrec.evaluation.results import git_commit, hardware, versions
 from oovrec.files import write_json
 
@@ -58,11 +60,17 @@ def circumstances() -> dict[str, Any]:
 
 
 def against(ours: list[Evaluation], theirs: list[Evaluation]) -> dict[str, Any]:
-    """Means over seeds of masked figures, and the difference from ``theirs`` where these are of another recipe."""
-    found = {metric: {"mean": float(np.mean([one.blocks()["masked"][metric] for one in ours]))} for metric in COMPARED}
-    if ours is not theirs:
-        for metric, difference in compare(ours, theirs)["masked"].items():
-            found[metric]["difference"] = difference
+    """Means over seeds of masked figures, and the difference from ``theirs`` where these are of another recipe.
+
+    Each seed holds out other items, so a user's figures are means over the seeds; of one seed both have the same items.
+    """
+    assert all(a.of_same_users(b) for a, b in zip(ours, theirs, strict=True))
+    found: dict[str, Any] = {}
+    for metric in COMPARED:
+        a, b = (np.mean([per_user(one.masked)[metric] for one in side], axis=0) for side in (ours, theirs))
+        found[metric] = {"mean": float(a.mean())}
+        if ours is not theirs:
+            found[metric]["difference"] = asdict(paired_bootstrap(a, b))
     return found
 
 
