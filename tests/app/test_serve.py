@@ -205,10 +205,10 @@ def test_the_page_needs_nothing_from_elsewhere(client: TestClient, alone: TestCl
     assert ('id="user"' in shown, 'id="user"' in alone.get("/").text) == (True, False)
 
 
-def test_the_page_of_addresses_names_all_that_they_take_and_needs_nothing_from_elsewhere(client: TestClient) -> None:
-    shown = re.sub(r"<[^>]+>", " ", client.get("/docs").text)
+def test_the_page_of_addresses_names_all_that_they_take_and_needs_nothing_from_elsewhere(alone: TestClient) -> None:
+    shown = re.sub(r"<[^>]+>", " ", alone.get("/docs").text)
     told = " ".join(shown.split())
-    described = client.get("/openapi.json").json()["paths"]
+    described = alone.get("/openapi.json").json()["paths"]
     assert set(described) == {"/health", "/run", "/items", "/users/{user}", "/recommend"}
     for path, operations in described.items():
         for method, operation in operations.items():
@@ -220,9 +220,9 @@ def test_the_page_of_addresses_names_all_that_they_take_and_needs_nothing_from_e
         "mask_seen boolean true leave the history&#39;s own items out skip_unknown boolean false go by",
     ):
         assert line in told
-    assert set(re.findall(r"https?://[^/]+/", client.get("/docs").text)) == {"http://testserver/"}
-    (example,) = re.findall(r"-d '(.*)'", html.unescape(client.get("/docs").text))
-    assert len(client.post("/recommend", json=json.loads(example)).json()) == 5
+    assert set(re.findall(r"https?://[^/]+/", alone.get("/docs").text)) == {"http://testserver/"}
+    (example,) = re.findall(r"-d '(.*)'", html.unescape(alone.get("/docs").text))
+    assert len(alone.post("/recommend", json=json.loads(example)).json()) == 5
 
 
 def test_a_model_whose_tokens_saw_the_answers_says_so(log: Path, oovrec, tmp_path: Path) -> None:
