@@ -35,7 +35,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "gemma": {"head_dim": 16},
     "gemma3_text": {"head_dim": 16, "layer_types": ["sliding_attention", "full_attention"], "sliding_window": WINDOW},
     "mistral": {"sliding_window": WINDOW},
-    "phi3": {"sliding_window": WINDOW},
+    "phi3": {"sliding_window": WINDOW, "partial_rotary_factor": 0.5},  # which Phi-4 mini has
     "qwen2": {"sliding_window": 4, "use_sliding_window": False},
     "smollm3": {"no_rope_layers": [1, 0]},  # the second layer knows no positions
     "qwen3": {"head_dim": 8},  # heads that together are narrower than the states
