@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ def backbone(kind: type[PreTrainedModel], tmp_path_factory: pytest.TempPathFacto
 def scatter(network: torch.nn.Module) -> None:
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
+
+
+def edited(backbone: Path, to: Path, changes: dict[str, Any]) -> Path:
+    """A copy with other values in ``config.json``."""
+    shutil.copytree(backbone, to)
+    values = json.loads((to / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps(values | changes))
+    return to
 
 
 def new(backbone: Path, entities: Entities, **options: Any) -> Llama:
@@ -151,14 +160,10 @@ def test_prompts_longer_than_the_window_of_some_layers_are_refused(
     kind: type[PreTrainedModel], backbone: Path, entities: Entities, chains: Dataset, tmp_path: Path
 ) -> None:
     """They would be learnt and asked in two ways; read, or with the answer behind them."""
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
-        (tmp_path / name).write_bytes((backbone / name).read_bytes())
-    values = json.loads((tmp_path / "config.json").read_text())
     if kind.config_class.model_type not in ("gemma3_text", "mistral", "phi3"):  # the others have none
         assert new(backbone, entities).module.window is None
         return
-    (tmp_path / "config.json").write_text(json.dumps({**values, "sliding_window": 8}))
-    model = new(tmp_path, entities)
+    model = new(edited(backbone, tmp_path / "it", {"sliding_window": 8}), entities)
     same_scores(model.module.plain(), model, Histories.of([[1, 2, 3]], [0]))  # <s>, six tokens, one of the answer's two
     told = r"model\.history: a prompt and its answer take \d+ tokens, and the pretrained model looks back 8; lower it"
     for items in ([1, 2, 3, 4], [1, 2, 3, 4, 5, 6]):
@@ -179,12 +184,9 @@ def test_prompts_longer_than_the_window_of_some_layers_are_refused(
 def test_what_no_system_here_has_is_refused(
     change: dict[str, Any], told: str, backbone: Path, entities: Entities, tmp_path: Path
 ) -> None:
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
-        (tmp_path / name).write_bytes((backbone / name).read_bytes())
-    values = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(values | change))
+    folder = edited(backbone, tmp_path / "it", change)
     with pytest.raises(OovrecError, match=rf"config\.json: describes a model with {told}, which .*; give a checkpoint"):
-        new(tmp_path, entities)
+        new(folder, entities)
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 3, "alpha": 6}])

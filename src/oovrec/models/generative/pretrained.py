@@ -26,8 +26,8 @@ LONGEST = 200  # characters of another library's reason
 Kinds = Sequence[type[PreTrainedModel]]  # stock models that a system can stand for
 
 
-def kind_of(kinds: Kinds, folder: Path, *, run: bool = False) -> type[PreTrainedModel]:
-    """Which of ``kinds`` the ``config.json`` in ``folder`` describes.
+def config_of(kinds: Kinds, folder: Path, *, run: bool = False, **changes: Any) -> PretrainedConfig:
+    """What ``config.json`` in ``folder`` says, which describes one of ``kinds``; ``changes`` come first.
 
     Of a folder without that file, or with another kind's, transformers would make a model of its default size.
 
@@ -35,34 +35,30 @@ def kind_of(kinds: Kinds, folder: Path, *, run: bool = False) -> type[PreTrained
         run: whether the folder is a run's own.
 
     Raises:
-        OovrecError: the file is missing, no JSON, or of another ``model_type``.
+        OovrecError: the file is missing, no JSON, of another ``model_type``, or has values of wrong types, or what no
+            system here has.
     """
     path = folder / CONFIG
     about = read_json(path, remedy=RESTORE if run else GIVE)
     found = about.get("model_type") if isinstance(about, dict) else None
     if found is None:
         raise OovrecError("names no model_type", where=path, remedy=RESTORE if run else AGAIN)
-    known = {kind.config_class.model_type: kind for kind in kinds}
+    known = {kind.config_class.model_type: kind.config_class for kind in kinds}
     if found not in known:
         what = f"is a model of type '{found}', and this system needs one of the types {', '.join(known)}"
         raise OovrecError(what, where=path if run else folder, remedy=RESTORE if run else "give such a checkpoint")
-    return known[found]
-
-
-def config_of(kinds: Kinds, folder: Path, *, run: bool = False, **changes: Any) -> PretrainedConfig:
-    """What ``config.json`` in ``folder`` says, which describes one of ``kinds``; ``changes`` come first.
-
-    Raises:
-        OovrecError: as :func:`kind_of`; or it has values of wrong types, or what no system here has.
-    """
-    kind, path = kind_of(kinds, folder, run=run), folder / CONFIG
     with _explained("describes no model", path, RESTORE if run else AGAIN):
-        config = kind.config_class.from_pretrained(str(folder), **changes)
+        config = known[found].from_pretrained(str(folder), **changes)
     other = {*(getattr(config, "layer_types", None) or ())} - LAYERS
     if unlike := [*sorted(other), *(name for name in UNLIKE if getattr(config, name, None))]:
         what = f"describes a model with {' and '.join(unlike)}, which this system does not have"
         raise OovrecError(what, where=path, remedy="give a checkpoint without")
     return config
+
+
+def kind_of(kinds: Kinds, config: PretrainedConfig) -> type[PreTrainedModel]:
+    """Which of ``kinds`` a config of :func:`config_of` describes."""
+    return next(kind for kind in kinds if kind.config_class is type(config))
 
 
 def window_of(config: PretrainedConfig) -> int | None:
@@ -80,7 +76,7 @@ def built(kinds: Kinds, folder: Path, **changes: Any) -> PreTrainedModel:
     """
     config = config_of(kinds, folder, run=True, **changes)
     with _explained("describes no model", folder / CONFIG, RESTORE):
-        return kind_of(kinds, folder, run=True)(config)
+        return kind_of(kinds, config)(config)
 
 
 def loaded(kinds: Kinds, folder: Path, **changes: Any) -> PreTrainedModel:
@@ -90,7 +86,8 @@ def loaded(kinds: Kinds, folder: Path, **changes: Any) -> PreTrainedModel:
         OovrecError: as :func:`config_of`; a file is missing or broken; a weight is missing, of another shape, not the
             model's or not finite.
     """
-    config, kind = config_of(kinds, folder, **changes), kind_of(kinds, folder)
+    config = config_of(kinds, folder, **changes)
+    kind = kind_of(kinds, config)
     with _explained("describes no model", folder / CONFIG, AGAIN), torch.device("meta"):  # without memory
         shape = kind(config)
     _check_shapes(shape, folder)
