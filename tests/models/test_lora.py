@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from oovrec.app.additions import with_items
@@ -22,7 +22,7 @@ from oovrec.language.tokenizer import own_tokenizer
 from oovrec.models import base
 from oovrec.models.base import configured, load
 from oovrec.models.entities import Entities
-from oovrec.models.generative import lora
+from oovrec.models.generative import augmentation, lora
 from oovrec.models.generative.augmentation import GrownTable
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.tokens.cold import Around, Described
@@ -33,7 +33,7 @@ OPTIONS = {"llama": {"form": "prompt", "dropout": 0, "history": 8}, "t5": {"hist
 LORA = {"rank": 3, "alpha": 6}
 
 
-@pytest.fixture(scope="module", params=["llama", "llama-untied", "t5", "t5-untied"])
+@pytest.fixture(scope="module", params=["llama", "llama-untied", "llama-half", "t5", "t5-untied", "t5-half"])
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -50,6 +50,8 @@ def backbone(name: str, entities: Entities, tmp_path_factory: pytest.TempPathFac
         plain.lm_head.weight = torch.nn.Parameter(torch.randn_like(plain.lm_head.weight) * 0.3)
         if name == "t5-untied":
             plain.config.scale_decoder_outputs = False
+    if name.endswith("half"):  # as most models are published
+        plain.bfloat16()
     plain.save_pretrained(folder)
     own_tokenizer(source.templates.texts(), causal=source.causal).save_pretrained(folder)
     return folder
@@ -116,7 +118,7 @@ def test_only_adapters_and_new_rows_are_trained(
     table = fitted.module.embedding.table
     assert isinstance(table, GrownTable)
     shared = kept["shared.weight" if name.startswith("t5") else "model.embed_tokens.weight"]
-    np.testing.assert_array_equal(table.known.numpy(), shared[: fitted.vocabulary.someone])
+    assert torch.equal(table.known, shared[: fitted.vocabulary.someone].to(table.known.dtype))
     assert len(table.known) + len(table.grown) == len(fitted.vocabulary) > len(shared)
     assert (fitted.module.head is not None) == name.endswith("untied")
 
@@ -300,3 +302,38 @@ def test_residual_dropout_reaches_the_adapters(backbone: Path, name: str, entiti
         part.down_proj.base_layer.weight.zero_()
         added = part(torch.randn(4, 25, part.gate_proj.in_features))
     assert 0.4 < (added == 0).float().mean().item() < 0.6
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_stays_takes_half_the_memory_and_changes_no_result(
+    precision: Any,
+    name: str,
+    options: dict[str, Any],
+    entities: Entities,
+    chains: Dataset,
+    some: Histories,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the checkpoint is of bfloat16 numbers; a training with its weights in float32 gives the very same."""
+    training = TRAINING.model_copy(update={"precision": precision})
+    models = [new(name, entities, options)]
+    with monkeypatch.context() as patch:
+        patch.setattr(lora, "lossless", lambda weight: weight)
+        patch.setattr(augmentation, "lossless", lambda weight: weight)
+        models.append(new(name, entities, options))
+    kept, whole = (frozen(model) for model in models)
+    halved = {key for key, weight in kept.items() if weight.dtype is torch.bfloat16}
+    matrices = {key for key, weight in whole.items() if weight.ndim == 2 and "relative" not in key}
+    unhalved = {key for key in matrices if "wo." in key}
+    assert halved == (matrices - unhalved if name.endswith("half") else set())
+    for model in models:
+        model.fit(chains, training, seed=3)
+    with models[0].arithmetic(training):
+        scores = [model.scores(some) for model in models]
+    assert torch.equal(*scores)
+    learnt = [{key: weight for key, weight in m.module.named_parameters() if weight.requires_grad} for m in models]
+    assert all(torch.equal(weight, learnt[1][key]) for key, weight in learnt[0].items())
+
+
+def frozen(model: GenerativeRecommender) -> dict[str, Tensor]:
+    return {key: weight for key, weight in model.module.named_parameters() if not weight.requires_grad}

@@ -20,6 +20,12 @@ Side = Literal["input", "output"]
 Sides = Side | Literal["both"]
 
 
+def lossless(weight: Tensor) -> Tensor:
+    """``weight`` in bfloat16 where that holds every number of it, as of most published models; else itself."""
+    half = weight.detach().bfloat16()
+    return half if bool((half == weight).all()) else weight
+
+
 class GrownTable(nn.Module):
     """A table of which the first rows stay and the others are learnt; in use as ``nn.Embedding``.
 
@@ -30,13 +36,13 @@ class GrownTable(nn.Module):
 
     def __init__(self, weight: Tensor, known: int) -> None:
         super().__init__()
-        self.known = nn.Parameter(weight[:known].clone(), requires_grad=False)
+        self.known = nn.Parameter(lossless(weight[:known].clone()), requires_grad=False)
         self.grown = nn.Parameter(weight[known:].clone())
 
     @property
     def weight(self) -> Tensor:
         """``[rows, d]``, a copy."""
-        return torch.cat([self.known, self.grown])
+        return torch.cat([self.known.float(), self.grown])
 
     def forward(self, ids: Tensor) -> Tensor:
         """``[...]`` to ``[..., d]``."""
