@@ -72,11 +72,14 @@ def test_item_tokens_alone_are_enough(built: dict[str, Tokens], auditor: Auditor
     for source, verdict in (("train", "clean"), ("all", "leaky")):
         found = auditor.audit(built[source].items)
         assert found.verdict == verdict
-        assert list(found.findings) == ["items"]
+        assert list(found.findings) == ["items", "next"]
         assert found.lift is None
         together = auditor.audit(built[source].items, built[source].users)
-        assert list(together.findings) == ["items", "users"]
-        assert together.findings["items"] == found.findings["items"]
+        assert list(together.findings) == ["items", "next", "users"]
+        for name, splits in found.findings.items():
+            for split, finding in splits.items():
+                again = together.findings[name][split]
+                assert (again.verdict, again.excess) == (finding.verdict, pytest.approx(finding.excess, rel=1e-3))
 
 
 @pytest.mark.parametrize(("source", "verdict"), [("train", "clean"), ("all", "leaky")])
@@ -85,7 +88,7 @@ def test_numbers_in_the_order_of_meeting_hold_leaks_too(
 ) -> None:
     found = auditor.audit(build_tokens(sparse, "sequential", source).items)
     assert found.verdict == verdict
-    assert list(found.findings) == ["order"]
+    assert list(found.findings) == ["order", "next"]
     assert found.groups == {"items": [], "users": []}
     assert (found.lift, found.repeats) == (None, None)
     assert "order of the tokens" in found.notes[0]
@@ -104,9 +107,27 @@ def test_tokens_of_users_alone_are_audited_beside_items_without_groups(
 ) -> None:
     plain = build_tokens(sparse, "independent").items
     verdicts = {source: auditor.audit(plain, tokens.users).findings for source, tokens in built.items()}
-    assert all(set(findings) == {"order", "users"} for findings in verdicts.values())
+    assert all(set(findings) == {"order", "next", "users"} for findings in verdicts.values())
     ratios = {source: findings["users"]["validation"].log10_ratio for source, findings in verdicts.items()}
     assert ratios["train"] < 0 < ratios["all"]
+
+
+@pytest.mark.parametrize("largest", [3, 10])
+@pytest.mark.parametrize("end", [-1, -2, -3])
+def test_what_joins_each_target_to_the_item_before_it_is_a_leak(
+    sparse: Dataset, auditor: Auditor, largest: int, end: int
+) -> None:
+    """Tokens that know nothing of training but, of each user, two items that follow each other."""
+    groups = list(range(ITEMS))
+    for sequence in sparse.full:
+        first, second = (groups[item] for item in sequence[end - 1 :][:2])
+        if first != second and groups.count(first) + groups.count(second) <= largest:
+            groups = [first if group == second else group for group in groups]
+    names = [(f"<A{group}>", f"<B{item}>") for item, group in enumerate(groups)]
+    found = auditor.audit(TokenTable.of(sparse.items, names))
+    assert found.verdict == ("clean" if end == -3 else "leaky")
+    assert found.findings["next"][{-1: "test", -2: "validation", -3: "test"}[end]].verdict == found.verdict
+    assert not any("token of its own" in note for note in found.notes)
 
 
 def test_the_verdict_does_not_depend_on_the_order_of_lines(built: dict[str, Tokens], auditor: Auditor) -> None:

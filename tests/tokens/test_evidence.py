@@ -78,6 +78,7 @@ def test_candidates_are_the_target_and_other_users_targets(planted: Dataset, tar
     assert candidates.items[:, 0].tolist() == [sequences[user][held_out] for user in candidates.users]
     assert candidates.items.shape == (len(sequences), 1 + 200)
     targets = {int(sequence[held_out]) for sequence in sequences}
+    assert candidates.before.tolist() == [sequences[user][held_out - 1] for user in candidates.users]
     for row, user in enumerate(candidates.users):
         assert candidates.histories[row].tolist() == sequences[user][:-3].tolist()
         others = set(candidates.items[row, 1:].tolist())
@@ -102,7 +103,9 @@ def test_similarities_to_the_history_against_a_loop(planted: Dataset, monkeypatc
     found = candidates.compared(lambda past, items: table[past, items])
     for row in range(0, len(candidates.items), 7):
         similar = table[candidates.histories[row]][:, candidates.items[row]]
-        expected = np.stack([similar.max(axis=0), similar.mean(axis=0), similar[-1]], axis=1)
+        validated = planted.full[candidates.users[row]][-2]
+        newest = table[validated, candidates.items[row]]
+        expected = np.stack([similar.max(axis=0), similar.mean(axis=0), newest], axis=1)
         np.testing.assert_allclose(found[row], expected, rtol=1e-5, atol=1e-6)
 
 

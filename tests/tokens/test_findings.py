@@ -49,6 +49,30 @@ def test_where_nothing_differs_nothing_is_decided() -> None:
     assert (found.verdict, found.log10_ratio, found.p_clean) == ("undecided", 0.0, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("excess", "verdict"), [(0.3, "undecided"), (0.54, "undecided"), (0.56, "leaky"), (3.0, "leaky")]
+)
+def test_what_knows_more_than_leaky_references_is_a_leak_even_if_it_knows_no_probes(
+    excess: float, verdict: Verdict
+) -> None:
+    """The ratio of likelihoods cannot tell: knowing no probes, leaky tokens are expected to know nothing either."""
+    found = compare(flat(0.0, excess), REFERENCES, 1)
+    assert (found.if_clean, found.if_leaky) == pytest.approx((0, 0))
+    assert found.log10_ratio == pytest.approx(0, abs=1e-3)
+    assert found.p_clean == pytest.approx(norm.sf(excess / NOISE**0.5))
+    assert found.verdict == verdict
+
+
+def test_leaky_tokens_are_never_expected_to_know_less_than_clean_ones() -> None:
+    """Though either expectation is drawn to its own references, and these may know the probes unlike each other."""
+    unlike = {"clean": [flat(0.5, 0.1), flat(0.5, 0.2)], "leaky": [flat(0.1, 0.05), flat(0.1, 0.06)], "texts": []}
+    unsure = np.array([[-9.0, 9.0, 9.0, -9.0], [0.1] * 4])
+    found = compare(unsure, unlike, 1)
+    assert found.if_clean == pytest.approx(0.3 * 0.5)
+    assert found.if_leaky == found.if_clean
+    assert found.log10_ratio == 0
+
+
 def test_verdicts_change_where_they_should() -> None:
     verdicts = [compare(flat(0.4, excess), REFERENCES, 1).verdict for excess in np.arange(0, 0.6, 0.01)]
     changes = [verdict for index, verdict in enumerate(verdicts) if index == 0 or verdicts[index - 1] != verdict]

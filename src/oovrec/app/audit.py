@@ -20,7 +20,12 @@ if TYPE_CHECKING:  # so that a command which draws nothing does not wait for mat
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STATISTICS = {"items": "items named alike", "users": "users named alike", "order": "numbers near each other"}
+STATISTICS = {
+    "items": "items named alike",
+    "users": "users named alike",
+    "order": "numbers near each other",
+    "next": "like the item before",
+}
 COLOURS = {"clean": "#0e6e6e", "leaky": "#b3402e", "undecided": "#9a9da3", "texts": "#b08a2e"}
 SHOWN = ("clean", "undecided", "leaky")  # from left to right
 STYLES = {"clean": "bold green", "leaky": "bold red", "undecided": "bold yellow"}

@@ -68,6 +68,10 @@ class Histories:
         kept = np.minimum(self.lengths, length)
         return self.cut(self.indptr[1:] - kept, kept, self.users)
 
+    def newest(self) -> np.ndarray:
+        """``[n]`` int64: the last item of each sequence, none of which is empty."""
+        return self.items[self.indptr[1:] - 1].astype(np.int64)
+
     def cut(self, starts: np.ndarray, lengths: np.ndarray, users: np.ndarray) -> Histories:
         """``[m]`` stretches of ``items``, by first position and length, as sequences of ``users``."""
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

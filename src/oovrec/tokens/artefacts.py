@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oovrec.data.dataset import Dataset, Split
+from oovrec.data.dataset import Dataset
 from oovrec.tokens.quality import SPLITS
 from oovrec.tokens.references import places
 from oovrec.tokens.table import TokenTable
@@ -45,7 +45,7 @@ def same_day_order(dataset: Dataset, items: TokenTable) -> list[Artefact]:
     """Test each order of the item tokens, in the dataset's order of items; nothing without times or such targets."""
     if dataset.times is None:
         return []
-    last = np.concatenate([_newest(dataset, split) for split in SPLITS])
+    last = np.concatenate([dataset.histories(split).newest() for split in SPLITS])
     targets = np.concatenate([dataset.targets(split) for split in SPLITS])
     later = np.concatenate([dataset.later_day(split) for split in SPLITS])
     orders = {"tuple": places(items)}
@@ -54,12 +54,6 @@ def same_day_order(dataset: Dataset, items: TokenTable) -> list[Artefact]:
     if not 0 < later.sum() < len(later):
         return []
     return [_compared(name, place[targets] - place[last], later) for name, place in orders.items()]
-
-
-def _newest(dataset: Dataset, split: Split) -> np.ndarray:
-    """``[evaluated users]`` the item before each target."""
-    histories = dataset.histories(split)
-    return histories.items[histories.indptr[1:] - 1]
 
 
 def _compared(order: str, steps: np.ndarray, later: np.ndarray) -> Artefact:

@@ -37,7 +37,7 @@ class Audit:
         log10_ratio: of the statistic that decides, by split.
         p_clean: of the same.
         findings: by statistic (``items``: items named alike; ``users``: users named alike; ``order``: numbers close to
-            each other) and split.
+            each other; ``next``: either of the target and the item just before it) and split.
         lift: mean log-lift of (user cluster, item cluster) by part, of the tokens and of the mean reference of each
             kind; None without user clusters.
         repeats: share of targets whose item cluster is in the history, likewise; None where items have no clusters.
@@ -156,10 +156,9 @@ class Auditor:
     def _features(self, pair: Pair, candidates: Candidates) -> dict[str, np.ndarray]:
         """``[n, c, f]`` features of the tokens, by statistic."""
         items, found = pair.items, {}
-        if items.levels:
-            found["items"] = candidates.compared(_alike(items.levels))[:, :, :2]
-        else:
-            found["order"] = candidates.compared(closeness(items.places))[:, :, :2]
+        compared = candidates.compared(_alike(items.levels) if items.levels else closeness(items.places))
+        found["items" if items.levels else "order"] = compared[:, :, :2]
+        found["next"] = compared[:, :, 2:]
         if pair.users and pair.users.levels:
             groups = items.levels[0] if items.levels else np.arange(len(items.places))
             found["users"] = self._lifts(pair.users.levels[0], groups, candidates)[:, :, None]

@@ -77,17 +77,20 @@ class Candidates:
 
     Attributes:
         histories: ``[n]`` histories before the probe, the newest items.
+        before: ``[n]`` int64, the item just before the target, itself held out where the target is the test's.
         items: ``[n, c]`` int64 candidates; column 0 is the target.
     """
 
     def __init__(self, dataset: Dataset, target: Target, seed: int) -> None:
         before, training = before_probes(dataset), dataset.histories("train")
         users = np.intersect1d(dataset.evaluated_users(), np.flatnonzero(training.lengths > 1))
-        if target == "probe":
-            targets = training.items[training.indptr[users + 1] - 1].astype(np.int64)
-        else:
-            targets = dataset.targets(target)[np.searchsorted(dataset.evaluated_users(), users)]
         self.histories = before.take(users).last(NEWEST)
+        if target == "probe":
+            targets, seen = training.take(users).newest(), self.histories
+        else:
+            rows = np.searchsorted(dataset.evaluated_users(), users)
+            targets, seen = dataset.targets(target)[rows], dataset.histories(target).take(rows)
+        self.before = seen.newest()
         count = int(np.clip(CANDIDATES // len(users), *NEGATIVES))
         self.items = np.concatenate([targets[:, None], _negatives(dataset, users, targets, count, seed)], axis=1)
 
@@ -97,7 +100,7 @@ class Candidates:
         return self.histories.users
 
     def compared(self, similarity: Similarity) -> np.ndarray:
-        """``[n, c, 3]`` float32: greatest, mean and newest similarity of each candidate to the history's items."""
+        """``[n, c, 3]`` float32: greatest and mean similarity of each candidate to the history; to ``before``."""
         starts, lengths = self.histories.indptr, self.histories.lengths
         values = np.empty((*self.items.shape, 3), np.float32)
         step = max(1, int(PAIRS / (lengths.mean() * self.items.shape[1])))
@@ -109,7 +112,7 @@ class Candidates:
             similar = similarity(past[:, None], self.items[rows])
             values[part, :, 0] = np.maximum.reduceat(similar, first)
             values[part, :, 1] = np.add.reduceat(similar, first) / lengths[part, None]
-            values[part, :, 2] = similar[first + lengths[part] - 1]
+            values[part, :, 2] = similarity(self.before[part, None], self.items[part])
         return values
 
 
@@ -171,14 +174,13 @@ def _known_features(
     near = candidates.compared(cosine(vectors[users:]))
     together = candidates.compared(_cooccurrence(before, len(dataset.items)))
     order = id_order(dataset.items)
-    newest = candidates.histories.items[candidates.histories.indptr[1:] - 1]
     to_user = np.einsum("nd,ncd->nc", unit(vectors)[candidates.users], unit(vectors)[users + items])
     features = [
         np.stack([to_user, to_user**2], axis=2),
         *(near, near[:, :, :2] ** 2),
         *(together, np.sqrt(together)),
         candidates.compared(closeness(order)),
-        np.sign(order[items] - order[newest][:, None])[:, :, None],
+        np.sign(order[items] - order[candidates.before][:, None])[:, :, None],
         np.stack([np.log1p(popularity[items]), popularity[items] == 0], axis=2),
     ]
     if texts is not None:

@@ -15,6 +15,7 @@ DECISIVE = 20.0  # likelihood ratio from which a verdict is given
 METHOD = 0.15  # of the distance from clean to leaky: how far other methods may lie from the references
 LEAST = 1e-12  # deviation, where tokens and references have nothing to deviate in
 FAINT = 0.15  # of the leaky references' excess: next to nothing
+CERTAIN = 1e-6  # chance under clean below which what knows more than even leaky references do is a leak
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def compare(own: np.ndarray, references: dict[str, list[np.ndarray]], column: in
     shares = {kind: _share(runs, column) for kind, runs in kinds.items()}
     shares["leaky"] = max(shares["leaky"], shares["clean"] + 1e-6)
     expected = {kind: shares[kind] * _level(own[0], runs) for kind, runs in kinds.items()}
+    expected["leaky"] = max(expected.values())
     texts = max([0.0, *(float(run[column].mean()) for run in references["texts"])])
     noise = math.sqrt(max(_noise(own, runs, shares[kind], column) for kind, runs in kinds.items()))
     distance = expected["leaky"] - expected["clean"]
@@ -59,6 +61,8 @@ def compare(own: np.ndarray, references: dict[str, list[np.ndarray]], column: in
     log_ratio = ((excess - expected["clean"]) ** 2 - (excess - expected["leaky"]) ** 2) / (2 * deviation**2)
     reach = float(np.mean([run[column].mean() for run in kinds["leaky"]]))
     faint = min(max(texts, FAINT * reach) + 2 * noise, reach / 2 - 2 * noise)
+    p_clean = math.erfc((excess - expected["clean"]) / deviation / math.sqrt(2)) / 2
+    beyond = p_clean < CERTAIN and excess > max(expected["leaky"], reach)
     return Finding(
         probe=probe,
         excess=excess,
@@ -67,8 +71,8 @@ def compare(own: np.ndarray, references: dict[str, list[np.ndarray]], column: in
         deviation=deviation,
         faint=faint,
         log10_ratio=log_ratio / math.log(10),
-        p_clean=math.erfc((excess - expected["clean"]) / deviation / math.sqrt(2)) / 2,
-        verdict=_verdict(log_ratio, excess, faint),
+        p_clean=p_clean,
+        verdict="leaky" if beyond else _verdict(log_ratio, excess, faint),
     )
 
 

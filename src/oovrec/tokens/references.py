@@ -24,7 +24,7 @@ Kind = Literal["clean", "leaky", "texts"]
 SMALL = 150_000  # interactions up to which skip-grams are trained in full
 FULL = SkipGramConfig()
 BRIEF = SkipGramConfig(dimensions=48, epochs=1)
-LARGEST = 2  # a level with more groups than entities / LARGEST says little; references leave it out
+LARGEST = 2  # groups a level that references have at most: entities / LARGEST
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Shape:
     """What a table of tokens says of its entities, without the names.
 
     Attributes:
-        levels: ``[n]`` group of each entity by its first token, its first two, …; levels that put all together,
-            or hardly any two, are left out. Where every entity has a token of its own, groups of like vectors; none
-            left if tokens have none.
+        levels: ``[n]`` group of each entity by its first token, its first two, …; levels that put all together, or
+            no two, are left out, and deeper ones that put hardly any two. Where every entity has a token of its own,
+            groups of like vectors; none left if tokens have none.
         places: ``[n]`` place of each entity when the tuples are sorted, numbers as numbers.
     """
 
@@ -49,7 +49,8 @@ class Shape:
             groups = np.unique(table.codes[:, :depth], axis=0, return_inverse=True)[1].reshape(-1)
             count = int(groups.max()) + 1
             known = bool(levels) and count == int(levels[-1].max()) + 1
-            if 1 < count <= len(table) // LARGEST and not known:
+            most = len(table) // LARGEST if levels else len(table) - 1
+            if 1 < count <= most and not known:
                 levels.append(groups)
         if table.stands_alone:
             levels.append(clusters_of(table))
@@ -172,7 +173,7 @@ def _nested(vectors: np.ndarray, counts: tuple[int, ...], seed: int) -> list[np.
     groups = np.zeros(len(vectors), np.int64)
     levels = []
     for count in counts:
-        groups = _divided(vectors, groups, known, count, seed)
+        groups = _divided(vectors, groups, known, min(count, len(vectors) // LARGEST), seed)
         levels.append(groups)
     return levels
 

@@ -86,7 +86,7 @@ class Cove(Llama):
         past = self._begun(batch.cut(batch.indptr[:-1], batch.lengths - 1, batch.users))
         order = np.argsort(past.lengths, kind="stable")
         batch, past = batch.take(order), past.take(order)
-        newest = self.vocabulary.items[batch.items[batch.indptr[1:] - 1], :-1]
+        newest = self.vocabulary.items[batch.newest(), :-1]
         groups, begins = self._continued(past, newest)
         sizes = self._blocks.lengths[batch.items]
         before = np.cumsum(sizes) - sizes
