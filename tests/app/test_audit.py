@@ -58,7 +58,7 @@ def test_json_and_files_hold_the_documented_keys(oovrec, log: Path, files: tuple
     found = json.loads(printed)
     assert set(found) == KEYS
     assert found["verdict"] in {"clean", "leaky", "undecided"}
-    assert set(found["findings"]) == {"items", "users"}
+    assert set(found["findings"]) == {"items", "next", "users"}
     assert found["groups"] == {"items": [4], "users": [5]}
     for statistic in found["findings"].values():
         for finding in statistic.values():
@@ -77,7 +77,7 @@ def test_a_token_folder_is_audited_with_its_vectors_and_users(oovrec, log: Path,
         json.loads(oovrec("tokens", "audit", log, "--items", path, "--json").stdout)
         for path in (tmp_path / "tokens", tmp_path / "tokens" / "item_tokens.tsv")
     )
-    assert (set(of_folder["findings"]), set(of_file["findings"])) == ({"items", "users"}, {"order"})
+    assert (set(of_folder["findings"]), set(of_file["findings"])) == ({"items", "next", "users"}, {"order", "next"})
     assert of_folder["groups"]["items"][0] > 1
     assert of_folder["groups"]["users"][0] > 1
     assert "vectors" in of_file["notes"][0]

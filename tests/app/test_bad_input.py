@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -200,6 +201,33 @@ def test_a_recipe_that_is_not_the_models(old: str, new: str, fragment: str, oovr
     assert old in config
     (copy / "config.yaml").write_text(config.replace(old, new, 1))
     refused(oovrec("evaluate", copy, code=2), fragment)
+
+
+def test_a_test_kept_from_before_is_not_that_of_another_recipe(oovrec, copy: Path) -> None:
+    """Though its ranks are there: whoever compares runs reads what config.yaml says of their tokens."""
+    config = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(config.replace("from: train", "from: all", 1))
+    refused(oovrec("compare", copy, copy / "references" / "sasrec", code=2), "says tokens.from = all, and the model")
+
+
+def swaps_two_items(tokens: Path) -> None:
+    path = tokens / "item_tokens.tsv"
+    rows = [line.split("\t") for line in path.read_text().splitlines()]
+    rows[3][1:], rows[5][1:] = rows[5][1:], rows[3][1:]
+    path.write_text("".join("\t".join(row) + "\n" for row in rows))
+
+
+def calls_leaky_tokens_honest(tokens: Path) -> None:
+    about = json.loads((tokens / "tokens.json").read_text())
+    other = {"train": "all", "all": "train"}[about["built_from"]]
+    (tokens / "tokens.json").write_text(json.dumps({**about, "built_from": other}))
+
+
+@pytest.mark.parametrize("change", [swaps_two_items, calls_leaky_tokens_honest])
+def test_other_tokens_than_the_weights_were_trained_with(change, oovrec, copy: Path) -> None:
+    change(copy / "tokens")
+    sentence = "model.safetensors: was trained with other tokens than tokens/ holds; take both from one run"
+    refused(oovrec("recommend", copy, "--user", "u1", code=2), sentence)
 
 
 def test_another_systems_weights(oovrec, copy: Path) -> None:

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from oovrec.app import processes
 from oovrec.app.cells import Cell, fill, recipe_of
+from oovrec.app.recipe import called, shipped
 from oovrec.app.source import Source
 from oovrec.evaluation.results import METRICS, Result, hardware, read_result, write_result
 
@@ -152,6 +153,25 @@ def test_a_killed_cell_goes_on_to_the_very_same_file(oovrec, log: Path) -> None:
     Path("runs").rename("resumed")
     fill(whole, Source(source=str(log)).load())
     assert without_time(file) == without_time(whole.file)
+
+
+def test_a_single_cell_needs_no_terminal(log: Path) -> None:
+    """Nobody's process, with nothing to read, as under nohup or cron."""
+    words = [*COMMAND[:-1], "cell", "popularity", "--data", str(log)]
+    subprocess.run(words, stdin=subprocess.DEVNULL, check=True)
+    assert read_result(Path("results/films/popularity-none-s0.json")).system == "popularity"
+
+
+def test_a_row_is_not_another_recipes(oovrec, log: Path) -> None:
+    words = ("bench", "cell", "popularity", "--data", log, "--set", "training.epochs=2")
+    sentence = "--set training.epochs=2: makes it another than the recipe, whose results it would replace; name the row"
+    assert sentence in oovrec(*words, code=2).stderr
+    own = Path("sasrec.yaml")
+    own.write_text("system: popularity\n")
+    sentence = "sasrec.yaml: bears the name of the shipped recipe 'sasrec', whose results it would replace; give the"
+    assert sentence in oovrec("bench", "results", "--systems", own, "--datasets", log, code=2).stderr
+    assert not Path("results").exists()
+    assert called(shipped()["sasrec"]) == "sasrec"
 
 
 def found(log: Path) -> Source:

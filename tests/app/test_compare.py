@@ -60,6 +60,22 @@ def test_it_says_how_much_the_figures_can_carry(oovrec: Invoke, runs: list[Path]
     assert "fewer than" not in oovrec("compare", runs[3]).stdout
 
 
+def test_a_system_is_what_its_tokens_were_built_with(oovrec: Invoke, log: Path, tmp_path: Path) -> None:
+    """Whether built on the way or beforehand, and whether an option was given or is the scheme's own."""
+    quick = ("metaid-llama", "--data", log, "--set", "training.epochs=1", "--set", "model.shape=debug")
+    oovrec("tokens", "build", log, "--method", "random", "--seed", 1, "--out", tmp_path / "tokens")
+    made = {
+        "0": ("--set", "tokens.method=random", "--seed", 0),
+        "1": ("--tokens", tmp_path / "tokens", "--seed", 1),
+        "2": ("--set", "tokens.method=random", "--set", "tokens.depth=2", "--seed", 2),
+        "other": ("--set", "tokens.method=random", "--set", "tokens.clusters=5", "--seed", 1),
+    }
+    for name, words in made.items():
+        oovrec("train", *quick, *words, "--out", tmp_path / name)
+    found = json.loads(oovrec("compare", *(tmp_path / name for name in made), "--json").stdout)
+    assert [list(system["runs"]) for system in found] == [["0", "1", "2"], ["1"]]
+
+
 def test_tokens_that_saw_held_out_items_are_marked(oovrec: Invoke, log: Path, runs: list[Path], tmp_path: Path) -> None:
     words = ("--set", "training.epochs=1", "--set", "model.shape=debug", "--from", "all")
     oovrec("train", "metaid-llama", *words, "--data", log, "--out", tmp_path / "leaky")

@@ -48,6 +48,18 @@ def test_each_setting_is_tried_once_and_the_recipe_as_it_is_first(oovrec, log):
     assert not list(Path("runs").rglob("model.safetensors"))
 
 
+def test_options_that_a_recipe_leaves_to_the_scheme_are_searched_too():
+    """And numbers that YAML takes for texts are numbers."""
+    recipe = {"system": "llama", "tokens": {"method": "random"}, "training": {"learning_rate": 0.001}}
+    search = "search: {tokens.depth: [2, 1], training.learning_rate: [1e-3, 3e-3]}\n"
+    Path("mine.yaml").write_text(yaml.safe_dump(recipe) + search)
+    study = Study.of("mine.yaml", Source(source="films"), None, 0)
+    assert study.base.search["training.learning_rate"] == [0.001, 0.003]
+    assert study.own() == {"tokens.depth": 2, "training.learning_rate": 0.001}
+    tried = study.with_settings({"tokens.depth": 1, "training.learning_rate": 0.003})
+    assert (tried.tokens.options, tried.training.learning_rate) == ({"depth": 1}, 0.003)
+
+
 def test_a_trial_is_the_training_of_its_settings(oovrec, log):
     recipe = write_recipe()
     oovrec("bench", "tune", "--recipes", recipe, "--datasets", log, "--trials", 2, "--out", "logs", "--seed", 5)

@@ -15,6 +15,7 @@ from oovrec.app import schedule, tables
 from oovrec.app.bench import fill_cells, refuse_failed
 from oovrec.app.cells import Cell, read_cell
 from oovrec.app.pipeline import evaluate
+from oovrec.app.recipe import called
 from oovrec.app.results_table import Figure, table
 from oovrec.app.runs import load_run
 from oovrec.app.source import Source
@@ -67,7 +68,7 @@ def augmentation(
         for kind in kinds
         for seed in dict.fromkeys(seeds)
     }
-    name = f"{Path(recipe).stem}-{next(iter(cells.values())).run.tokens_from}"
+    name = f"{called(recipe)}-{next(iter(cells.values())).run.tokens_from}"
     file = out / dataset.name / f"{name}.json"
     known = _known(file)  # not after hours of work
     failed = fill_cells(list(cells.values()), [dataset], out, jobs=jobs, dry_run=dry_run)

@@ -35,17 +35,17 @@ def bench_results(
     )
 
 
-@bench_app.command("cell", hidden=True)
+@bench_app.command("cell")
 def bench_cell(
-    recipe: str,
-    data: DataOption,
-    seed: Annotated[int, typer.Option()],
-    out: Annotated[Path, typer.Option()],
+    recipe: Annotated[str, typer.Argument(help="Its name, or a file.")],
+    data: DataOption = DEFAULT_DATA,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder of results.")] = Path("results"),
     built_from: From = None,
-    variant: Annotated[str, typer.Option()] = "",
+    variant: Annotated[str, typer.Option(help="Names the row, where --set makes it another than the recipe's.")] = "",
     overrides: Overrides = None,
 ) -> None:
-    """One run of 'bench results' or 'bench augmentation', which call this."""
+    """Fill one cell of the table, of a recipe or a variant of it, as 'bench results' does for each."""
     from oovrec.app.cells import Cell, fill
     from oovrec.app.processes import live_with_parent
     from oovrec.app.source import Source

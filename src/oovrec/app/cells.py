@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from oovrec.app.pipeline import evaluate, train_on
-from oovrec.app.recipe import Recipe, read_recipe
+from oovrec.app.recipe import Recipe, called, read_recipe
 from oovrec.app.runs import Run, load_run
 from oovrec.app.source import Source
 from oovrec.data.dataset import Dataset
@@ -65,10 +65,13 @@ class Cell:
             variant: names the cell, where ``overrides`` make it another than the recipe's.
 
         Raises:
-            OovrecError: as :func:`read_recipe`.
+            OovrecError: as :func:`read_recipe` and :func:`called`; overrides without a variant.
         """
+        if overrides and not variant:
+            what = "makes it another than the recipe, whose results it would replace"
+            raise OovrecError(what, where=f"--set {overrides[0]}", remedy="name the row by --variant")
         run = Run(RUNS, recipe_of(recipe, seed, built_from, overrides), data)
-        system = "-".join([Path(recipe).stem, *([variant] if variant else [])])
+        system = "-".join([called(recipe), *([variant] if variant else [])])
         folder = RUNS / data.name / f"{system}-{run.tokens_from}-s{seed}"
         return cls(system, recipe, variant, overrides, replace(run, folder=folder), out)
 

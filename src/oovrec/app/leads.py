@@ -56,7 +56,7 @@ class Contender:
 def compare(runs: Sequence[Run | str | Path], data: str | None = None) -> list[Contender]:
     """The systems of finished runs, in the order in which the first of each was given.
 
-    Runs of the same recipe whose seeds alone differ are one system, whose values are averaged user by user. A run
+    Runs whose seeds alone differ are one system, whose values are averaged user by user. A run
     that was not tested yet is, and its figures are kept.
 
     Args:
@@ -68,8 +68,7 @@ def compare(runs: Sequence[Run | str | Path], data: str | None = None) -> list[C
     """
     systems: dict[str, list[Run]] = {}  # by what their runs have in common
     for run in (one if isinstance(one, Run) else load_run(one) for one in runs):
-        key = run.recipe.model_copy(update={"seed": 0}).hash + str(run.added)
-        same = systems.setdefault(key, [])
+        same = systems.setdefault(run.common, [])
         _check_belongs(run, next(iter(systems.values())), same)
         same.append(run)
     groups = list(systems.values())

@@ -195,11 +195,12 @@ def evaluate(
 
 
 def evaluated(run: Run, data: Dataset | str | None) -> Evaluation:
-    """The run's test, kept from before where there is one; ``data`` as in :func:`evaluate`."""
+    """The run's test, kept from before where there is one of its settings; ``data`` as in :func:`evaluate`."""
     kept = run.folder / "ranks.safetensors"
     if kept.exists() and (run.folder / "metrics.json").exists():
-        tasks = read_result(run.folder / "metrics.json").tasks
-        return replace(read_ranks(kept, run.data.fingerprint), tasks=tasks)
+        before = read_result(run.folder / "metrics.json")
+        if (before.config_hash, before.tokens_from) == (run.recipe.hash, run.tokens_from):
+            return replace(read_ranks(kept, run.data.fingerprint), tasks=before.tasks)
     return evaluate(run, data=data)
 
 

@@ -22,6 +22,7 @@ from oovrec.progress import say
 
 COMMAND = "from oovrec.app.cli import app; app()"
 LOOK = 0.1  # seconds between two looks at the processes
+CHILD = "OOVREC_CHILD"  # set for the processes begun here
 
 
 def carry_out(cells: Sequence[Cell], jobs: int) -> dict[str, str]:
@@ -70,7 +71,7 @@ class _Process:
         words += ["--from", recipe.tokens.built_from] if recipe.tokens else []
         words += ["--variant", cell.variant] if cell.variant else []
         words += [word for override in cell.overrides for word in ("--set", override)]
-        environment = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads))
+        environment = {**dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)), CHILD: "1"}
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -109,7 +110,9 @@ class _Process:
 
 
 def live_with_parent() -> None:
-    """End this process as soon as its standard input is closed, which happens when its parent is gone."""
+    """End a process that was begun here as soon as its standard input is closed: its parent is gone."""
+    if CHILD not in os.environ:
+        return
 
     def watch() -> None:
         while os.read(0, 1):

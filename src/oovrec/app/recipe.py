@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from oovrec.config import Options, check_names, checked, flat
 from oovrec.errors import OovrecError, unknown, within
@@ -37,6 +37,9 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("training", "validate_on", "masked"),
     ("training", "skipped", 0.0),
 )
+
+
+Value = bool | int | float | str  # that a key may have
 
 
 class TokenRecipe(Options):
@@ -78,8 +81,14 @@ class Recipe(Options):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     references: tuple[str, ...] = ()
     published: str | None = None
-    search: dict[str, list[bool | int | float | str]] = Field(default_factory=dict)
+    search: dict[str, list[Value]] = Field(default_factory=dict)
     seed: int = Field(0, ge=0, lt=2**63)
+
+    @field_validator("search")
+    @classmethod
+    def _numbers(cls, search: dict[str, list[Value]]) -> dict[str, list[Value]]:
+        """YAML takes 1e-3 for a text."""
+        return {key: [_number(value) for value in values] for key, values in search.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, defaults included, in the form of a recipe file."""
@@ -108,10 +117,30 @@ class Recipe(Options):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def _number(value: Value) -> Value:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 def shipped() -> dict[str, Path]:
     """The recipes that come with the package, by name."""
     folder = Path(str(resources.files("oovrec.app") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def called(recipe: str | Path) -> str:
+    """What the results of a recipe are called: its name; of a file its stem.
+
+    Raises:
+        OovrecError: a file bears the name of a shipped recipe, whose results it would replace.
+    """
+    known, path = shipped(), Path(recipe)
+    if str(recipe) not in known and path.stem in known and path.resolve() != known[path.stem].resolve():
+        what = f"bears the name of the shipped recipe '{path.stem}', whose results it would replace"
+        raise OovrecError(what, where=path, remedy="give the file a name of its own")
+    return path.stem
 
 
 def explained(name: str) -> str:
@@ -177,7 +206,7 @@ def _check_choices(recipe: Recipe) -> None:
     """What a recipe can be asked to make; a run's may have tokens of any file in their place."""
     if recipe.tokens is not None:
         check_options(recipe.tokens.method, recipe.tokens.options, where="tokens")
-    known = flat(recipe.to_dict())
+    known = flat(recipe.in_full())
     for key in recipe.search:
         if key not in known:
             raise unknown("key", key, known, where="search")

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.results import TokensFrom
 from oovrec.files import read_json, read_text, read_yaml
 from oovrec.models.base import Recommendations, Recommender, load, system
+from oovrec.tokens.build import check_options
 from oovrec.training.checkpoint import EpochLog
 
 
@@ -116,14 +117,36 @@ class Run:
     @cached_property
     def added(self) -> dict[str, int]:
         """How many items were named after the training, by what told where they belong; {} for none."""
-        path = self.folder / "tokens" / "tokens.json"
-        if not path.exists():
-            return {}
-        about = read_json(path)
-        counts = about.get("added", {}) if isinstance(about, dict) else None
+        counts = self._tokens_told.get("added", {})
         if not isinstance(counts, dict) or not all(isinstance(count, int) for count in counts.values()):
-            raise OovrecError("does not say what tokens it is of", where=path, remedy="restore the file or train again")
+            raise self._untold()
         return counts
+
+    @property
+    def common(self) -> str:
+        """What runs have in common that differ in their seed alone: the recipe, and which items were added.
+
+        A scheme's options are those that its tokens were built with, given in the recipe or not.
+        """
+        recipe = self.recipe.model_copy(update={"seed": 0})
+        if recipe.tokens is not None and isinstance(options := self._tokens_told.get("config"), dict):
+            with suppress(OovrecError):  # of a scheme that is not installed here
+                options = check_options(recipe.tokens.method, options, where="tokens").model_dump()
+            recipe = recipe.model_copy(update={"tokens": recipe.tokens.model_copy(update={"options": options})})
+        return f"{recipe.hash} {self.added}"
+
+    @cached_property
+    def _tokens_told(self) -> dict[str, Any]:
+        """What ``tokens.json`` says; nothing where there is none."""
+        path = self.folder / "tokens" / "tokens.json"
+        about = read_json(path) if path.exists() else {}
+        if not isinstance(about, dict):
+            raise self._untold()
+        return about
+
+    def _untold(self) -> OovrecError:
+        where, remedy = self.folder / "tokens" / "tokens.json", "restore the file or train again"
+        return OovrecError("does not say what tokens it is of", where=where, remedy=remedy)
 
     @property
     def tokens_from(self) -> TokensFrom:

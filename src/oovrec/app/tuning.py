@@ -22,7 +22,7 @@ from rich.text import Text
 from oovrec.app import tables
 from oovrec.app.folders import seconds
 from oovrec.app.pipeline import train_on, warn
-from oovrec.app.recipe import Recipe, apply_override, parse_recipe, read_recipe
+from oovrec.app.recipe import Recipe, apply_override, called, parse_recipe, read_recipe
 from oovrec.app.runs import Run
 from oovrec.app.source import Source
 from oovrec.config import flat
@@ -82,7 +82,7 @@ class Study:
         if not base.search:
             what = "has no 'search'"
             raise OovrecError(what, where=recipe, remedy="list values to try: search: {model.dropout: [0.2, 0.5]}")
-        study = cls(Path(recipe).stem, base, data)
+        study = cls(called(recipe), base, data)
         for key, value in study.own().items():
             if value not in base.search[key]:
                 what = f"the recipe's own value {value} of '{key}' is not among those to try"
@@ -91,7 +91,7 @@ class Study:
 
     def own(self) -> dict[str, Any]:
         """The recipe's values of the searched keys."""
-        known = flat(self.base.to_dict())
+        known = flat(self.base.in_full())
         return {key: known[key] for key in self.base.search}
 
     def about(self) -> dict[str, Any]:

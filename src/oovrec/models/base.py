@@ -136,10 +136,11 @@ class Recommender(ABC):
         return Recommendations(items, values)
 
     def save(self, folder: Path) -> None:
-        """Write ``model.safetensors`` (config and entities' fingerprint in its header), ``items.tsv``, ``tokens/``."""
+        """Write ``model.safetensors`` (config and entities' fingerprints in its header), ``items.tsv``, ``tokens/``."""
         self.entities.save(folder)
         header = {"system": self.name, "config": self.config.model_dump_json(), "items": self.entities.fingerprint}
         header["tokens"] = self.entities.tokens.method if self.entities.tokens else ""
+        header["naming"] = self.entities.naming
         write_tensors(folder / "model.safetensors", self.state(), header)
 
 
@@ -309,6 +310,10 @@ def load(folder: Path) -> Recommender:
     if (wanted := header.get("tokens", there)) != there:
         what = f"was trained with {_tokens(wanted)}, and the folder has {_tokens(there)}"
         raise OovrecError(what, where=path, remedy="restore what is missing or train again")
+    if header.get("naming", entities.naming) != entities.naming:
+        raise OovrecError(
+            "was trained with other tokens than tokens/ holds", where=path, remedy="take both from one run"
+        )
     config = configured(header["system"], json.loads(header["config"]))
     with within(folder):
         model = system(header["system"]).restore(config, entities, folder)

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from oovrec.data.dataset import Dataset
 from oovrec.errors import OovrecError
 from oovrec.files import read_json, read_text, write_text
@@ -61,6 +63,18 @@ class Entities:
     def fingerprint(self) -> str:
         """SHA-256 over the item ids in order: a checkpoint fits data with the same one."""
         return hashlib.sha256("\n".join(self.items).encode()).hexdigest()
+
+    @cached_property
+    def naming(self) -> str:
+        """SHA-256 over everybody's tokens in order, and over what they were built from; '' without tokens."""
+        if self.tokens is None:
+            return ""
+        digest = hashlib.sha256(self.tokens.built_from.encode())
+        for table in (self.tokens.items, self.tokens.users):
+            if table is not None:
+                digest.update("\n".join(table.vocabulary).encode())
+                digest.update(np.ascontiguousarray(table.codes, np.int32).tobytes())
+        return digest.hexdigest()
 
     @property
     def tokens_origin(self) -> dict[str, Any] | None:
