@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def build(material, config, seed):
     names = two_level_names("I", labels, np.zeros(len(labels)), np.random.default_rng(seed))
     return Built(TokenTable.of(material.items, names), None)
 """
+BEGINNING = SCHEME.replace("return Built", "names[0] = (names[0][0],)\n    return Built")
 SYSTEM = '''
 from oovrec.models.sequential.popularity import Popularity
 
@@ -39,6 +41,9 @@ class Backwards(Popularity):
 '''
 
 
+BAD = "tokens.method=bad"
+
+
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package as pip installs it."""
@@ -47,12 +52,14 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     about.mkdir()
     (package / "__init__.py").touch()
     (package / "shelves.py").write_text(SCHEME)
+    (package / "bad.py").write_text(BEGINNING)
     (package / "last.py").write_text(SYSTEM)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: shelving\nVersion: 1.0\n")
-    points = "[oovrec.schemes]\nshelves = shelving.shelves\n[oovrec.systems]\nbackwards = shelving.last\n"
+    schemes = "[oovrec.schemes]\nshelves = shelving.shelves\nbad = shelving.bad\n"
+    points = schemes + "[oovrec.systems]\nbackwards = shelving.last\n"
     (about / "entry_points.txt").write_text(points)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("shelving", "shelving.shelves", "shelving.last"):
+    for name in ("shelving", "shelving.shelves", "shelving.bad", "shelving.last"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -76,6 +83,19 @@ def test_a_scheme_and_a_system_of_another_package(log: Path, tmp_path: Path) -> 
     refused = CliRunner().invoke(app, ["train", "backwards", "--data", str(log), "--out", str(tmp_path / "no")])
     assert refused.exit_code == 2
     assert "write 'system: backwards' and what else it needs into a YAML file" in refused.stderr.replace("\n", " ")
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    "words", [["tokens", "build", "LOG", "--method", "bad"], ["train", "metaid-llama", "--data", "LOG", "--set", BAD]]
+)
+def test_a_scheme_whose_tokens_could_not_be_read_leaves_nothing(log: Path, tmp_path: Path, words: list[str]) -> None:
+    given = [str(log) if word == "LOG" else word for word in words]
+    refused = CliRunner().invoke(app, [*given, "--out", str(tmp_path / "out")])
+    assert refused.exit_code == 2, refused.output
+    said = refused.stderr.replace("\n", " ")
+    assert re.search(r"scheme 'bad': item 'i\d+' is <CI0>, which begins another name: item 'i\d+' is <CI0><I1", said)
+    assert not (tmp_path / "out").exists()
 
 
 def trained(log: Path, tmp_path: Path) -> Path:

@@ -11,7 +11,8 @@ from scipy.linalg import eigh
 from scipy.sparse import csr_array
 
 from oovrec.data.dataset import Dataset
-from oovrec.tokens.table import END, BuiltFrom, Tokens, TokenTable
+from oovrec.tokens.rules import END
+from oovrec.tokens.table import BuiltFrom, Tokens, TokenTable
 
 TITLES = 4  # example titles a cluster
 SAMPLE = 12  # items of a cluster, from the best to the least known

@@ -110,8 +110,8 @@ class TokensReport:
     @property
     def details(self) -> list[tuple[str, str]]:
         """What else ``tokens.json`` says of how they were built, a line each."""
-        lines = {"options": self.tokens.config, **self.tokens.details}
-        return [(_words(name), text) for name, value in lines.items() if (text := _line(value))]
+        lines = [("options", self.tokens.config), *self.tokens.details.items()]
+        return [(_words(name), text) for name, value in lines if (text := _line(value))]
 
     def lead(self) -> str:
         """What the names are, in two sentences."""

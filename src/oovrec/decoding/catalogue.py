@@ -15,7 +15,7 @@ from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError
 from oovrec.files import read_json, read_text, write_text
 from oovrec.language.tokenizer import pretrained_tokenizer
-from oovrec.tokens.table import END
+from oovrec.tokens.rules import END
 
 FILE = "item_tokens.tsv"
 REMEDY = "give a folder made by 'oovrec export'"

@@ -14,7 +14,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5TokenizerFast
 
 from oovrec.errors import OovrecError, out_of_memory
-from oovrec.tokens.table import END, Tokens, TokenTable
+from oovrec.tokens.rules import END, twice
+from oovrec.tokens.table import Tokens, TokenTable
 
 Spelling = Literal["tokens", "pieces"]
 
@@ -82,8 +83,8 @@ def extend(tokenizer: PreTrainedTokenizerBase, tokens: Tokens, spelling: Spellin
         return _spelled(tokenizer, tokens)
     tables = [table for table in (tokens.items, tokens.users) if table is not None]
     listed = [word for table in tables for word in table.vocabulary]
-    if twice := [word for word, count in Counter(listed).items() if count > 1 and word != END]:
-        raise OovrecError(f"the token {twice[0]} stands for a user and for an item", remedy="give them separate names")
+    if (word := twice(listed)) is not None:
+        raise OovrecError(f"the token {word} stands for a user and for an item", remedy="give them separate names")
     number = _add(tokenizer, [SOMEONE, SOMETHING, END, *listed])
     index = [np.array([number[word] for word in table.vocabulary], np.int64) for table in tables]
     ids = [rows[table.codes] for rows, table in zip(index, tables, strict=True)]

@@ -19,7 +19,8 @@ import oovrec
 from oovrec.config import Options, checked
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.errors import unknown
+from oovrec.errors import OovrecError, unknown
+from oovrec.tokens.contract import check_built
 from oovrec.tokens.table import BuiltFrom, Tokens, TokenTable
 
 
@@ -71,7 +72,7 @@ class Built:
     Attributes:
         items: tokens of the items, in the given order.
         users: tokens of the users; None if the scheme names items only.
-        details: facts for ``tokens.json``.
+        details: facts for ``tokens.json``, plain values, none by a name that it keeps for its own.
     """
 
     items: TokenTable
@@ -109,6 +110,21 @@ def _scheme(method: str) -> ModuleType:
     return import_module(methods()[method])
 
 
+def _built(method: str, material: Material, config: Options, seed: int) -> Built:
+    """What the scheme makes, checked; errors that name no place, such as a table's, name the scheme."""
+    try:
+        built = _scheme(method).build(material, config, seed)
+        if not isinstance(built, Built):
+            what = f"its build() returns no Built but {type(built).__name__}"
+            raise OovrecError(what, remedy="return Built(items, users, details)")
+        check_built(built, material)
+    except OovrecError as error:
+        if error.where is not None:
+            raise
+        raise OovrecError(error.what, where=f"scheme '{method}'", remedy=error.remedy) from error
+    return built
+
+
 def build_tokens(
     dataset: Dataset,
     method: str = "meta",
@@ -126,13 +142,14 @@ def build_tokens(
         options: values for the scheme's ``Config``.
 
     Raises:
-        OovrecError: an unknown method or option, or a value that does not suit the dataset.
+        OovrecError: an unknown method or option, or a value that does not suit the dataset; the scheme returns
+            something else than it must.
     """
     config = check_options(method, options or {}, where=f"tokens.{method}")
     if built_from not in ("train", "all"):
         raise unknown("tokens source", built_from, ("train", "all"))
     material = Material.of(dataset, built_from)
-    built: Built = _scheme(method).build(material, config, seed)
+    built = _built(method, material, config, seed)
     details = {
         **built.details,
         "interactions": len(material.histories.items),
@@ -144,4 +161,4 @@ def build_tokens(
             "python": platform.python_version(),
         },
     }
-    return Tokens(built.items, built.users, method, built_from, seed, config.model_dump(), details)
+    return Tokens(built.items, built.users, method, built_from, seed, config.model_dump(mode="json"), details)

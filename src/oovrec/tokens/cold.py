@@ -23,7 +23,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.tokens.build import methods
-from oovrec.tokens.table import END, TokenTable
+from oovrec.tokens.rules import END
+from oovrec.tokens.table import TokenTable
 from oovrec.tokens.words import item_words
 
 Evidence = Literal["interactions", "words"]

@@ -39,7 +39,9 @@ def vectors(material: Material, config: WalkConfig, seed: int) -> tuple[np.ndarr
     """
     histories, users = material.histories, len(material.users)
     if not len(histories.items):
-        raise OovrecError("has no interactions to build tokens from", remedy="give users at least three items each")
+        raise OovrecError(
+            "there are no interactions to build tokens from", remedy="give users at least three items each"
+        )
     found = embed(Graph.of(histories, len(material.items), relations(material, config)), config, seed)
     return found[:users], found[users : users + len(material.items)]
 

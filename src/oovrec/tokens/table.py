@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,10 +13,9 @@ import numpy as np
 
 from oovrec.errors import OovrecError, unknown
 from oovrec.files import read_json, read_tensors, read_text, write_json, write_tensors, write_text
+from oovrec.tokens.rules import END, TOKEN, begun, check_count, check_tuples, misspelt
 
 BuiltFrom = Literal["train", "all"]
-TOKEN = re.compile(r"<[^<>\s]+>")
-END = "<end>"  # fills shorter tuples up, in memory only
 SUMMARY = {"method", "built_from", "seed", "depth", "counts", "config", "vocabulary"}  # keys of tokens.json
 AGAIN = "build the tokens again"
 
@@ -42,11 +40,13 @@ class TokenTable:
     file: Path | None = None
 
     def __post_init__(self) -> None:
+        check_count(self.ids, self.codes)
         unique, counts = np.unique(self.codes, axis=0, return_counts=True)
         if len(unique) < len(self.codes):
             rows = np.flatnonzero((self.codes == unique[counts.argmax()]).all(axis=1))
-            name = self.text(rows[0])
-            raise OovrecError(f"the token tuple {name} names both '{self.ids[rows[0]]}' and '{self.ids[rows[1]]}'")
+            one, other = (self.ids[row] for row in rows[:2])
+            what = f"the token tuple {self.text(rows[0])} names both '{one}' and '{other}'"
+            raise OovrecError(what, remedy="give each its own")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,19 +93,19 @@ class TokenTable:
         centroids: dict[str, np.ndarray] | None = None,
         file: Path | None = None,
     ) -> TokenTable:
-        """A table from token strings; ``centroids`` by token string."""
+        """A table from token strings; ``centroids`` by token string, those of tokens that nothing bears aside.
+
+        Raises:
+            OovrecError: as many tuples as ids are not given, one is empty, repeated or no tuple of texts; a centroid
+                is no vector, or of another length than the others.
+        """
+        check_tuples(ids, tuples)
         depth = max(map(len, tuples))
         columns = list(zip(*([*entry, *[END] * (depth - len(entry))] for entry in tuples), strict=True))
         vocabulary = list(dict.fromkeys(token for column in columns for token in sorted(set(column), key=_natural)))
         code = {token: index for index, token in enumerate(vocabulary)}
         codes = np.array([[code[token] for token in column] for column in columns], np.int32).T.copy()
-        rows = None
-        if centroids is not None:
-            width = len(next(iter(centroids.values())))
-            rows = np.zeros((len(vocabulary), width), np.float32)
-            for token, vector in centroids.items():
-                if token in code:
-                    rows[code[token]] = vector
+        rows = _rows(vocabulary, centroids) if centroids else None
         return cls(list(ids), codes, vocabulary, rows, file)
 
     def reindexed(self, ids: Sequence[str]) -> TokenTable:
@@ -119,6 +119,31 @@ class TokenTable:
             what = f"{len(missing)} ids have no tokens, '{missing[0]}' first"
             raise OovrecError(what, where=self.file, remedy="build tokens from this dataset")
         return replace(self, ids=list(ids), codes=self.codes[[row[name] for name in ids]])
+
+
+def _rows(vocabulary: Sequence[str], centroids: Mapping[str, np.ndarray]) -> np.ndarray:
+    """``[tokens, d]`` float32 centroids in the vocabulary's order; zeros for tokens without one."""
+    vectors = {token: _vector(token, values) for token, values in centroids.items()}
+    first, shape = next((token, vector.shape) for token, vector in vectors.items())
+    for token, vector in vectors.items():
+        if vector.shape != shape:
+            what = f"the centroid of {token} is {len(vector)} numbers long and that of {first} {shape[0]}"
+            raise OovrecError(what, remedy="make them of one length")
+    rows = np.zeros((len(vocabulary), *shape), np.float32)
+    for row, token in enumerate(vocabulary):
+        if token in vectors:
+            rows[row] = vectors[token]
+    return rows
+
+
+def _vector(token: str, values: Any) -> np.ndarray:
+    try:
+        vector = np.asarray(values, np.float32)
+    except (TypeError, ValueError):
+        vector = np.array(0)
+    if vector.ndim != 1 or not len(vector):
+        raise OovrecError(f"the centroid of {token} is no vector of numbers", remedy="give it one, or leave it out")
+    return vector
 
 
 def _natural(token: str) -> tuple[str, int]:
@@ -143,7 +168,7 @@ def read_table(path: Path) -> TokenTable:
         where = f"{path}, line {number}"
         name, _, rest = line.partition("\t") if "\t" in line else line.partition(" ")
         tokens = tuple(TOKEN.findall(rest))
-        if not tokens or END in tokens or TOKEN.sub("", rest).strip():
+        if not tokens or misspelt(tokens) or TOKEN.sub("", rest).strip():
             remedy = "write id<TAB><token><TAB><token>"
             raise OovrecError("is not an id followed by <tokens>", where=where, remedy=remedy)
         for kind, line_before in (("id", seen_ids.get(name)), ("token tuple", seen_tuples.get(tokens))):
@@ -154,17 +179,11 @@ def read_table(path: Path) -> TokenTable:
         seen_ids[name] = seen_tuples[tokens] = number
         ids.append(name)
         tuples.append(tokens)
-    _refuse_beginnings(path, seen_tuples)
+    if pair := begun(seen_tuples):
+        short, longer = (seen_tuples[tokens] for tokens in pair)
+        what, where = f"is the beginning of the tuple of line {longer}", f"{path}, line {short}"
+        raise OovrecError(what, where=where, remedy="give it a last token of its own")
     return TokenTable.of(ids, tuples, file=path)
-
-
-def _refuse_beginnings(path: Path, lines: dict[tuple[str, ...], int]) -> None:
-    """A model that has written an id must know that it ends there; sorted, an id stands next to one it begins."""
-    ordered = sorted(lines)
-    for short, longer in pairwise(ordered):
-        if longer[: len(short)] == short:
-            what = f"is the beginning of the tuple of line {lines[longer]}"
-            raise OovrecError(what, where=f"{path}, line {lines[short]}", remedy="give it a last token of its own")
 
 
 def write_table(path: Path, table: TokenTable) -> None:
@@ -214,18 +233,18 @@ class Tokens:
         return isinstance(about, dict) and about.get("fingerprint", fingerprint) != fingerprint
 
     def summary(self) -> dict[str, Any]:
-        """What ``tokens.json`` holds."""
+        """What ``tokens.json`` holds; no detail takes the place of a fact."""
         tables = {"item": self.items, "user": self.users}
-        return {
+        facts = {
             "method": self.method,
             "built_from": self.built_from,
             "seed": self.seed,
             "depth": self.items.depth,
             "counts": {f"{name}s": len(table) for name, table in tables.items() if table is not None},
             "config": self.config,
-            **self.details,
-            "vocabulary": {name: table.vocabulary for name, table in tables.items() if table is not None},
         }
+        vocabulary = {name: table.vocabulary for name, table in tables.items() if table is not None}
+        return {**facts, **self.details, **facts, "vocabulary": vocabulary}
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokens:

@@ -60,7 +60,9 @@ def build(material: Material, config: Config, seed: int) -> Built:
         OovrecError: there are no interactions, or more parts than tokens.
     """
     if not len(material.histories.items):
-        raise OovrecError("has no interactions to build tokens from", remedy="give users at least three items each")
+        raise OovrecError(
+            "there are no interactions to build tokens from", remedy="give users at least three items each"
+        )
     if config.branching > config.tokens:
         what = f"{config.branching} parts cannot be told apart by {config.tokens} tokens"
         raise OovrecError(what, where="tokens.collaborative.branching", remedy="lower it, or raise 'tokens'")
