@@ -67,6 +67,10 @@ class Columns(Options):
     review: str | None = None
     time_format: str = ""
 
+    def without(self, *roles: Role) -> Columns:
+        """The same, in which the columns of ``roles`` are left out unless they are named."""
+        return self.model_copy(update={role: "" for role in roles if getattr(self, role) is None})
+
     def resolve(self, header: Sequence[str], where: object) -> dict[Role, str]:
         """The column of each role that the log has.
 

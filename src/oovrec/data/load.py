@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from oovrec.config import Options, check_names, checked
 from oovrec.data import catalog
-from oovrec.data.columns import Columns
+from oovrec.data.columns import Columns, Role
 from oovrec.data.dataset import Dataset
 from oovrec.data.interactions import Interactions
 from oovrec.data.readers import read
@@ -102,8 +102,12 @@ def load_dataset(
     return dataset if tie_seed is None else dataset.with_ties_shuffled(tie_seed)
 
 
-def read_all(data: str | Path, columns: Columns | None = None) -> Interactions:
+def read_all(data: str | Path, columns: Columns | None = None, unused: Sequence[Role] = ()) -> Interactions:
     """All interactions of data in any form, those too that a k-core would leave out.
+
+    Args:
+        data, columns: as for :func:`load_dataset`.
+        unused: as for :func:`oovrec.data.readers.read`.
 
     Raises:
         OovrecError: as :func:`load_dataset`.
@@ -111,7 +115,7 @@ def read_all(data: str | Path, columns: Columns | None = None) -> Interactions:
     if is_data_file(data):
         told = read_data_file(existing(data), columns)
         data, columns = told.source, told.columns
-    return read(_located(data)[0], columns)
+    return read(_located(data)[0], columns, unused)
 
 
 def read_data_file(
