@@ -283,7 +283,7 @@ def test_other_bad_input(oovrec, finished: Path, log: Path, newer: Path, tmp_pat
     assert "none.csv: no such file" in refused(finished, tmp_path / "none.csv", "--out", out)
     sasrec = finished / "references" / "sasrec"
     assert "the system 'sasrec' names items by no tokens" in refused(sasrec, "--log", newer, "--out", out)
-    assert "already holds a run" in refused(finished, "--log", newer, "--out", finished)
+    assert "already holds a run; choose another --out." in refused(finished, "--log", newer, "--out", finished)
     dealt, small = tmp_path / "dealt", ("--set", "model.shape=debug", "--set", "training.epochs=1")
     oovrec("train", "metaid-llama", "--data", log, "--set", "tokens.method=random", *small, "--out", dealt)
     assert "tokens of the method 'random' do not stand for like items" in refused(dealt, "--log", newer, "--out", out)
