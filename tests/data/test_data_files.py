@@ -117,7 +117,7 @@ def test_the_warning_says_that_the_order_was_drawn(log: Path) -> None:
         ("source: [\n", "is not valid YAML"),
         (
             "source: shop.csv\ncolumns: {user: who, item: what, time: ''}\ntie_seed: 1\n",
-            "mine: has no times, so no ties; leave tie_seed out.",
+            "mine.yaml: the log has no times, so no ties; leave tie_seed out.",
         ),
     ],
 )
@@ -184,8 +184,11 @@ def test_columns_that_nobody_asks_for(log: Path) -> None:
 
 
 def test_ties_need_a_seed_that_there_is(log: Path) -> None:
+    columns = {"user": "who", "item": "what", "time": ""}
     with pytest.raises(OovrecError, match=r"tie_seed: -1 is below 0; give a number from 0"):
-        load_dataset(log, columns={"user": "who", "item": "what"}, tie_seed=-1)
+        load_dataset(log, columns=columns, tie_seed=-1)
+    with pytest.raises(OovrecError, match=r"shop\.csv: the log has no times, so no ties; leave tie_seed out\.$"):
+        load_dataset(log, columns=columns, tie_seed=0)
 
 
 def test_one_that_is_not_there() -> None:

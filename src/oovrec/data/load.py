@@ -85,9 +85,8 @@ def load_dataset(
     columns = checked(Columns, columns, where="columns") if isinstance(columns, Mapping) else columns
     if is_data_file(data):
         told = read_data_file(file := existing(data), columns, k_core, tie_seed)
-        given = told.model_dump(include={"k_core", "tie_seed"})
-        dataset = load_dataset(told.source, columns=told.columns, name=name or told.name, **given)
-        return replace(dataset, source=str(file), reading={})
+        dataset = load_dataset(told.source, columns=told.columns, k_core=told.k_core, name=name or told.name)
+        return _with_ties(replace(dataset, source=str(file), reading={}), told.tie_seed)
     path, known_as = _located(data)
     log = read(path, columns)
     core = log.k_core(k_core)
@@ -99,7 +98,11 @@ def load_dataset(
     if not len(dataset.evaluated_users()):
         what = "no user has three items, and one each is needed to train, validate and test"
         raise OovrecError(what, where=path, remedy="give longer histories")
-    return dataset if tie_seed is None else dataset.with_ties_shuffled(tie_seed)
+    return _with_ties(dataset, tie_seed)
+
+
+def _with_ties(dataset: Dataset, seed: int | None) -> Dataset:
+    return dataset if seed is None else dataset.with_ties_shuffled(seed)
 
 
 def read_all(data: str | Path, columns: Columns | None = None, unused: Sequence[Role] = ()) -> Interactions:
