@@ -344,9 +344,9 @@ def test_folders_in_use(command: str, oovrec, log: Path, copy: Path, tmp_path: P
     file = tmp_path / "file"
     file.write_text("text")
     before = digest(tmp_path)
-    refused(
-        oovrec(*words, "--out", copy, code=2), "already holds a run; give --resume to go on with it, or another --out"
-    )
+    resumes = "give --resume to go on with it, or another --out"
+    remedy = "choose another --out" if words[0] == "tokens" else resumes
+    refused(oovrec(*words, "--out", copy, code=2), f"already holds a run; {remedy}.")
     refused(oovrec(*words, "--out", other, code=2), "other: is there already and is not empty; choose another --out")
     refused(oovrec(*words, "--out", file, code=2), "file: is there already and is not empty; choose another --out")
     assert digest(tmp_path) == before

@@ -83,6 +83,20 @@ def test_a_log_stands_for_the_data(oovrec, finished: Path, tmp_path: Path) -> No
         assert rows["item"].to_list() == [item.id for item in best]
 
 
+def test_what_lists_do_not_need_is_not_read(oovrec, finished: Path, tmp_path: Path) -> None:
+    """Ratings and titles that nobody could read change nothing; a rating column that a data file names is read."""
+    table = pl.DataFrame({"user": ["u1", "u1", "new"], "item": ["i3", "i9", "i4"], "time": [2, 1, 3]})
+    more = [pl.Series("rating", [None, 4.0, 1.0]), pl.Series("title", [["a"], [], []]), pl.Series("review", [b"a"] * 3)]
+    table.write_parquet(tmp_path / "plain.parquet")
+    table.with_columns(more).write_parquet(tmp_path / "full.parquet")
+    for name in ("plain", "full"):
+        oovrec("batch", finished, "--out", tmp_path / f"{name}.csv", "--log", tmp_path / f"{name}.parquet", "-k", 5)
+    assert (tmp_path / "plain.csv").read_text() == (tmp_path / "full.csv").read_text()
+    (tmp_path / "full.yaml").write_text("source: full.parquet\ncolumns: {rating: rating}\n")
+    said = oovrec("batch", finished, "--out", tmp_path / "l.csv", "--log", tmp_path / "full.yaml", code=2).stderr
+    assert "full.parquet, row 1: has no rating; fill it in or remove the line" in said
+
+
 def test_what_broke_off_goes_on_to_the_same_file(finished: Path, tmp_path: Path, monkeypatch) -> None:
     run, out = load_run(finished / "references/sasrec"), tmp_path / "lists.parquet"
     monkeypatch.setattr(module, "PART", 16)

@@ -159,6 +159,21 @@ def test_a_data_file_tells_of_a_log(oovrec, finished: Path, newer: Path, added, 
     assert result.stdout == added[1].stdout
 
 
+def test_ratings_of_a_log_are_not_read_and_titles_can_be_named(
+    oovrec, finished: Path, newer: Path, added, tmp_path: Path
+) -> None:
+    lines = [f"{line},{'' if number % 2 else number}" for number, line in enumerate(newer.read_text().splitlines())]
+    head = "user_id,item_id,timestamp,label,rating"
+    log = table(tmp_path / "rated.csv", head, *lines[1:])
+    result = oovrec(
+        "items", "add", finished, "--log", log, "--title-column", "label", "--out", tmp_path / "run", "--json"
+    )
+    assert result.stdout == added[1].stdout
+    assert "Film n1" in result.stdout
+    bare = oovrec("items", "add", finished, "--log", log, "--title-column", "", "--out", tmp_path / "bare", "--json")
+    assert "Film n1" not in bare.stdout
+
+
 def digest(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -268,7 +283,7 @@ def test_other_bad_input(oovrec, finished: Path, log: Path, newer: Path, tmp_pat
     assert "none.csv: no such file" in refused(finished, tmp_path / "none.csv", "--out", out)
     sasrec = finished / "references" / "sasrec"
     assert "the system 'sasrec' names items by no tokens" in refused(sasrec, "--log", newer, "--out", out)
-    assert "already holds a run" in refused(finished, "--log", newer, "--out", finished)
+    assert "already holds a run; choose another --out." in refused(finished, "--log", newer, "--out", finished)
     dealt, small = tmp_path / "dealt", ("--set", "model.shape=debug", "--set", "training.epochs=1")
     oovrec("train", "metaid-llama", "--data", log, "--set", "tokens.method=random", *small, "--out", dealt)
     assert "tokens of the method 'random' do not stand for like items" in refused(dealt, "--log", newer, "--out", out)

@@ -117,7 +117,7 @@ def test_the_warning_says_that_the_order_was_drawn(log: Path) -> None:
         ("source: [\n", "is not valid YAML"),
         (
             "source: shop.csv\ncolumns: {user: who, item: what, time: ''}\ntie_seed: 1\n",
-            "mine: has no times, so no ties; leave tie_seed out.",
+            "mine.yaml: the log has no times, so no ties; leave tie_seed out.",
         ),
     ],
 )
@@ -171,9 +171,24 @@ def test_all_interactions_of_its_log(log: Path) -> None:
         read_all(path, Columns(user="who"))
 
 
+def test_columns_that_nobody_asks_for(log: Path) -> None:
+    (plain := log.with_name("plain.csv")).write_text("user,item,time,rating,title\na,x,1,,X\na,y,2,5,Y\n")
+    read = read_all(plain, unused=("rating", "review"))
+    assert (read.frame.columns, read.titles) == (["user", "item", "time"], {"x": "X", "y": "Y"})
+    for columns in (None, Columns(rating="rating")):
+        with pytest.raises(OovrecError, match=r"plain\.csv, line 2: has no rating; fill it in"):
+            read_all(plain, columns, unused=("rating",) if columns else ())
+    (folder := log.with_name("p5")).mkdir()
+    (folder / "user_sequence.txt").write_text("u a b c\n")  # whose columns are fixed
+    assert read_all(folder, unused=("rating", "title")).frame.height == 3
+
+
 def test_ties_need_a_seed_that_there_is(log: Path) -> None:
+    columns = {"user": "who", "item": "what", "time": ""}
     with pytest.raises(OovrecError, match=r"tie_seed: -1 is below 0; give a number from 0"):
-        load_dataset(log, columns={"user": "who", "item": "what"}, tie_seed=-1)
+        load_dataset(log, columns=columns, tie_seed=-1)
+    with pytest.raises(OovrecError, match=r"shop\.csv: the log has no times, so no ties; leave tie_seed out\.$"):
+        load_dataset(log, columns=columns, tie_seed=0)
 
 
 def test_one_that_is_not_there() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import json
+import math
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from oovrec.data.columns import Columns
@@ -54,3 +57,91 @@ def test_a_row_without_an_item_is_named_by_its_line(tmp_path: Path) -> None:
     (path := tmp_path / "log.jsonl").write_text('{"user": "a", "item": "x"}\n\n\n{"user": "a", "item": ""}\n')
     with pytest.raises(OovrecError, match=r"log\.jsonl, line 4: has no item"):
         read(path)
+
+
+ROWS = [
+    {"user": "a", "item": 2**70, "time": 1405000000, "rating": 4.0, "title": "\U0001f600", "more": math.nan},
+    {"user": True, "item": "x\\ud83d", "time": 1405000001.5, "rating": 1, "title": math.nan, "more": "\ud83d"},
+    {"user": "a", "item": 1.5, "time": "1405000002", "rating": 2.0, "more": [1]},
+]
+
+
+def written(path: Path, *rows: object) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n\n" for row in rows))
+    return path
+
+
+def test_lines_that_python_writes_and_polars_cannot_read(tmp_path: Path) -> None:
+    """Values are those of the same lines without what polars stumbles over, which polars reads."""
+    log = read(written(tmp_path / "log.jsonl", *ROWS))
+    plain = [{key: value for key, value in row.items() if key not in ("more", "title")} for row in ROWS]
+    plain[0]["item"] = "1180591620717411303424"
+    assert log.frame.equals(read(written(tmp_path / "plain.jsonl", *plain)).frame)
+    assert log.titles == {"1180591620717411303424": "\U0001f600"}
+
+
+@pytest.mark.parametrize(
+    ("role", "value", "says"),
+    [
+        ("user", math.nan, "line 5: has no user; fill it in or remove the line."),
+        ("item", math.inf, "line 5: has no item; fill it in or remove the line."),
+        (
+            "rating",
+            math.nan,
+            "line 5: has no rating; fill it in or remove the line, or leave the column out with --rating-column ''.",
+        ),
+        (
+            "item",
+            "x\ud83d",
+            "line 5: 'x\\ud83d' in the column 'item' has half a character; write the whole one or none.",
+        ),
+        (
+            "title",
+            "\ude00 x",
+            "line 5: '\\ude00 x' in the column 'title' has half a character; write the whole one or none.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("before", [2, 1500])
+def test_what_only_python_writes_is_named(tmp_path: Path, role: str, value: object, says: str, before: int) -> None:
+    row = {"user": "a", "item": "x", "time": 1, "rating": 3.5, "title": "\U0001f600"}
+    path = written(tmp_path / "log.jsonl", *[row] * before, row | {role: value})
+    with pytest.raises(OovrecError) as error:
+        read(path)
+    assert str(error.value) == f"{path}, {says}".replace("line 5", f"line {2 * before + 1}")
+
+
+def test_a_missing_rating_is_named_as_in_parquet(tmp_path: Path) -> None:
+    rows = [{"user": "a", "item": "x", "rating": rating} for rating in (1.0, math.nan)]
+    pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
+    written(tmp_path / "log.jsonl", *rows)
+    told = []
+    for name in ("log.parquet, row 2", "log.jsonl, line 3"):
+        with pytest.raises(OovrecError) as error:
+            read(tmp_path / name.partition(",")[0])
+        told.append(str(error.value).removeprefix(f"{tmp_path / name}: "))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "line", "key", "role", "other"),
+    [
+        ([{"user_id": {"$oid": "a"}, "item": "x"}] * 2, Columns(), 1, "user_id", "user", "--user-column"),
+        ([{"user": "a", "item": "x"}, {"user": "a", "item": ["x"]}], Columns(), 3, "item", "item", "--item-column"),
+        ([{"user": "a", "item": "x", "date": [1]}], Columns(), 1, "date", "time", "--time-column ('' for none)"),
+        ([{"user": "a", "item": "x", "at": {}}], Columns(time="at"), 1, "at", "time", "--time-column ('' for none)"),
+    ],
+)
+def test_keys_that_hold_lists_or_objects(tmp_path: Path, rows, columns, line, key, role, other) -> None:
+    path = written(tmp_path / "log.jsonl", *rows)
+    with pytest.raises(OovrecError) as error:
+        read(path, columns)
+    remedy = f"write a text or number there, or name another column with {other}, or in a data file."
+    assert (
+        str(error.value) == f"{path}, line {line}: '{key}' holds a list or an object and cannot be the {role}; {remedy}"
+    )
+
+
+def test_keys_that_hold_lists_or_objects_can_be_passed_over(tmp_path: Path) -> None:
+    row = {"user": ["a"], "user_id": "a", "item": "x", "date": {"$date": 1}, "rating": {"of": 5}}
+    assert read(written(tmp_path / "log.jsonl", row), Columns(time="")).frame.rows() == [("a", "x")]

@@ -35,6 +35,26 @@ def test_separator_and_columns_are_found(tmp_path: Path, name: str, separator: s
     assert log.frame.columns == ["user", "item", "time", "rating"]
 
 
+@pytest.mark.parametrize("separator", [";", ",", "\t", "^"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_first_line_may_name_the_separator(tmp_path: Path, separator: str, end: str) -> None:
+    """As in files for Excel; in the header commas are more."""
+    header = separator.join(["user", "item", "timestamp", '"a,b,c,d,e"'])
+    plain = written(tmp_path / "plain.csv", header, separator).read_text()
+    path = tmp_path / "log.csv"
+    path.write_bytes(f"\ufeffsep={separator}\n{plain}".replace("\n", end).encode())
+    assert read(path).frame.rows() == [(user, item, time) for user, item, time, _ in ROWS]
+    path.write_text(f"sep={separator}\n{plain}a{separator}b\n")
+    with pytest.raises(OovrecError, match=r"log\.csv, line 7: has 2 of 4 columns, so no time"):
+        read(path)
+    path.write_text(f"sep={separator}\n{plain}{separator * 4}\n")
+    with pytest.raises(OovrecError, match=r"log\.csv, line 7: does not have 4 columns like the header"):
+        read(path)
+    path.write_text(f"sep={separator}\nuser item\na b\n")
+    with pytest.raises(OovrecError, match=r"log\.csv, line 2: the header has one column, 'user item'"):
+        read(path)
+
+
 def test_columns_can_be_named_and_left_out(tmp_path: Path) -> None:
     path = written(tmp_path / "log.csv", "who,what,user,date")
     log = read(path, Columns(user="who", item="what", time="", rating="user"))

@@ -12,7 +12,9 @@ import pytest
 
 from oovrec.data.columns import Columns
 from oovrec.data.load import load_dataset
-from oovrec.data.times import unix_seconds
+from oovrec.data.readers import read
+from oovrec.data.times import moments, unix_seconds
+from oovrec.errors import OovrecError
 
 MOMENT = datetime(2014, 7, 23, 12, 34, 56, tzinfo=UTC)
 SECONDS = int(MOMENT.timestamp())
@@ -144,21 +146,88 @@ def test_a_form_that_is_none_fits_nothing(form: str) -> None:
     assert unix_seconds(pl.Series(["05/01/2023", "1672913460"]), form).to_list() == [None, None]
 
 
-@pytest.mark.parametrize("form", ["milliseconds", "iso", "seconds", "datetime", "told"])
+@pytest.mark.parametrize("digits", ["9", "05", "900", "0004", "12345", "123456"])
+@pytest.mark.parametrize(
+    ("form", "written"),
+    [
+        ("%d/%m/%Y %H:%M:%S.%f", "01/02/2023 12:00:07.{}"),
+        ("%Y-%m-%dT%H:%M:%S.%f%z", "2023-02-01T12:00:07.{}+0530"),
+        ("%d %b %Y %I:%M:%S.%f %p", "01 Feb 2023 01:00:07.{} PM"),
+        ("%Y-%m-%d %H:%M:%S,%f", "2023-02-01 12:00:07,{}"),
+        ("%b %d %Y %I:%M:%S:%f%p", "Feb  1 2023 12:00:07:{}AM"),
+        ("%Y%m%d%H%M%S%f", "20230201120007{}"),
+        ("%H:%M.%f %d/%m/%Y", "12:00.{} 01/02/2023"),
+        ("%%S.%f %d/%m/%Y", "%S.{} 01/02/2023"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_fraction_is_that_of_python(form: str, written: str, digits: str) -> None:
+    moment = datetime.strptime(text := written.format(digits), form)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    found = moments(pl.Series([None, text, "soon"]), form)
+    whole = math.floor(moment.replace(microsecond=0).timestamp())
+    assert [column.to_list() for column in found] == [[None, whole, None], [None, moment.microsecond, None]]
+    assert moments(pl.Series([None], dtype=pl.String), form)[0].to_list() == [None]
+
+
+@pytest.mark.parametrize(
+    ("form", "written"),
+    [
+        ("%d/%m/%Y %H", "01/02/2023 7"),
+        ("%d/%m/%Y %I %p", "01/02/2023 12 AM"),
+        ("%d.%m.%Y, %I%p", "01.02.2023, 11pm"),
+        ("%Y%m%d%H", "2023020113"),
+        ("%Hh %d/%m/%Y %z", "13h 01/02/2023 -0330"),
+    ],
+)
+def test_hours_without_minutes_are_those_of_python(form: str, written: str) -> None:
+    moment = datetime.strptime(written, form)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    assert unix_seconds(pl.Series([written, None, "soon"]), form).to_list() == [int(moment.timestamp()), None, None]
+
+
+IN = " in --time-format (time_format in a data file)."
+NO_CLOCK = f"does not tell the time of day; give %H, or %I and %p, and %M where there is %S{IN}"
+NO_OFFSET = f"has %Z, and a zone's name does not tell its offset; write offsets like +0200, and %z{IN}"
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ("%d/%m/%Y %I:%M", NO_CLOCK),
+        ("%d/%m/%Y %I:%M:%S,%f", NO_CLOCK),
+        ("%d/%m/%Y %H:%M %p", NO_CLOCK),
+        ("%d/%m/%Y %H:%S", NO_CLOCK),
+        ("%d/%m/%Y %M:%S", NO_CLOCK),
+        ("%d/%m/%Y %S", NO_CLOCK),
+        ("%d/%m/%Y %H:%M %Z", NO_OFFSET),
+    ],
+)
+def test_forms_that_tell_no_moment(tmp_path: Path, form: str, says: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,when\na,b,01/02/2023 12:00 PST\n")
+    with pytest.raises(OovrecError) as error:
+        read(path, Columns(time="when", time_format=form))
+    assert str(error.value) == f"{path}: the form '{form}' {says}"
+
+
+@pytest.mark.parametrize("form", ["milliseconds", "iso", "seconds", "datetime", "told", "polars"])
 def test_times_within_a_second_keep_their_order(tmp_path: Path, form: str) -> None:
     """Events some tenths of a second apart, the newest first, as exports often are."""
     moments = [1_700_000_000_000 + 150 * place for place in range(12)]
     stamps = [datetime.fromtimestamp(moment / 1000, UTC) for moment in moments]
+    told = {"told": "%d/%m/%Y %H:%M:%S.%f", "polars": "%d/%m/%Y %H:%M:%S%.f"}
     written = {
         "milliseconds": moments,
         "iso": [stamp.isoformat(timespec="milliseconds") for stamp in stamps],
         "seconds": [moment / 1000 for moment in moments],
         "datetime": [stamp.replace(tzinfo=None) for stamp in stamps],
-        "told": [stamp.strftime("%d/%m/%Y %H:%M:%S%.f".replace("%.f", ".%f")) for stamp in stamps],
+        "told": [stamp.strftime(told["told"]) for stamp in stamps],
+        "polars": [stamp.strftime(told["told"]) for stamp in stamps],
     }[form]
     table = pl.DataFrame({"user": ["u"] * 12, "item": [f"i{place}" for place in range(12)], "time": written}).reverse()
     table.write_parquet(tmp_path / "log.parquet")
-    columns = Columns(time_format="%d/%m/%Y %H:%M:%S%.f") if form == "told" else None
+    columns = Columns(time_format=told.get(form, ""))
     dataset = load_dataset(tmp_path / "log.parquet", columns=columns, k_core=1)
     assert [dataset.items[item] for item in dataset.full[0]] == [f"i{place}" for place in range(12)]
     assert dataset.times is not None

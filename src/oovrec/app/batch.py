@@ -118,7 +118,7 @@ def _of_data(run: Run, data: str | None) -> Crowd:
 def _of_log(run: Run, log: str | Path, columns: Columns | None) -> Crowd:
     """The log's users who have a known item; says what it leaves out."""
     entities = run.model.entities
-    seen = read_all(log, columns).dataset("log")
+    seen = read_all(log, columns, ("rating", "title", "summary", "review")).dataset("log")
     histories = renumbered(seen.full, seen.items, entities.items)
     kept = np.flatnonzero(histories.lengths)
     if not len(kept):

@@ -33,8 +33,11 @@ def begin(run: Run, spent: float) -> None:
     write_yaml(run.folder / "config.yaml", values)
 
 
-def check_free(folder: Path) -> None:
-    """Make sure that a new run can begin in ``folder``.
+def check_free(folder: Path, remedy: str = "choose another --out") -> None:
+    """Make sure that something new can begin in ``folder``.
+
+    Args:
+        remedy: where a run is there.
 
     Raises:
         OovrecError: a run or something else is there, or nothing can be written.
@@ -43,9 +46,7 @@ def check_free(folder: Path) -> None:
     if not os.access(there, os.W_OK | os.X_OK) and (there != folder or there.is_dir()):
         raise OovrecError("cannot be written to", where=folder, remedy="choose another --out")
     if (folder / "config.yaml").exists():
-        raise OovrecError(
-            "already holds a run", where=folder, remedy="give --resume to go on with it, or another --out"
-        )
+        raise OovrecError("already holds a run", where=folder, remedy=remedy)
     if folder.exists() and (not folder.is_dir() or any(not BEGUN.fullmatch(path.name) for path in folder.iterdir())):
         raise OovrecError("is there already and is not empty", where=folder, remedy="choose another --out")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from oovrec.app.options import AsJson, ItemColumn, Out, RunFolder, TimeColumn, TimeFormat, UserColumn
+from oovrec.app.options import AsJson, ItemColumn, Out, RunFolder, TimeColumn, TimeFormat, TitleColumn, UserColumn
 
 items_app = typer.Typer(help="Add new items to a trained run.", no_args_is_help=True)
 
@@ -31,6 +31,7 @@ def add(
     user_column: UserColumn = None,
     item_column: ItemColumn = None,
     time_column: TimeColumn = None,
+    title_column: TitleColumn = None,
     time_format: TimeFormat = "",
     json: AsJson = False,
 ) -> None:
@@ -42,7 +43,7 @@ def add(
     from oovrec.app.runs import load_run
     from oovrec.data.columns import Columns
 
-    columns = Columns(user=user_column, item=item_column, time=time_column, time_format=time_format)
+    columns = Columns(user=user_column, item=item_column, time=time_column, title=title_column, time_format=time_format)
     added, placed = add_items(load_run(run), items, out, log=log, columns=columns)
     if json:
         tables.show_json([asdict(item) for item in placed])

@@ -40,7 +40,7 @@ def read_new(
     if log is None:
         assert new is not None
         return new, None
-    seen = read_all(log, columns).dataset("log")
+    seen = read_all(log, columns, ("rating", "summary", "review")).dataset("log")
     if new is None:
         rows = [row for row, item in enumerate(seen.items) if item not in there]
         if not rows:

@@ -68,7 +68,7 @@ def prepare(
     folder = Path(out)
     if not resume:
         if leading():  # which will begin to write there, before or after the others look
-            check_free(folder)
+            check_free(folder, "give --resume to go on with it, or another --out")
     elif not (folder / "config.yaml").is_file():
         raise OovrecError("there is no run to resume here", where=folder, remedy="start without --resume")
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)

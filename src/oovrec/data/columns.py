@@ -16,7 +16,7 @@ from oovrec.data.interactions import Interactions
 from oovrec.data.rows import NEEDED, Rows
 from oovrec.data.text import read_log, row_line, row_width
 from oovrec.data.times import FORMS, moments, numbers
-from oovrec.errors import OovrecError, unknown
+from oovrec.errors import OovrecError, unknown, within
 
 Role = Literal["user", "item", "time", "rating", "title", "summary", "review"]
 LINE_BREAK = r"[\t\n\x0b\x0c\r\x1c-\x1e\u{85}\u{2028}\u{2029}]"  # a tab, or what str.splitlines ends a line at
@@ -66,6 +66,10 @@ class Columns(Options):
     summary: str | None = None
     review: str | None = None
     time_format: str = ""
+
+    def without(self, *roles: Role) -> Columns:
+        """The same, in which the columns of ``roles`` are left out unless they are named."""
+        return self.model_copy(update={role: "" for role in roles if getattr(self, role) is None})
 
     def resolve(self, header: Sequence[str], where: object) -> dict[Role, str]:
         """The column of each role that the log has.
@@ -133,7 +137,7 @@ def interactions(
 
     Raises:
         OovrecError: a missing column, or one of a type that its role cannot have; a row without user or item, or with
-            a time or rating that is none.
+            a time or rating that is none; a form that tells no time.
     """
     roles, header = columns.resolve(table.columns, where), table.columns
     table = pl.DataFrame([_suited(table[name], role, where).alias(role) for role, name in roles.items()])
@@ -143,7 +147,8 @@ def interactions(
     rows = Rows(table, ~blank, roles, header, where, line, width)
     made: dict[str, pl.Series] = {role: _ids(rows, role) for role in NEEDED}
     if "time" in roles:
-        made["time"], after = moments(table["time"], form := columns.time_format)
+        with within(where):
+            made["time"], after = moments(table["time"], form := columns.time_format)
         what = f"is not a time written as '{form}'" if form else "is not a time"
         remedy = (
             "mend it or the form" if form else f"write all as {FORMS}, or say by --time-format how they are written"

@@ -119,7 +119,8 @@ class Dataset:
             OovrecError: there are no times.
         """
         if self.times is None:
-            raise OovrecError("has no times, so no ties", where=self.name, remedy="leave tie_seed out")
+            what = "the log has no times, so no ties"
+            raise OovrecError(what, where=self.source or self.name, remedy="leave tie_seed out")
         chance = np.random.default_rng(seed).random(len(self.times))
         order = np.lexsort((chance, self.times, self.full.rows))
         note = f"each user's items of the same time are in random order (seed {seed})"

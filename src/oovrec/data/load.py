@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from oovrec.config import Options, check_names, checked
 from oovrec.data import catalog
-from oovrec.data.columns import Columns
+from oovrec.data.columns import Columns, Role
 from oovrec.data.dataset import Dataset
 from oovrec.data.interactions import Interactions
 from oovrec.data.readers import read
@@ -85,9 +85,8 @@ def load_dataset(
     columns = checked(Columns, columns, where="columns") if isinstance(columns, Mapping) else columns
     if is_data_file(data):
         told = read_data_file(file := existing(data), columns, k_core, tie_seed)
-        given = told.model_dump(include={"k_core", "tie_seed"})
-        dataset = load_dataset(told.source, columns=told.columns, name=name or told.name, **given)
-        return replace(dataset, source=str(file), reading={})
+        dataset = load_dataset(told.source, columns=told.columns, k_core=told.k_core, name=name or told.name)
+        return _with_ties(replace(dataset, source=str(file), reading={}), told.tie_seed)
     path, known_as = _located(data)
     log = read(path, columns)
     core = log.k_core(k_core)
@@ -99,11 +98,19 @@ def load_dataset(
     if not len(dataset.evaluated_users()):
         what = "no user has three items, and one each is needed to train, validate and test"
         raise OovrecError(what, where=path, remedy="give longer histories")
-    return dataset if tie_seed is None else dataset.with_ties_shuffled(tie_seed)
+    return _with_ties(dataset, tie_seed)
 
 
-def read_all(data: str | Path, columns: Columns | None = None) -> Interactions:
+def _with_ties(dataset: Dataset, seed: int | None) -> Dataset:
+    return dataset if seed is None else dataset.with_ties_shuffled(seed)
+
+
+def read_all(data: str | Path, columns: Columns | None = None, unused: Sequence[Role] = ()) -> Interactions:
     """All interactions of data in any form, those too that a k-core would leave out.
+
+    Args:
+        data, columns: as for :func:`load_dataset`.
+        unused: as for :func:`oovrec.data.readers.read`.
 
     Raises:
         OovrecError: as :func:`load_dataset`.
@@ -111,7 +118,7 @@ def read_all(data: str | Path, columns: Columns | None = None) -> Interactions:
     if is_data_file(data):
         told = read_data_file(existing(data), columns)
         data, columns = told.source, told.columns
-    return read(_located(data)[0], columns)
+    return read(_located(data)[0], columns, unused)
 
 
 def read_data_file(

@@ -16,6 +16,7 @@ from oovrec.errors import OovrecError
 
 REMEDY = "give a file with an interaction log"
 ENCODE = "save it as UTF-8"
+TOLD = re.compile(r"sep=([\t !#-~])\r?\n", re.IGNORECASE)  # the first line of a table for Excel; no quote separates
 
 
 @contextmanager
@@ -94,18 +95,19 @@ def read_table(path: Path, *, separator: str | None = None, quoted: bool = True)
     """A table with a header line; every column is text, an absent value is null, a blank line a row of nulls.
 
     Args:
-        separator: between columns; None takes the one of tab, comma, semicolon and bar that the header has most of.
+        separator: between columns; None takes the one that a line ``sep=;`` before the header names, or else that of
+            tab, comma, semicolon and bar that the header has most of.
         quoted: values may stand in double quotes.
 
     Raises:
         OovrecError: as :func:`read_text`; a header with a column twice; a line with too many columns.
     """
-    text = read_text(path)
+    text, told, before = _table_text(path)
     first = text.split("\n", 1)[0].rstrip("\r")
-    where = f"{path}, line 1"
+    where = f"{path}, line {before + 1}"
     if not first.strip():
         raise OovrecError("is blank", where=where, remedy="begin with the names of the columns")
-    separator = separator or _separator(first)
+    separator = separator or told or _separator(first)
     try:
         header = next(csv.reader([first], delimiter=separator)) if quoted else first.split(separator)
     except csv.Error as error:
@@ -116,7 +118,7 @@ def read_table(path: Path, *, separator: str | None = None, quoted: bool = True)
     try:
         return pl.read_csv(io.BytesIO(text.encode()), separator=separator, quote_char=quote, infer_schema=False)
     except pl.exceptions.PolarsError as error:
-        where = f"{path}, line {_bad_line(text, separator, quoted, len(header))}"
+        where = f"{path}, line {before + _bad_line(text, separator, quoted, len(header))}"
         what = f"does not have {len(header)} columns like the header" + (" or leaves a quote open" if quoted else "")
         raise OovrecError(what, where=where, remedy="mend the line") from error
 
@@ -132,13 +134,14 @@ def read_log(path: Path, *, separator: str | None = None, quoted: bool = True) -
         what = f"the header has one column, '{table.columns[0][:60]}'"
         by = "tab" if separator == "\t" else "tab, comma, semicolon or bar"
         remedy = f"separate columns by {by}, and name them in the first line"
-        raise OovrecError(what, where=f"{path}, line 1", remedy=remedy)
+        raise OovrecError(what, where=f"{path}, line {row_line(path, -1)}", remedy=remedy)
     return table
 
 
 def row_line(path: Path, row: int) -> int:
-    """The line, from 1, where a row of :func:`read_table`, from 0, begins; quoted values may hold line breaks."""
-    return _quoted_row(read_text(path), row)[0]
+    """The line, from 1, where a row of :func:`read_table`, from 0, begins (-1: the header); quotes hold line breaks."""
+    text, _, before = _table_text(path)
+    return before + _quoted_row(text, row)[0]
 
 
 def row_width(path: Path, row: int, *, separator: str | None = None, quoted: bool = True) -> int:
@@ -147,9 +150,16 @@ def row_width(path: Path, row: int, *, separator: str | None = None, quoted: boo
     Args:
         separator, quoted: as the table was read by.
     """
-    text = read_text(path)
+    text, told, _ = _table_text(path)
     values = re.sub('"[^"]*"', "", _quoted_row(text, row)[1]) if quoted else text.split("\n")[row + 1]
-    return values.count(separator or _separator(text.split("\n", 1)[0])) + 1
+    return values.count(separator or told or _separator(text.split("\n", 1)[0])) + 1
+
+
+def _table_text(path: Path) -> tuple[str, str | None, int]:
+    """A table from its header on, the separator that a line before it names, and how many lines (0 or 1) that is."""
+    text = read_text(path)
+    found = TOLD.match(text)
+    return (text[found.end() :], found[1], 1) if found else (text, None, 0)
 
 
 def _quoted_row(text: str, row: int) -> tuple[int, str]:

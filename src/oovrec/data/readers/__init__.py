@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
-from oovrec.data.columns import Columns
+from oovrec.data.columns import Columns, Role
 from oovrec.data.interactions import Interactions
 from oovrec.data.text import existing
 from oovrec.errors import OovrecError
@@ -36,8 +37,12 @@ def readers() -> list[Reader]:
     return [cast(Reader, importlib.import_module(f"{__name__}.{name}")) for name in names]
 
 
-def read(path: Path, columns: Columns | None = None) -> Interactions:
+def read(path: Path, columns: Columns | None = None, unused: Sequence[Role] = ()) -> Interactions:
     """The interactions of a file or folder, by the reader of its format.
+
+    Args:
+        columns: which column is what.
+        unused: what nobody asks for: its columns are left out unless they are named.
 
     Raises:
         OovrecError: nothing is there; no reader knows the format; columns are named for a format whose columns are
@@ -51,4 +56,4 @@ def read(path: Path, columns: Columns | None = None) -> Interactions:
     columns = columns or Columns()
     if columns != Columns() and not reader.NAMED_COLUMNS:
         raise OovrecError(f"{reader.FORMAT} has fixed columns", where=path, remedy="leave out the column options")
-    return reader.read(path, columns)
+    return reader.read(path, columns.without(*unused))

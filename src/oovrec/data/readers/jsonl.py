@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from oovrec.data.columns import Columns, interactions
+from oovrec.data.columns import Columns, Role, interactions, usual
 from oovrec.data.interactions import Interactions
 from oovrec.data.packing import ends, unpacked
+from oovrec.data.rows import NEEDED, shown
 from oovrec.data.text import numbered_lines, read_text
 from oovrec.errors import OovrecError
 
 FORMAT = "a JSON Lines file (.jsonl, .ndjson; also packed)"
 NAMED_COLUMNS = True
 HEAD = 1000  # lines whose keys are taken for the columns
+ROLES: tuple[Role, ...] = ("user", "item", "time")  # whose keys are not passed over where they hold lists or objects
+JSON = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=lambda _: None)
+# Half a character that JSON escapes in two halves, as it is written and as it is read.
+HALF = re.compile(r"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F])")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def reads(path: Path) -> bool:
@@ -28,17 +37,18 @@ def reads(path: Path) -> bool:
 def read(path: Path, columns: Columns) -> Interactions:
     """The log of ``path``; its columns are the keys of the first lines that hold no lists or objects.
 
-    Numbers are read as they are written, so ids of any size stay exact.
+    Numbers are read as they are written, so ids of any size stay exact. NaN, which Python writes, is no value.
 
     Raises:
-        OovrecError: a line that is no object, or wrong columns; a line without user, item or a proper time.
+        OovrecError: a line that is no object, or wrong columns; half a character; a line without user, item or a
+            proper time.
     """
     text = read_text(path)
-    header = _header(path, text)
-    try:
-        table = pl.read_ndjson(text.encode(), schema=dict.fromkeys(header, pl.String))
-    except pl.exceptions.PolarsError as error:
-        raise _no_object(path, text) from error
+    keys = _keys(path, text)
+    header = [key for key, nested in keys.items() if not nested]
+    _refuse_nested(path, columns, header, keys)
+    used = set(columns.resolve(header, path).values())
+    table = _table(path, text, [key for key in header if key in used])
 
     def line(row: int) -> str:
         return f"line {next(islice(numbered_lines(text), row, None))[0]}"
@@ -46,18 +56,48 @@ def read(path: Path, columns: Columns) -> Interactions:
     return interactions(table, columns, path, line).read_from(path, path)
 
 
-def _header(path: Path, text: str) -> list[str]:
-    """The keys of the first lines, in the order in which they come, without those of lists and objects."""
-    found: dict[str, bool] = {}
+def _keys(path: Path, text: str) -> dict[str, int]:
+    """The first lines' keys as they come, and the line where each first holds a list or object; 0 where none does."""
+    found: dict[str, int] = {}
     for number, line in islice(numbered_lines(text), HEAD):
         for key, value in _object(path, number, line).items():
-            found[key] = found.get(key, True) and not isinstance(value, list | dict)
-    return [key for key, plain in found.items() if plain]
+            found[key] = found.get(key) or (number if isinstance(value, list | dict) else 0)
+    return found
+
+
+def _refuse_nested(path: Path, columns: Columns, header: Sequence[str], keys: Mapping[str, int]) -> None:
+    """Name the key that would be the user, item or time if it held no lists or objects.
+
+    Args:
+        header: those of ``keys`` that hold none.
+    """
+    for role in ROLES:
+        named = getattr(columns, role)
+        key = usual(role, header) or usual(role, list(keys)) if named is None else named
+        if key and keys.get(key):
+            what = f"'{key}' holds a list or an object and cannot be the {role}"
+            other = f"--{role}-column" + ("" if role in NEEDED else " ('' for none)")
+            remedy = f"write a text or number there, or name another column with {other}, or in a data file"
+            raise OovrecError(what, where=f"{path}, line {keys[key]}", remedy=remedy)
+
+
+def _table(path: Path, text: str, header: Sequence[str]) -> pl.DataFrame:
+    """A row an object, of texts; Python reads what polars cannot, or would read without a half character."""
+    schema = dict.fromkeys(header, pl.String)
+    if not HALF.search(text):
+        with suppress(pl.exceptions.PolarsError):
+            return pl.read_ndjson(text.encode(), schema=schema)
+    values: dict[str, list[str | None]] = {key: [] for key in header}
+    for number, line in numbered_lines(text):
+        row = _object(path, number, line)
+        for key, column in values.items():
+            column.append(_written(row.get(key), key, f"{path}, line {number}"))
+    return pl.DataFrame(values, schema=schema)
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = JSON.decode(line)
     except ValueError:
         value = None
     if isinstance(value, dict):
@@ -65,11 +105,9 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     raise OovrecError("is no JSON object", where=f"{path}, line {number}", remedy="write an object a line")
 
 
-def _no_object(path: Path, text: str) -> OovrecError:
-    """An error for the first line that is no object, or for the file where Python finds none."""
-    try:
-        for number, line in numbered_lines(text):
-            _object(path, number, line)
-    except OovrecError as error:
-        return error
-    return OovrecError("is not JSON Lines", where=path, remedy="write an object a line")
+def _written(value: Any, key: str, where: str) -> str | None:
+    text = value if value is None or isinstance(value, str) else json.dumps(value)
+    if text and SURROGATE.search(text):
+        what = f"{shown(text)} in the column '{key}' has half a character"
+        raise OovrecError(what, where=where, remedy="write the whole one or none")
+    return text
