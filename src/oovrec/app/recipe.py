@@ -18,7 +18,7 @@ from oovrec.config import Options, check_names, checked, flat
 from oovrec.errors import OovrecError, unknown, within
 from oovrec.files import read_yaml
 from oovrec.models.backbones import chosen
-from oovrec.models.base import configured, modules, system
+from oovrec.models.base import check_only, configured, modules, system
 from oovrec.tokens.build import check_options
 from oovrec.tokens.table import BuiltFrom, Tokens
 from oovrec.training.config import TrainingConfig
@@ -175,6 +175,7 @@ def _backbone(values: Mapping[str, Any], name: str) -> dict[str, str | None]:
 
 def _check_choices(recipe: Recipe) -> None:
     """What a recipe can be asked to make; a run's may have tokens of any file in their place."""
+    check_only(recipe.system)
     if recipe.tokens is not None:
         check_options(recipe.tokens.method, recipe.tokens.options, where="tokens")
     known = flat(recipe.to_dict())
