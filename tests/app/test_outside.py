@@ -240,3 +240,18 @@ def test_a_run_of_oovrec_itself_is_read_beside_a_system_of_its_name(
     request.getfixturevalue("twins")
     assert run("recommend", folder, "--history", "i3", "-k", 3) == before
     assert systems()["popularity"] is own_systems()["popularity"]
+
+
+def test_a_list_is_made_of_a_score_for_every_item(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = SYSTEM.replace("backwards", "short").replace(
+        "-super().scores(histories)", "super().scores(histories)[:, 3:]"
+    )
+    points = "[oovrec.systems]\nshort = scant.short\n"
+    install(tmp_path / "site", "scant", {"short": text}, points, monkeypatch=monkeypatch)
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("system: short\n")
+    run("train", recipe, "--data", log, "--out", tmp_path / "run")
+    for ask in (["evaluate", tmp_path / "run"], ["recommend", tmp_path / "run", "--history", "i3"]):
+        refused = sentence(*ask)
+        assert refused.startswith("the system's scores: have the shape (")
+        assert refused.endswith("items; give a row for each history, a column for each item.")

@@ -22,7 +22,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown, within
 from oovrec.evaluation.protocol import AT_ONCE, Figures, Split, validation_score
-from oovrec.evaluation.ranks import Products, ranks
+from oovrec.evaluation.ranks import Products, check_shape, ranks
 from oovrec.files import read_tensors, write_tensors
 from oovrec.models.entities import Entities
 from oovrec.plugins import check_alone, check_config, imported, outside
@@ -132,7 +132,8 @@ class Recommender(ABC):
         items = np.empty((len(order), min(k, len(self.entities.items))), np.int64)
         values = np.empty(items.shape, np.float32)
         for rows, batch in histories.take(order).batches(AT_ONCE):
-            found = ranks(self.ranked(batch), np.zeros(len(batch), np.int64), batch, k)
+            check_shape(scored := self.ranked(batch), len(batch), len(self.entities.items))
+            found = ranks(scored, np.zeros(len(batch), np.int64), batch, k)
             items[order[rows]], values[order[rows]] = found.tops[int(mask_seen)], found.values[int(mask_seen)]
         return Recommendations(items, values)
 
