@@ -14,7 +14,7 @@ from oovrec.data.dataset import DAY, Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.evaluation.protocol import compare, evaluate, validation_score
-from oovrec.evaluation.ranks import MISSED
+from oovrec.evaluation.ranks import MISSED, Products
 
 # items:            0  1  2 | validation | test
 SEQUENCES = [
@@ -204,3 +204,14 @@ def test_compare_refuses_other_users(many: Dataset) -> None:
 def test_without_targets_there_is_one_sentence() -> None:
     with pytest.raises(OovrecError, match="no user has three items"):
         evaluate(lambda histories: torch.zeros(0, 5), dataset([[0, 1], [2, 3]], 5))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, -3), (-1, 0), (0, 1)])
+def test_every_item_of_every_history_has_a_score(rows: int, columns: int) -> None:
+    shape = 3 + rows, ITEMS + columns
+    said = f"the system's scores: have the shape {shape} for 3 histories and 12 items; "
+    for given in (torch.zeros(shape), Products(torch.zeros(shape[0], 2), torch.zeros(shape[1], 2))):
+        for ask in (evaluate, validation_score):
+            with pytest.raises(OovrecError) as refused:
+                ask(lambda _, given=given: given, dataset())
+            assert str(refused.value) == said + "give a row for each history, a column for each item."

@@ -156,3 +156,12 @@ def test_grouping_changes_no_loss_of_ids(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_one_item_has_no_other() -> None:
     with pytest.raises(OovrecError, match=r"model\.loss: there is no other item .*; set it to softmax"):
         other_items(torch.zeros(3, dtype=torch.long), 1)
+
+
+@pytest.mark.parametrize("shape", [(N, WIDTH - 3), (N,)])
+def test_states_are_as_wide_as_the_rows(shape: tuple[int, ...]) -> None:
+    _, weight, targets = inputs()
+    with pytest.raises(OovrecError) as refused:
+        softmax_cross_entropy(torch.zeros(shape), weight, targets)
+    said = f"states of shape {shape} do not fit output rows of shape (101, 16); make the states as wide as the rows."
+    assert str(refused.value) == f"the system's network: {said}"

@@ -43,10 +43,10 @@ def compare(
     main, dataset = prepare(recipe, data, out, resume)
     train_on(main, dataset)
     for name in main.recipe.references:
-        reference = read_recipe(name).model_copy(update={"seed": main.recipe.seed})
         try:
+            reference = read_recipe(name).model_copy(update={"seed": main.recipe.seed})
             train_on(Run(_reference(main, name), reference, main.data), dataset)
-        except OovrecError as error:  # what data is too small for one system may serve another
+        except OovrecError as error:  # data too small for it, say, or a package with its name
             say(escape(f"note: {name} is left out: {error}"))
     return report(load_run(main.folder), dataset)
 

@@ -19,7 +19,7 @@ from oovrec.decoding.catalogue import FILE, write_catalogue
 from oovrec.errors import OovrecError
 from oovrec.evaluation.results import BLOCKS, Result, read_result
 from oovrec.files import atomic_folder, read_json, write_json, write_text
-from oovrec.models.base import system, systems
+from oovrec.models.base import own_systems, system
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.progress import quiet_transformers
 
@@ -87,7 +87,7 @@ def export(run: Run | str | Path, out: str | Path) -> Path:
     run, out = run if isinstance(run, Run) else load_run(run), Path(out)
     check_free(out)
     if not issubclass(system(run.recipe.system), GenerativeRecommender):
-        able = sorted(name for name, found in systems().items() if issubclass(found, GenerativeRecommender))
+        able = sorted(name for name, found in own_systems().items() if issubclass(found, GenerativeRecommender))
         what = f"'{run.recipe.system}' is no language model, so transformers cannot load it"
         raise OovrecError(what, where=run.folder, remedy=f"export a run of {' or '.join(able)}")
     model = run.model

@@ -18,7 +18,9 @@ from oovrec.config import Options, check_names, checked, flat
 from oovrec.errors import OovrecError, unknown, within
 from oovrec.files import read_yaml
 from oovrec.models.backbones import chosen
-from oovrec.models.base import configured, modules, system
+from oovrec.models.base import check_only, configured, modules, system
+from oovrec.plugins import outside
+from oovrec.tokens.build import OUTSIDE as SCHEMES
 from oovrec.tokens.build import check_options
 from oovrec.tokens.table import BuiltFrom, Tokens
 from oovrec.training.config import TrainingConfig
@@ -179,7 +181,15 @@ def read_recipe(name: str | Path, overrides: Iterable[str] = (), backbone: str |
     recipe = parse_recipe(values, where)
     with within(where):
         _check_choices(recipe)
-    return recipe
+        return _settled(recipe)
+
+
+def _settled(recipe: Recipe) -> Recipe:
+    """With all options of a scheme of another package, whose next version may have other defaults."""
+    if recipe.tokens is None or recipe.tokens.method not in outside(SCHEMES):
+        return recipe
+    options = check_options(recipe.tokens.method, recipe.tokens.options, where="tokens").model_dump(mode="json")
+    return recipe.model_copy(update={"tokens": recipe.tokens.model_copy(update={"options": options})})
 
 
 def _no_recipe(name: str) -> OovrecError:
@@ -204,6 +214,7 @@ def _backbone(values: Mapping[str, Any], name: str) -> dict[str, str | None]:
 
 def _check_choices(recipe: Recipe) -> None:
     """What a recipe can be asked to make; a run's may have tokens of any file in their place."""
+    check_only(recipe.system)
     if recipe.tokens is not None:
         check_options(recipe.tokens.method, recipe.tokens.options, where="tokens")
     known = flat(recipe.in_full())

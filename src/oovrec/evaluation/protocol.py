@@ -16,7 +16,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation import metrics
-from oovrec.evaluation.ranks import Products, ranks
+from oovrec.evaluation.ranks import Products, check_shape, ranks
 from oovrec.evaluation.resampling import resampled_means
 from oovrec.progress import Bar
 
@@ -113,7 +113,7 @@ def evaluate(
         seed: of the bootstrap of the intervals.
 
     Raises:
-        OovrecError: a score is NaN, no user has a target, or there is no such split.
+        OovrecError: a score is NaN, an item has none, no user has a target, or there is no such split.
     """
     histories, targets = _split(dataset, split)
     raw, masked = np.empty_like(targets), np.empty_like(targets)
@@ -154,7 +154,7 @@ def validation_score(
         users: take a sample of this many users, always the same; 0 takes all.
 
     Raises:
-        OovrecError: a score is NaN, or no user has a target.
+        OovrecError: a score is NaN, an item has none, or no user has a target.
     """
     histories, targets = _split(dataset.sampled(users), "validation")
     found = np.empty_like(targets)
@@ -213,6 +213,5 @@ def _scored(
     order = np.argsort(histories.lengths, kind="stable")
     for places, batch in histories.take(order).batches(size):
         scored = scores(batch)
-        if scored.shape != (len(batch), items):
-            raise ValueError(f"scores of shape {tuple(scored.shape)} for {len(batch)} histories and {items} items")
+        check_shape(scored, len(batch), items)
         yield order[places], batch, scored

@@ -93,6 +93,19 @@ def ranks(scores: Tensor | Products, targets: np.ndarray, excluded: Histories, w
     return _by_tensors(scores, targets, excluded, width)
 
 
+def check_shape(scores: Tensor | Products, histories: int, items: int) -> None:
+    """Make sure that ``scores`` are ``[histories, items]``.
+
+    Raises:
+        OovrecError: they are not.
+    """
+    if scores.shape != (histories, items):
+        what = f"have the shape {tuple(scores.shape)} for {histories} histories and {items} items"
+        raise OovrecError(
+            what, where="the system's scores", remedy="give a row for each history, a column for each item"
+        )
+
+
 def _by_scan(
     kernel: Callable[..., int],
     size: int,

@@ -7,10 +7,10 @@ import json
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -22,9 +22,10 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown, within
 from oovrec.evaluation.protocol import AT_ONCE, Figures, Split, validation_score
-from oovrec.evaluation.ranks import Products, ranks
+from oovrec.evaluation.ranks import Products, check_shape, ranks
 from oovrec.files import read_tensors, write_tensors
 from oovrec.models.entities import Entities
+from oovrec.plugins import check_alone, check_config, imported, outside
 from oovrec.training.checkpoint import learnt, put
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch, EpochLog, train
@@ -131,7 +132,8 @@ class Recommender(ABC):
         items = np.empty((len(order), min(k, len(self.entities.items))), np.int64)
         values = np.empty(items.shape, np.float32)
         for rows, batch in histories.take(order).batches(AT_ONCE):
-            found = ranks(self.ranked(batch), np.zeros(len(batch), np.int64), batch, k)
+            check_shape(scored := self.ranked(batch), len(batch), len(self.entities.items))
+            found = ranks(scored, np.zeros(len(batch), np.int64), batch, k)
             items[order[rows]], values[order[rows]] = found.tops[int(mask_seen)], found.values[int(mask_seen)]
         return Recommendations(items, values)
 
@@ -228,19 +230,27 @@ def check_count(k: int) -> None:
 
 
 def systems() -> dict[str, type[Recommender]]:
-    """Every recommender by name.
+    """Every recommender by name, but for what is broken of other packages.
 
     A module ``models/<family>/<name>.py`` holds the class of that name; other packages say by an entry point of the
     group ``oovrec.systems`` which of their modules does.
     """
-    found = ((name, _system(name, module)) for name, module in modules().items())
+    found = own_systems()
+    for name in sorted(outside(OUTSIDE).keys() - found.keys()):
+        with suppress(OovrecError):
+            found[name] = system(name)
+    return found
+
+
+def own_systems() -> dict[str, type[Recommender]]:
+    """Every recommender of oovrec itself, by name."""
+    found = ((name, _system(name, importlib.import_module(module))) for name, module in _own_modules())
     return {name: value for name, value in found if value is not None}
 
 
 def modules() -> dict[str, str]:
     """Path of each module that may hold a system, by its name; none is imported."""
-    outside = {point.name: point.value for point in entry_points(group=OUTSIDE)}
-    return outside | dict(_own_modules())
+    return outside(OUTSIDE) | dict(_own_modules())
 
 
 def _own_modules() -> Iterator[tuple[str, str]]:
@@ -250,9 +260,9 @@ def _own_modules() -> Iterator[tuple[str, str]]:
             yield module.name, f"{package.__name__}.{module.name}"
 
 
-def _system(name: str, module: str) -> type[Recommender] | None:
+def _system(name: str, module: ModuleType) -> type[Recommender] | None:
     """The recommender that bears the ``name``, if its module holds one."""
-    for value in vars(importlib.import_module(module)).values():
+    for value in vars(module).values():
         ours = isinstance(value, type) and issubclass(value, Recommender)
         if ours and value.__dict__.get("name") == name:
             return cast(type[Recommender], value)
@@ -263,12 +273,40 @@ def system(name: str) -> type[Recommender]:
     """The recommender called ``name``; no other is imported.
 
     Raises:
-        OovrecError: there is none; the nearest name is given.
+        OovrecError: there is none, and the nearest name is given; or it is another package's and broken.
     """
-    module = dict(_own_modules()).get(name) or modules().get(name)
-    found = _system(name, module) if module else None
-    if found is None:
-        raise unknown("system", name, systems())
+    if (own := _own(name)) is not None:
+        return own
+    if (module := imported(OUTSIDE, name)) is None:
+        raise unknown("system", name, [*own_systems(), *outside(OUTSIDE)])
+    return _whole(name, module)
+
+
+def check_only(name: str) -> None:
+    """Make sure that no other package has a system of the ``name``, where oovrec has one.
+
+    Raises:
+        OovrecError: one does.
+    """
+    if _own(name) is not None:
+        check_alone(OUTSIDE, name)
+
+
+def _own(name: str) -> type[Recommender] | None:
+    module = dict(_own_modules()).get(name)
+    return _system(name, importlib.import_module(module)) if module else None
+
+
+def _whole(name: str, module: ModuleType) -> type[Recommender]:
+    """The system in another package's ``module``, which has all that it needs."""
+    if (found := _system(name, module)) is None:
+        remedy = "give its class that name, or rename the entry point"
+        what = f"has no recommender with name = '{name}', as its entry point is called"
+        raise OovrecError(what, where=module.__name__, remedy=remedy)
+    where = f"{module.__name__}.{found.__name__}"
+    check_config(found, where)
+    if lacking := sorted(found.__abstractmethods__):
+        raise OovrecError(f"does not define {', '.join(lacking)}", where=where, remedy="add what every system needs")
     return found
 
 

@@ -32,7 +32,13 @@ def softmax_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, legal
         weight: ``[items, d]`` output rows.
         targets: ``[n]`` item indices.
         legal: gives the legal items of a chunk of positions; None where all are.
+
+    Raises:
+        OovrecError: states and rows differ in width.
     """
+    if hidden.shape[1:] != weight.shape[1:]:
+        what = f"states of shape {tuple(hidden.shape)} do not fit output rows of shape {tuple(weight.shape)}"
+        raise OovrecError(what, where="the system's network", remedy="make the states as wide as the rows")
     loss: Tensor = _SoftmaxCrossEntropy.apply(hidden, weight, targets, legal)
     return loss
 

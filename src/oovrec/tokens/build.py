@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +19,7 @@ from oovrec.config import Options, checked
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
+from oovrec.plugins import check_alone, check_config, imported, outside
 from oovrec.tokens.contract import check_built
 from oovrec.tokens.table import BuiltFrom, Tokens, TokenTable
 
@@ -89,31 +89,53 @@ def methods() -> dict[str, str]:
     They are those of :mod:`oovrec.tokens.schemes`, and those that other packages name by an entry point of the group
     ``oovrec.schemes``.
     """
-    outside = {point.name: point.value for point in entry_points(group=OUTSIDE)}
+    return outside(OUTSIDE) | _own_methods()
+
+
+def _own_methods() -> dict[str, str]:
     own = sorted(path.stem for path in (Path(__file__).parent / "schemes").glob("*.py") if path.stem != "__init__")
-    return outside | {name: f"oovrec.tokens.schemes.{name}" for name in own}
+    return {name: f"oovrec.tokens.schemes.{name}" for name in own}
 
 
 def check_options(method: str, options: Mapping[str, Any], *, where: str) -> Options:
     """The options of a scheme.
 
     Raises:
-        OovrecError: an unknown method or option, or a bad value.
+        OovrecError: an unknown method or option, a bad value, or a scheme that is broken or shares its name.
     """
-    if method not in (known := methods()):
-        raise unknown("method", method, known, where=where)
-    config: Options = checked(_scheme(method).Config, options, where=where)
+    config: Options = checked(_chosen(method, where).Config, options, where=where)
     return config
 
 
-def _scheme(method: str) -> ModuleType:
-    return import_module(methods()[method])
+def _chosen(method: str, where: str) -> ModuleType:
+    """The module of the scheme that tokens are to be built by."""
+    if (found := scheme(method)) is None:
+        raise unknown("method", method, methods(), where=where)
+    if method in _own_methods():
+        check_alone(OUTSIDE, method)
+    return found
 
 
-def _built(method: str, material: Material, config: Options, seed: int) -> Built:
+def scheme(method: str) -> ModuleType | None:
+    """The module of the scheme called ``method``, if there is one; no other is imported.
+
+    Raises:
+        OovrecError: it is another package's and broken.
+    """
+    if (own := _own_methods().get(method)) is not None:
+        return import_module(own)
+    if (found := imported(OUTSIDE, method)) is not None:
+        check_config(found, found.__name__)
+        if not callable(getattr(found, "build", None)):
+            remedy = "add build(material, config, seed), which returns what it built"
+            raise OovrecError("has no function 'build'", where=found.__name__, remedy=remedy)
+    return found
+
+
+def _built(found: ModuleType, method: str, material: Material, config: Options, seed: int) -> Built:
     """What the scheme makes, checked; errors that name no place, such as a table's, name the scheme."""
     try:
-        built = _scheme(method).build(material, config, seed)
+        built = found.build(material, config, seed)
         if not isinstance(built, Built):
             what = f"its build() returns no Built but {type(built).__name__}"
             raise OovrecError(what, remedy="return Built(items, users, details)")
@@ -142,14 +164,15 @@ def build_tokens(
         options: values for the scheme's ``Config``.
 
     Raises:
-        OovrecError: an unknown method or option, or a value that does not suit the dataset; the scheme returns
-            something else than it must.
+        OovrecError: as :func:`check_options`, a value does not suit the dataset, or the scheme returns something else
+            than it must.
     """
-    config = check_options(method, options or {}, where=f"tokens.{method}")
+    where = f"tokens.{method}"
+    config = check_options(method, options or {}, where=where)
     if built_from not in ("train", "all"):
         raise unknown("tokens source", built_from, ("train", "all"))
     material = Material.of(dataset, built_from)
-    built = _built(method, material, config, seed)
+    built = _built(_chosen(method, where), method, material, config, seed)
     details = {
         **built.details,
         "interactions": len(material.histories.items),

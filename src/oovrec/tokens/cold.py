@@ -12,9 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -22,7 +21,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.tokens.build import methods
+from oovrec.tokens.build import scheme
 from oovrec.tokens.rules import END
 from oovrec.tokens.table import TokenTable
 from oovrec.tokens.words import item_words
@@ -84,8 +83,7 @@ def evidence(method: str) -> tuple[Evidence, ...]:
     Raises:
         OovrecError: the scheme's tokens say nothing of what an item is like.
     """
-    scheme: Any = import_module(module) if (module := methods().get(method)) else None
-    if not (near := getattr(scheme, "NEAR", ())):
+    if not (near := getattr(scheme(method), "NEAR", ())):
         what = f"tokens of the method '{method}' do not stand for like items, so a new item has no place among them"
         raise OovrecError(what, remedy="use a run whose tokens are meta, collaborative or semantic")
     return near
