@@ -69,7 +69,8 @@ def batch(
 ) -> Path:
     """Write the ``k`` best items of every user to a table: ``user``, ``rank`` (from 1), ``item``, ``score``.
 
-    Users stand in the order of the data. A list is what :meth:`~oovrec.app.runs.Run.recommend` gives.
+    Users stand in the order of the data. A list is what :meth:`~oovrec.app.runs.Run.recommend` gives, to the
+    rounding of the model's arithmetic.
 
     Args:
         out: a new file, ``.parquet`` or ``.csv``.
