@@ -161,6 +161,19 @@ def test_new_items_of_a_history_are_skipped_where_told(alone: TestClient) -> Non
 
 
 @pytest.mark.parametrize(
+    "body", [{"user": "x" * 9999}, {"history": ["x" * 9999]}, {"history": "x" * 9999}, {"x" * 9999: 1}]
+)
+def test_long_ids_are_not_given_back_whole(body: dict[str, object], client: TestClient) -> None:
+    said = client.post("/recommend", json=body).json()["error"]
+    assert re.search("'x{150,200}…", said)
+    assert len(said) < 500
+
+
+def test_a_long_users_address(client: TestClient) -> None:
+    assert client.get(f"/users/{'x' * 9999}").json() == {"error": f"unknown user '{'x' * 200}…'; see /docs."}
+
+
+@pytest.mark.parametrize(
     ("body", "sentence"),
     [
         ({"user": "u77"}, "films: unknown user 'u77'; did you mean 'u7'."),

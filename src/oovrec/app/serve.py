@@ -24,7 +24,7 @@ from oovrec.app.together import Together
 from oovrec.config import Options, checked
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, brief
 from oovrec.evaluation.results import read_result
 
 try:
@@ -156,7 +156,7 @@ class Service:
     def user(self, user: Annotated[str, PathParameter(description="an id of the run's data")]) -> dict[str, Any]:
         """What a user is known to have taken, oldest first."""
         if self._dataset is None or user not in self._dataset.user_index:
-            raise HTTPException(404, f"unknown user '{user}'.")
+            raise HTTPException(404, f"unknown user '{brief(user)}'.")
         history = self._dataset.full[self._dataset.user_index[user]]
         return {"id": user, "history": [self._catalogue.item(int(item)) for item in history]}
 
