@@ -36,3 +36,35 @@ def test_what_the_system_does_not_refuse_is_a_defect(tmp_path: Path, monkeypatch
 
 def test_the_number_in_those_words_is_the_systems() -> None:
     assert errno.ENOSPC == 28
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.EDQUOT, "x"), r"\(Disk quota exceeded\); free some space or choose another --out\.$"),
+        (OSError(errno.EROFS, "x"), r"\(Read-only file system\); choose a folder you can write to\.$"),
+        (OSError("No space left on device (os error 28)"), r"\(No space left on device\); free some space"),  # Polars'
+        (Exception("No space left on device (os error 28)"), r"\(No space left on device\); free some space"),
+    ],
+)
+@pytest.mark.parametrize("kind", [files.atomic, files.atomic_folder])
+def test_what_the_system_refuses_is_a_sentence_whoever_wrote(kind, error, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(files.Unwritten, match=rf"^{tmp_path}/out: cannot write {sentence}"), kind(tmp_path / "out"):
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_a_folder_that_fails_is_an_error_about_the_folder(tmp_path: Path) -> None:
+    with (
+        pytest.raises(files.Unwritten, match=rf"^{tmp_path}/out: cannot write \(No space left on device\); free"),
+        files.atomic_folder(tmp_path / "out") as folder,
+        files.atomic(folder / "tokens" / "a.json"),
+    ):
+        raise OSError(errno.ENOSPC, "x")
+
+
+def test_a_sentence_that_quotes_the_system_stays_as_it_is(tmp_path: Path) -> None:
+    told = OovrecError("cannot be loaded (No such file or directory (os error 2))")
+    with pytest.raises(OovrecError) as found, files.atomic(tmp_path / "out"):
+        raise told
+    assert found.value is told

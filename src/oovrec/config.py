@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from oovrec.errors import OovrecError, unknown
+from oovrec.errors import OovrecError, brief, unknown
 
 
 class Options(BaseModel):
@@ -38,7 +38,7 @@ def checked(config: type[C], options: Mapping[str, Any], *, where: str) -> C:
             raise unknown("key", name, _keys(config, outer), where=".".join(filter(None, [where, *outer]))) from error
         if first["type"] == "missing":
             raise OovrecError("is missing", where=key, remedy="add it") from error
-        what = f"{first['msg'].lower()}, not {first['input']!r}"
+        what = f"{first['msg'].lower()}, not {brief(repr(first['input']))}"
         raise OovrecError(what, where=key, remedy="change the value") from error
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 LISTED = 40  # names that an error lists at most
+SHOWN = 200  # characters of a name that an error shows at most
+COMPARED = 20_000  # names times characters of an unknown one, beyond which it takes long to find the nearest
 # What an error says where memory is short; the last is cuDNN's attention, which does not name the reason.
 MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate", "mha_graph.execute")
 
@@ -48,13 +50,23 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in MEMORY)
 
 
-def unknown(kind: str, name: str, choices: Iterable[str], *, where: object = None) -> OovrecError:
-    """An error for a name that is not among ``choices``, naming its nearest neighbour."""
+def brief(text: str) -> str:
+    """As much of a text from outside as a sentence shows."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def unknown(kind: str, name: str, choices: Collection[str], *, where: object = None) -> OovrecError:
+    """An error for a name that is not among ``choices``, naming its nearest neighbour unless there are very many."""
+    name = brief(name)
+    what = f"unknown {kind} '{name}'"
+    if not choices:
+        return OovrecError(what, where=where, remedy=f"leave it out: there is no {kind} to set")
+    many = f"check it; there are {len(choices):,}"
+    if len(choices) * (len(name) + 1) > COMPARED:  # new users ask a server all day
+        return OovrecError(what, where=where, remedy=many)
     known = sorted(choices)
-    if not known:
-        return OovrecError(f"unknown {kind} '{name}'", where=where, remedy=f"leave it out: there is no {kind} to set")
     begun = [choice for choice in known if name and choice.startswith(name)]
-    few = f"choose one of: {', '.join(known)}" if len(known) <= LISTED else f"check it; there are {len(known):,}"
+    few = f"choose one of: {', '.join(known)}" if len(known) <= LISTED else many
     close = [min(begun, key=len)] if begun else difflib.get_close_matches(name, known, n=1)
     remedy = f"did you mean '{close[0]}'" if close else few
-    return OovrecError(f"unknown {kind} '{name}'", where=where, remedy=remedy)
+    return OovrecError(what, where=where, remedy=remedy)

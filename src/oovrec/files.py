@@ -22,13 +22,27 @@ from safetensors.numpy import save_file
 
 from oovrec.errors import OovrecError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Unwritten(OovrecError):
+    """A file or folder could not be written."""
+
+
+def refusal(error: BaseException) -> int | None:
+    """The system's number of why it refused, which libraries in Rust have in their words alone; None for defects."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    code = re.search(r"\(os error (\d+)\)", str(error))
+    return int(code[1]) if code else None
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path`` in one step.
 
     Raises:
-        OovrecError: the disk is full or the folder cannot be written.
+        Unwritten: the disk is full or the folder cannot be written.
     """
     with _writing(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -47,7 +61,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``, which is absent or empty; on success it becomes ``path`` in one step.
 
     Raises:
-        OovrecError: the disk is full or the folder cannot be written.
+        Unwritten: the disk is full or the folder cannot be written.
     """
     with _writing(path):
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -84,14 +98,19 @@ def locked(path: Path, what: Path, patience: float = 0) -> Iterator[None]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Make the folder that ``path`` is to lie in; what cannot be written becomes a sentence."""
+    """Make the folder that ``path`` is to lie in; what cannot be written becomes a sentence about ``path``."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space or choose another --out" if full else "choose a folder you can write to"
-        raise OovrecError(f"cannot write ({error.strerror})", where=path, remedy=remedy) from error
+    except Unwritten as error:  # names a file in the temporary folder
+        raise Unwritten(error.what, where=path, remedy=error.remedy) from error
+    except OovrecError:
+        raise
+    except Exception as error:
+        if (code := refusal(error)) is None:
+            raise
+        remedy = "free some space or choose another --out" if code in FULL else "choose a folder you can write to"
+        raise Unwritten(f"cannot write ({os.strerror(code)})", where=path, remedy=remedy) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -177,13 +196,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
     ordered = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     header = dict(metadata or {})
     with atomic(path) as temporary:
-        try:
-            save_file(ordered, temporary, metadata={**header, "sha256": _digest(ordered, header)})
-        except SafetensorError as error:  # so the library calls what the system refuses
-            code = re.search(r"os error (\d+)", str(error))
-            if code is None:
-                raise
-            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+        save_file(ordered, temporary, metadata={**header, "sha256": _digest(ordered, header)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -118,6 +118,36 @@ def test_what_broke_off_goes_on_to_the_same_file(finished: Path, tmp_path: Path,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lists.parquet", "whole.parquet"]
 
 
+@pytest.mark.parametrize(("at", "done"), [("part", 32), ("file", 60)])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_full_disk_is_told_and_the_same_call_goes_on(
+    at: str, done: int, kind: str, oovrec, finished: Path, tmp_path: Path, monkeypatch
+) -> None:
+    run, out = finished / "references/popularity", tmp_path / f"lists.{kind}"
+    monkeypatch.setattr(module, "PART", 16)
+    oovrec("batch", run, "--out", tmp_path / f"whole.{kind}")
+    write, asked = pl.DataFrame.write_parquet, []
+
+    def full(*_: object) -> None:  # in Polars' words
+        raise pl.exceptions.ComputeError("parquet: underlying IO error: No space left on device (os error 28)")
+
+    def full_at_the_third(table: pl.DataFrame, path: Path) -> None:
+        asked.append(path)
+        (full if len(asked) == 3 else write)(table, path)
+
+    with monkeypatch.context() as patch:
+        if at == "part":
+            patch.setattr(pl.DataFrame, "write_parquet", full_at_the_third)
+        else:
+            patch.setitem(module.FORMATS, f".{kind}", full)
+        said = oovrec("batch", run, "--out", out, code=2).stderr
+    remedy = f"free some space or choose another --out; the same command goes on from what is done ({out}.parts)."
+    assert f"error: {out}: cannot write (No space left on device); {remedy}" in said
+    assert not out.exists()
+    assert f"{done} of 60 users are done" in oovrec("batch", run, "--out", out).stderr
+    assert out.read_bytes() == (tmp_path / f"whole.{kind}").read_bytes()
+
+
 def test_parts_of_another_question_are_not_used(finished: Path, tmp_path: Path, monkeypatch) -> None:
     run, out = load_run(finished / "references/popularity"), tmp_path / "lists.parquet"
     monkeypatch.setattr(module, "PART", 16)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 
 import oovrec
@@ -238,6 +239,17 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     run = kept("llama", {}, tmp_path / "run")
     (run.folder / "model.safetensors").unlink()
     with pytest.raises(OovrecError, match="its training is not finished"):
+        export(run, tmp_path / "plain")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    run = kept("llama", {}, tmp_path / "run")
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", full)
+    with pytest.raises(OovrecError, match=rf"^{tmp_path}/plain: cannot write \(No space left on device\); free some"):
         export(run, tmp_path / "plain")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

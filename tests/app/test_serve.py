@@ -12,7 +12,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -161,6 +164,19 @@ def test_new_items_of_a_history_are_skipped_where_told(alone: TestClient) -> Non
 
 
 @pytest.mark.parametrize(
+    "body", [{"user": "x" * 9999}, {"history": ["x" * 9999]}, {"history": "x" * 9999}, {"x" * 9999: 1}]
+)
+def test_long_ids_are_not_given_back_whole(body: dict[str, object], client: TestClient) -> None:
+    said = client.post("/recommend", json=body).json()["error"]
+    assert re.search("'x{150,200}…", said)
+    assert len(said) < 500
+
+
+def test_a_long_users_address(client: TestClient) -> None:
+    assert client.get(f"/users/{'x' * 9999}").json() == {"error": f"unknown user '{'x' * 200}…'; see /docs."}
+
+
+@pytest.mark.parametrize(
     ("body", "sentence"),
     [
         ({"user": "u77"}, "films: unknown user 'u77'; did you mean 'u7'."),
@@ -243,23 +259,59 @@ def test_a_port_that_is_taken(oovrec, finished: Path) -> None:
     assert said.startswith(f"error: 127.0.0.1:{port}: cannot listen there (Address already in use)")
 
 
-def test_a_server_from_start_to_ctrl_c(finished: Path) -> None:
+@contextmanager
+def server(run: Path, command: str = COMMAND) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server of its own process, and its port."""
+    words = [sys.executable, "-c", command, "serve", str(run), "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", COMMAND, "serve", str(finished), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        address = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert address, (line, process.communicate())
+        port = re.search(r"http://127\.0\.0\.1:(\d+)", line)
+        assert port, (line, process.communicate())
+        yield process, int(port[1])
+    finally:
+        process.kill()
+
+
+def test_a_server_from_start_to_ctrl_c(finished: Path) -> None:
+    with server(finished) as (process, port):
         body = json.dumps({"user": "u7", "k": 2}).encode()
         request = urllib.request.Request(
-            f"{address[0]}/recommend", data=body, headers={"Content-Type": "application/json"}
+            f"http://127.0.0.1:{port}/recommend", data=body, headers={"Content-Type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert len(json.load(answer)) == 2
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
-    finally:
-        process.kill()
     assert (process.returncode, said) == (0, "")
+
+
+def listening(port: int) -> bool:
+    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=60):
+        return True
+    return False
+
+
+def test_who_has_asked_when_a_server_is_stopped_is_answered(finished: Path) -> None:
+    """Whoever sends no more than half a request is waited for a while, and told."""
+    body = json.dumps({"user": "u7", "k": 2}).encode()
+    head = (
+        f"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with server(finished, f"from oovrec.app import serve; serve.LAST = 3; {COMMAND}") as (process, port):
+        asking, stuck = (socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(2))
+        for one in (asking, stuck):
+            one.sendall(head.encode() + body[:5])
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60).close()  # so they were heard, too
+        process.send_signal(signal.SIGTERM)
+        while listening(port):
+            time.sleep(0.01)
+        asking.sendall(body[5:])
+        answers = [one.makefile(encoding="utf-8", newline="").read() for one in (asking, stuck)]
+        _, said = process.communicate(timeout=60)
+    assert (answers[0].split()[1], len(json.loads(answers[0].partition("\r\n\r\n")[2]))) == ("200", 2)
+    assert answers[1].split()[1] == "503"
+    assert '{"error":"the server is stopping; ask again later."}' in answers[1]
+    assert (process.returncode, "Traceback" in said) == (-signal.SIGTERM, False)

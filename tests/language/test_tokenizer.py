@@ -40,6 +40,44 @@ def test_a_broken_one_is_refused_in_a_sentence(folder: Path, file: str, content:
         pretrained_tokenizer(folder)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("tokenizer_config.json", None, "/tokenizer_config.json: no such file; restore the file."),
+        ("tokenizer_config.json", "", "/tokenizer_config.json: is empty; restore the file."),
+        ("tokenizer_config.json", '{"a": [1]}', "/tokenizer_config.json: describes no tokenizer; restore the file."),
+        ("tokenizer_config.json", "[1]", "/tokenizer_config.json: describes no tokenizer; restore the file."),
+        (
+            "tokenizer_config.json",
+            '{"tokenizer_class": "TokenizersBackend"}',
+            "/tokenizer_config.json: names no token that ends a text; restore the file.",
+        ),
+        ("tokenizer.json", None, "/tokenizer.json: no such file; restore the file."),
+        ("tokenizer.json", "", "/tokenizer.json: is empty; restore the file."),
+        ("tokenizer.json", "{\n{", "/tokenizer.json, line 2: is not valid JSON (Expecting property name enclosed in "),
+        (
+            "tokenizer.json",
+            '{"a": [1]}',
+            ": no tokenizer can be loaded from here; restore tokenizer.json and tokenizer_config.json.",
+        ),
+    ],
+)
+def test_a_runs_broken_file_is_named(folder: Path, file: str, content: str | None, sentence: str) -> None:
+    assert len(pretrained_tokenizer(folder, run=True)) == len(pretrained_tokenizer(folder))
+    (folder / file).unlink() if content is None else (folder / file).write_text(content)
+    with pytest.raises(OovrecError) as error:
+        pretrained_tokenizer(folder, run=True)
+    assert str(error.value).startswith(f"{folder}{sentence}")
+
+
+@pytest.mark.parametrize("kind", ["T5Tokenizer", "LlamaTokenizer", "Qwen2Tokenizer", "GemmaTokenizer"])
+def test_a_run_without_the_words_of_a_kind_that_can_do_without(folder: Path, kind: str) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind, "eos_token": "</s>"}))
+    with pytest.raises(OovrecError, match=r"/tokenizer\.json: no such file; restore the file\.$"):
+        pretrained_tokenizer(folder, run=True)
+
+
 def test_a_broken_config_beside_a_tokenizer_is_refused_too(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text("{}")  # so that the model's config is asked
     (folder / "config.json").write_text(json.dumps({"model_type": ["t5"]}))

@@ -308,3 +308,11 @@ def test_a_run_whose_config_json_was_edited_is_refused(
     (folder / "backbone" / "config.json").unlink()
     with pytest.raises(OovrecError, match=r"backbone/config\.json: no such file; restore the file"):
         load(folder)
+
+
+def test_a_run_without_its_tokenizer_is_refused(run: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        folder = shutil.copytree(run, tmp_path / name)
+        (folder / "backbone" / name).unlink()
+        with pytest.raises(OovrecError, match=rf"backbone/{name}: no such file; restore the file\.$"):
+            load(folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from oovrec.data.columns import Columns
 from oovrec.data.histories import Histories
 from oovrec.data.load import read_all
 from oovrec.errors import Interrupted, OovrecError
-from oovrec.files import atomic, locked, read_text, sha256, write_text
+from oovrec.files import Unwritten, atomic, locked, read_text, sha256, write_text
 from oovrec.models.base import Recommendations, Recommender, check_count
 from oovrec.progress import Bar, say
 
@@ -85,7 +85,7 @@ def batch(
 
     Raises:
         OovrecError: the file is there already, of another kind, or being written; both ``log`` and ``data``; a file
-            that is broken, or a log without any known item; a ``k`` below 1.
+            that is broken, or a log without any known item; a ``k`` below 1; a full disk, and the same call goes on.
         Interrupted: Ctrl-C; the same call goes on from there.
     """
     out = Path(out)
@@ -100,7 +100,7 @@ def batch(
     crowd = _of_data(run, data) if log is None else _of_log(run, log, columns)
     parts = out.with_name(f"{out.name}.parts")
     _check_ours(parts)
-    with locked(parts / "lock", out):
+    with locked(parts / "lock", out), _to_go_on(out, parts):
         _keep_only(parts, f"{sha256(run.folder / 'model.safetensors')} {crowd.digest()} {k} {mask_seen}")
         with run.arithmetic():
             _fill(model, crowd, parts, k, mask_seen)
@@ -109,6 +109,16 @@ def batch(
             FORMATS[out.suffix.lower()](pl.scan_parquet(files), temporary)
         shutil.rmtree(parts)
     return out
+
+
+@contextmanager
+def _to_go_on(out: Path, parts: Path) -> Iterator[None]:
+    """A disk that is full while ``parts`` or ``out`` is written is an error about ``out``; what is done stays."""
+    try:
+        yield
+    except Unwritten as error:
+        remedy = f"{error.remedy}; the same command goes on from what is done ({parts})"
+        raise OovrecError(error.what, where=out, remedy=remedy) from error
 
 
 def _of_data(run: Run, data: str | None) -> Crowd:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from oovrec.errors import Interrupted, OovrecError, out_of_memory
+from oovrec.files import FULL, refusal
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -25,7 +25,7 @@ class Commands(TyperGroup):
             raise _exit(str(stop), INTERRUPTED) from stop
         except KeyboardInterrupt as stop:
             raise _exit("stopped.", INTERRUPTED) from stop
-        except (MemoryError, RuntimeError, OSError) as error:
+        except Exception as error:
             if (sentence := _resources(error)) is None:
                 raise
             raise _exit(f"error: {sentence}", BAD_INPUT) from error
@@ -33,7 +33,7 @@ class Commands(TyperGroup):
 
 def _resources(error: BaseException) -> str | None:
     """A sentence for want of memory or disk; None for anything else, which is a defect and keeps its traceback."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if refusal(error) in FULL:
         return "the disk is full; free some space or choose another --out."
     if out_of_memory(error):
         return "out of memory; lower training.batch_size, model.history or model.length with --set, or raise --k-core."

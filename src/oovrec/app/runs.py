@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -25,7 +25,7 @@ from oovrec.data.columns import Columns
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.data.text import numbered_lines
-from oovrec.errors import OovrecError, unknown
+from oovrec.errors import OovrecError, brief, unknown
 from oovrec.evaluation.results import TokensFrom
 from oovrec.files import read_json, read_text, read_yaml
 from oovrec.models.base import Recommendations, Recommender, load, system
@@ -284,7 +284,9 @@ class Run:
 
     def _history(self, history: Iterable[str | int], skip_unknown: bool) -> Histories:
         if isinstance(history, (str, bytes)) or not isinstance(history, Iterable):
-            raise OovrecError(f"{history!r} is no list of item ids", where="history", remedy="give a list of them")
+            raise OovrecError(
+                f"{brief(repr(history))} is no list of item ids", where="history", remedy="give a list of them"
+            )
         items = [str(item) for item in history]
         if not items:
             raise OovrecError("the history is empty", remedy="give at least one item id")
@@ -294,7 +296,7 @@ class Run:
             raise self._unknown("item", next(item for item in items if item not in index), index, where="history")
         return Histories.of([known])
 
-    def _unknown(self, kind: str, name: str, choices: Iterable[str], *, where: object) -> OovrecError:
+    def _unknown(self, kind: str, name: str, choices: Collection[str], *, where: object) -> OovrecError:
         """As :func:`oovrec.errors.unknown`; a name may also be missing because the k-core lacks it."""
         error = unknown(kind, name, choices, where=where)
         return OovrecError(error.what, where=where, remedy="; ".join(filter(None, [error.remedy, self.data.left_out])))

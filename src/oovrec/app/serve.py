@@ -6,6 +6,7 @@ fill, and under load the model reads many histories at once. ``/docs`` says what
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -24,7 +25,7 @@ from oovrec.app.together import Together
 from oovrec.config import Options, checked
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, brief
 from oovrec.evaluation.results import read_result
 
 try:
@@ -35,12 +36,14 @@ try:
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse
     from starlette.exceptions import HTTPException
+    from starlette.types import ASGIApp, Receive, Scope, Send
 except ImportError as missing:
     raise OovrecError("serving needs FastAPI and uvicorn", remedy="run: pip install 'oovrec[serve]'") from missing
 
 MOST = 1000  # items a list
 TOGETHER = 256  # requests a batch
 FOUND = 20  # items of a search
+LAST = 20  # seconds that a stopped server gives to those it is answering
 
 
 class Wanted(Options):
@@ -156,7 +159,7 @@ class Service:
     def user(self, user: Annotated[str, PathParameter(description="an id of the run's data")]) -> dict[str, Any]:
         """What a user is known to have taken, oldest first."""
         if self._dataset is None or user not in self._dataset.user_index:
-            raise HTTPException(404, f"unknown user '{user}'.")
+            raise HTTPException(404, f"unknown user '{brief(user)}'.")
         history = self._dataset.full[self._dataset.user_index[user]]
         return {"id": user, "history": [self._catalogue.item(int(item)) for item in history]}
 
@@ -217,8 +220,20 @@ def _refused(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": readable}, status_code=status)
 
 
+def _refusing(app: ASGIApp) -> ASGIApp:
+    """``app``, which tells those whom a stopped server waits for no longer, such as who has sent half a request."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            await JSONResponse({"error": "the server is stopping; ask again later."}, 503)(scope, receive, send)
+
+    return answer
+
+
 def serve(run: Run, host: str, port: int, data: str | None = None) -> None:
-    """Answer over HTTP until Ctrl-C.
+    """Answer over HTTP until Ctrl-C or SIGTERM, which let those who have asked be answered.
 
     Args:
         data: where the run's data lies now.
@@ -227,7 +242,8 @@ def serve(run: Run, host: str, port: int, data: str | None = None) -> None:
         OovrecError: the run or ``data`` is broken, or the port cannot be had.
     """
     app = application(Service(run, _dataset(run, data)))
-    config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False)
+    quiet: dict[str, Any] = {"log_config": None, "access_log": False}
+    config = uvicorn.Config(_refusing(app), host=host, port=port, timeout_graceful_shutdown=LAST, **quiet)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

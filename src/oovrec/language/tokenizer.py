@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5TokenizerFast
 
 from oovrec.errors import OovrecError, out_of_memory
+from oovrec.files import read_json
 from oovrec.tokens.rules import END, twice
 from oovrec.tokens.table import Tokens, TokenTable
 
@@ -21,6 +22,7 @@ Spelling = Literal["tokens", "pieces"]
 
 PAD, CLOSE, BEGIN, UNKNOWN = "<pad>", "</s>", "<s>", "<unk>"
 SOMEONE, SOMETHING = "<user>", "<item>"  # stand for a user or an item that has no tokens of its own
+WORDS, ABOUT = "tokenizer.json", "tokenizer_config.json"  # a saved tokenizer's files
 OWN = "own"
 OWN_SIZE = 512  # word pieces of the own vocabulary: 256 bytes and the templates' words
 
@@ -171,16 +173,21 @@ def own_tokenizer(texts: Iterable[str], *, causal: bool, size: int = OWN_SIZE) -
     )
 
 
-def pretrained_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
+def pretrained_tokenizer(name: str | Path, *, run: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder or of a model on the hub.
 
     A folder that holds nothing but ``spiece.model``, as the first T5 checkpoints were published, is T5's.
 
+    Args:
+        run: whether the folder is a run's own.
+
     Raises:
-        OovrecError: there is none of that name.
+        OovrecError: there is none of that name; of a run, a file is missing or broken.
     """
+    if run:
+        return _kept(Path(name))
     pieces = Path(name) / "spiece.model"
-    bare = pieces.is_file() and not (Path(name) / "tokenizer_config.json").exists()
+    bare = pieces.is_file() and not (Path(name) / ABOUT).exists()
     try:
         if pieces.is_file() and not pieces.stat().st_size:
             raise ValueError("spiece.model is empty")
@@ -191,4 +198,22 @@ def pretrained_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
             raise
         remedy = "give a folder with a tokenizer, or a hub name while online"
         raise OovrecError("no tokenizer can be loaded from here", where=name, remedy=remedy) from error
+    return found
+
+
+def _kept(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a run's own ``folder``; errors name the file to restore."""
+    remedy = "restore the file"
+    about = read_json(folder / ABOUT, remedy=remedy)
+    if not isinstance(about, dict) or "tokenizer_class" not in about:
+        raise OovrecError("describes no tokenizer", where=folder / ABOUT, remedy=remedy)
+    try:
+        found = pretrained_tokenizer(folder)
+    except OovrecError as error:
+        read_json(folder / WORDS, remedy=remedy)
+        raise OovrecError(error.what, where=folder, remedy=f"restore {WORDS} and {ABOUT}") from error
+    if found.is_fast and not (folder / WORDS).exists():  # some kinds are made without it, and know no words
+        raise OovrecError("no such file", where=folder / WORDS, remedy=remedy)
+    if found.eos_token_id is None and None in (found.bos_token_id, found.pad_token_id):
+        raise OovrecError("names no token that ends a text", where=folder / ABOUT, remedy=remedy)
     return found

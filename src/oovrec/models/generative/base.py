@@ -206,7 +206,7 @@ class GenerativeRecommender(NeuralRecommender):
 
     def _tokenizer(self, saved: Path | None) -> PreTrainedTokenizerBase:
         if saved is not None:
-            return pretrained_tokenizer(saved)
+            return pretrained_tokenizer(saved, run=True)
         source = self.base or self.config.vocabulary
         return (
             own_tokenizer(self.templates.texts(), causal=self.causal) if source == OWN else pretrained_tokenizer(source)
