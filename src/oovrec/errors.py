@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 LISTED = 40  # names that an error lists at most
 SHOWN = 200  # characters of a name that an error shows at most
 COMPARED = 20_000  # names times characters of an unknown one, beyond which it takes long to find the nearest
+FULL = (errno.ENOSPC, errno.EDQUOT)  # numbers of a refusal: no room on the disk
 # What an error says where memory is short; the last is cuDNN's attention, which does not name the reason.
 MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate", "mha_graph.execute")
 
@@ -48,6 +51,14 @@ class Interrupted(Exception):
 def out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` is want of memory, the processor's or an accelerator's."""
     return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in MEMORY)
+
+
+def refusal(error: BaseException) -> int | None:
+    """The system's number of why it refused, which libraries in Rust have in their words alone; None for defects."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    code = re.search(r"\(os error (\d+)\)", str(error))
+    return int(code[1]) if code else None
 
 
 def brief(text: str) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,21 +18,11 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from oovrec.errors import OovrecError
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
+from oovrec.errors import FULL, OovrecError, refusal
 
 
 class Unwritten(OovrecError):
     """A file or folder could not be written."""
-
-
-def refusal(error: BaseException) -> int | None:
-    """The system's number of why it refused, which libraries in Rust have in their words alone; None for defects."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    code = re.search(r"\(os error (\d+)\)", str(error))
-    return int(code[1]) if code else None
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def build(planted: Dataset, monkeypatch: pytest.MonkeyPatch) -> Callable[..., To
     def of(scheme: Scheme, built_from: Any = "train", config: type[Options] = Options) -> Tokens:
         module = SimpleNamespace(Config=config, build=lambda material, config, seed: scheme(material))
         monkeypatch.setattr(building, "methods", lambda: {"mine": "mine"})
-        monkeypatch.setattr(building, "_scheme", lambda method: module)
+        monkeypatch.setattr(building, "scheme", lambda method: module)
         return build_tokens(planted, "mine", built_from)
 
     return of

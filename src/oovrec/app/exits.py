@@ -7,8 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from oovrec.errors import Interrupted, OovrecError, out_of_memory
-from oovrec.files import FULL, refusal
+from oovrec.errors import FULL, Interrupted, OovrecError, out_of_memory, refusal
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
