@@ -215,9 +215,7 @@ def _backbone(values: Mapping[str, Any], name: str) -> dict[str, str | None]:
 def _check_choices(recipe: Recipe) -> None:
     """What a recipe can be asked to make; a run's may have tokens of any file in their place."""
     check_only(recipe.system)
-    if recipe.tokens is not None:
-        check_options(recipe.tokens.method, recipe.tokens.options, where="tokens")
-    known = flat(recipe.in_full())
+    known = flat(recipe.in_full())  # which checks the scheme's options
     for key in recipe.search:
         if key not in known:
             raise unknown("key", key, known, where="search")

@@ -25,6 +25,12 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
+def lossless(weight: Tensor) -> Tensor:
+    """``weight`` in bfloat16 where that holds every number of it, as of most published models; else itself."""
+    half = weight.detach().bfloat16()
+    return half if bool((half == weight).all()) else weight
+
+
 def by_hand(x: Tensor) -> bool:
     """Whether the parts made here serve: on a processor, unless ``torch.compile`` makes its own of the plain ones."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -167,12 +167,12 @@ def build_tokens(
         OovrecError: as :func:`check_options`, a value does not suit the dataset, or the scheme returns something else
             than it must.
     """
-    where = f"tokens.{method}"
-    config = check_options(method, options or {}, where=where)
+    found = _chosen(method, where := f"tokens.{method}")
+    config: Options = checked(found.Config, options or {}, where=where)
     if built_from not in ("train", "all"):
         raise unknown("tokens source", built_from, ("train", "all"))
     material = Material.of(dataset, built_from)
-    built = _built(_chosen(method, where), method, material, config, seed)
+    built = _built(found, method, material, config, seed)
     details = {
         **built.details,
         "interactions": len(material.histories.items),

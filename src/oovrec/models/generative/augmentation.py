@@ -15,15 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oovrec.models.arithmetic import lossless
+
 Augmentation = Literal["none", "initialise", "linear", "mlp"]
 Side = Literal["input", "output"]
 Sides = Side | Literal["both"]
-
-
-def lossless(weight: Tensor) -> Tensor:
-    """``weight`` in bfloat16 where that holds every number of it, as of most published models; else itself."""
-    half = weight.detach().bfloat16()
-    return half if bool((half == weight).all()) else weight
 
 
 class GrownTable(nn.Module):

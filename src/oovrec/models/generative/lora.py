@@ -10,14 +10,14 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from oovrec.config import Options
 from oovrec.errors import OovrecError, unknown
-from oovrec.models.generative.augmentation import GrownTable, lossless
+from oovrec.models.arithmetic import compute_dtype, lossless
+from oovrec.models.generative.augmentation import GrownTable
 from oovrec.models.generative.network import ItemNetwork
 
 UNHALVED = "wo"  # T5 rounds what it gives this layer to the type of its weight
@@ -45,17 +45,17 @@ class FrozenLinear(nn.Linear):
     Under autocast they are of bfloat16 anyway; else the weight is made float32 again for as long as it is needed.
 
     Args:
-        layer: the same in float32, whose weight :func:`lossless` holds.
+        layer: the same in float32.
+        half: its weight in bfloat16, of :func:`lossless`.
     """
 
-    def __init__(self, layer: nn.Linear) -> None:
+    def __init__(self, layer: nn.Linear, half: Tensor) -> None:
         super().__init__(layer.in_features, layer.out_features, bias=False, device="meta")
-        self.weight = nn.Parameter(lossless(layer.weight), requires_grad=False)
+        self.weight = nn.Parameter(half, requires_grad=False)
         self.bias = layer.bias
 
     def forward(self, states: Tensor) -> Tensor:
-        weight = self.weight if torch.is_autocast_enabled(states.device.type) else self.weight.to(states.dtype)
-        return F.linear(states, weight, self.bias)
+        return F.linear(states, self.weight.to(compute_dtype(states)), self.bias)
 
 
 def adapt(module: ItemNetwork, options: LoraOptions, known: int) -> None:
@@ -91,8 +91,8 @@ def _halve(module: nn.Module) -> None:
     """Keep the linear layers that are not learnt in half the memory, where nothing is lost by it."""
     for name, layer in [*module.named_modules()]:
         wanted = type(layer) is nn.Linear and name.removesuffix(".base_layer").rpartition(".")[2] != UNHALVED
-        if wanted and not layer.weight.requires_grad and lossless(layer.weight) is not layer.weight:
-            module.set_submodule(name, FrozenLinear(layer))
+        if wanted and not layer.weight.requires_grad and (half := lossless(layer.weight)) is not layer.weight:
+            module.set_submodule(name, FrozenLinear(layer, half))
 
 
 def effective(layer: Any) -> Tensor:
