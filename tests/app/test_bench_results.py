@@ -54,13 +54,15 @@ def keep(
     seconds: float = 10.0,
     config_hash: str | None = None,
     machine: str | None = None,
+    settings_hash: str = "",
+    variant: str = "",
     **figures: float,
 ) -> Path:
     """A file of results made by hand, ``<recipe>-<tokens from>-s<seed>``, of today's recipe unless said otherwise."""
     recipe, tokens_from, seed = re.fullmatch(r"(.+)-(\w+)-s(\d+)", name).groups()
     built_from = None if tokens_from == "none" else tokens_from
     today = recipe_of(recipe, int(seed), built_from)
-    path = Path("results", dataset, f"{name}.json")
+    path = Path("results", dataset, f"{'-'.join(filter(None, [recipe, variant, tokens_from, f's{seed}']))}.json")
     blocks = {"raw": block(0.1), "masked": block(0.3), "later_day_raw": block(0.05), "later_day_masked": block(0.07)}
     blocks["raw"] = block(0.1, **figures)
     result = Result(
@@ -73,6 +75,7 @@ def keep(
         hardware=machine or hardware(),
         wall_seconds=seconds,
         blocks=blocks,
+        settings_hash=settings_hash,
     )
     write_result(path, result)
     return path
@@ -288,6 +291,18 @@ def test_the_page_sets_figures_beside_published_ones(oovrec, log: Path, no_proce
     assert "popularity" not in again
     assert "†" not in again
     assert again.count("### films") == 1
+
+
+def test_seeds_of_variants_of_other_settings_are_not_averaged(oovrec, log: Path, no_processes: None) -> None:
+    keep("caser-none-s0", variant="wide", settings_hash="wide", **{"hit@10": 0.1})
+    keep("caser-none-s1", variant="wide", settings_hash="wide", **{"hit@10": 0.2})
+    keep("caser-none-s2", variant="wide", settings_hash="wider", **{"hit@10": 0.3})
+    keep("popularity-none-s0")
+    oovrec("bench", "results", "--systems", "popularity", "--datasets", log)
+    page = Path("results/README.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if "`caser-wide`" in line]
+    assert [row[2:4] for row in rows[:2]] == [["2", "0.1500 ± 0.0707"], ["1", "0.3000 [0.2800, 0.3200]"]]
+    assert "Rows of one name and the same tokens differ in their settings." in page
 
 
 def wrong_seed() -> None:

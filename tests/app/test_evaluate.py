@@ -157,3 +157,7 @@ def test_python_takes_tokens_and_changes_as_they_are(log: Path, tmp_path: Path) 
         package.train(run.recipe, data, tmp_path / "other", overrides=overrides)
     with pytest.raises(OovrecError, match="tokens: 'popularity' reads no tokens"):
         package.train("popularity", data, tmp_path / "other", tokens=tokens)
+    doubtful = replace(tokens, items=replace(tokens.items, vocabulary=["I0", *tokens.items.vocabulary[1:]]))
+    with pytest.raises(OovrecError, match="tokens: the item token 'I0' is not of the form <I17>"):
+        package.train("metavec-sasrec", data, tmp_path / "other", tokens=doubtful)
+    assert not (tmp_path / "other").exists()

@@ -161,6 +161,13 @@ def test_user_and_item_tokens_of_one_name_are_refused(tokens: Tokens) -> None:
         extend(own_tokenizer(TEMPLATES.texts(), causal=True), clash)
 
 
+@pytest.mark.parametrize("word", ["</s>", "<pad>", "<item>"])
+def test_a_token_that_means_something_else_in_prompts_is_refused(word: str) -> None:
+    items = TokenTable.of(["a", "b"], [("<I1>",), (word,)])
+    with pytest.raises(OovrecError, match=f"the token {word} has another meaning in prompts"):
+        extend(own_tokenizer(TEMPLATES.texts(), causal=True), Tokens(items, None, "mine", "train", 0))
+
+
 def test_a_batch_of_prompts_is_the_prompts_one_by_one(vocabulary: Vocabulary, tokens: Tokens) -> None:
     prompter, rng = Prompter(vocabulary, TEMPLATES, history=3), np.random.default_rng(1)
     forms = [(task, group, n) for task in ("sequential", "direct") for group, n in (("seen", 4), ("unseen", 0))]

@@ -19,7 +19,7 @@ from oovrec.app.runs import Run, load_run
 from oovrec.app.source import Source
 from oovrec.data.checks import inspect
 from oovrec.data.dataset import Dataset
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, within
 from oovrec.evaluation import protocol
 from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import Result, git_commit, hardware, read_result, write_result
@@ -27,6 +27,7 @@ from oovrec.models.base import configured, system
 from oovrec.models.entities import Entities
 from oovrec.progress import say
 from oovrec.tokens.build import build_tokens
+from oovrec.tokens.contract import check_tables
 from oovrec.tokens.table import BuiltFrom, Tokens
 from oovrec.training.group import leading, meet
 
@@ -118,6 +119,9 @@ def train_on(run: Run, dataset: Dataset, given: Tokens | str | Path | None = Non
     start, folder, begun = time.monotonic(), run.folder, (run.folder / "config.yaml").exists()
     tokens = given if isinstance(given, Tokens) or given is None else Tokens.load(Path(given))
     place = "tokens" if isinstance(given, Tokens) else given
+    if isinstance(given, Tokens):
+        with within(place):
+            check_tables(given.items, given.users)
     if tokens:
         if system(run.recipe.system).token_use == "none":
             raise OovrecError(f"'{run.recipe.system}' reads no tokens", where=place, remedy="train without them")
@@ -212,6 +216,7 @@ def result(run: Run, evaluation: Evaluation) -> Result:
         tokens_from=run.tokens_from,
         seed=run.recipe.seed,
         config_hash=run.recipe.hash,
+        settings_hash=run.recipe.settings_hash,
         commit=git_commit(),
         hardware=hardware(),
         wall_seconds=seconds(run.folder),

@@ -118,6 +118,11 @@ class Recipe(Options):
                 values[section].pop(key, None)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
+    @property
+    def settings_hash(self) -> str:
+        """The hash that it has with any seed: seeds of one system have the same."""
+        return self.model_copy(update={"seed": 0}).hash
+
 
 def _number(value: Value) -> Value:
     try:

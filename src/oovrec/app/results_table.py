@@ -30,6 +30,7 @@ PUBLISHED_LEGEND = """\
 Published figures are raw or of unknown masking; the ratio in brackets is our raw figure over the published one. ★: the
 published row's figures cannot all be true, and this is the one most likely wrong."""
 STALE_LEGEND = "†: of an earlier version of the recipe."
+APART_LEGEND = "Rows of one name and the same tokens differ in their settings."
 APART = "*not comparable: their tokens have seen held-out items*"
 
 
@@ -154,37 +155,53 @@ def read_rows(out: Path, recipes: Mapping[str, str]) -> dict[str, list[Row]]:
             grouped.setdefault((result.dataset, name["system"], result.tokens_from), []).append(result)
     rows: dict[str, list[Row]] = {}
     for (dataset, system, _), results in grouped.items():
-        rows.setdefault(dataset, []).append(_row(system, known.get(system), results))
+        rows.setdefault(dataset, []).extend(_rows(system, known.get(system), results))
     return {
         dataset: sorted(found, key=lambda row: (row.leaky, -row.blocks["masked"]["ndcg@10"].value))
         for dataset, found in rows.items()
     }
 
 
-def _row(system: str, recipe: str | None, results: list[Result]) -> Row:
-    """Seeds of today's recipe; where there are none, those of earlier ones."""
+def _rows(system: str, recipe: str | None, results: list[Result]) -> list[Row]:
+    """Seeds of today's recipe as one row; where there are none, or it is a variant, those of like settings as one."""
     first = results[0]
     built_from = None if first.tokens_from == "none" else first.tokens_from
-    fresh = results
+    published = None
     if recipe is not None:
-        fresh = [one for one in results if one.config_hash == recipe_of(recipe, one.seed, built_from).hash]
-    plain = built_from is None or kind(first.system).token_use == "needed"  # else it only carries tokens' vectors
-    published = (recipe and recipe_of(recipe, 0, None).published) or (first.system if plain else system)
-    counted = fresh or results
+        published = recipe_of(recipe, 0, None).published
+        if fresh := [one for one in results if one.config_hash == recipe_of(recipe, one.seed, built_from).hash]:
+            return [_row(system, published, fresh, stale=False)]
+    alike: dict[str, list[Result]] = {}
+    for one in results:
+        alike.setdefault(one.settings_hash, []).append(one)
+    return [_row(system, published, found, stale=recipe is not None) for found in alike.values()]
+
+
+def _row(system: str, published: str | None, results: list[Result], *, stale: bool) -> Row:
+    """The row of results that differ in their seed alone."""
+    first = results[0]
+    plain = first.tokens_from == "none" or kind(first.system).token_use == "needed"  # else it only carries vectors
     blocks = {
-        block: {metric: Figure.of([one.blocks[block] for one in counted], metric) for metric in COMPARED}
+        block: {metric: Figure.of([one.blocks[block] for one in results], metric) for metric in COMPARED}
         for block in BLOCKS
-        if all(block in one.blocks for one in counted)
+        if all(block in one.blocks for one in results)
     }
-    return Row(system, published, first.tokens_from, len(counted), not fresh, blocks)
+    spelled = published or (first.system if plain else system)
+    return Row(system, spelled, first.tokens_from, len(results), stale, blocks)
 
 
 def markdown(rows: Mapping[str, list[Row]], published: Published, out: Path) -> str:
     """The table: two tables a dataset, one of raw figures beside published ones, one of the other blocks."""
     legend = [LEGEND, *([PUBLISHED_LEGEND] if published.figures else [])]
     legend += [STALE_LEGEND] if any(row.stale for found in rows.values() for row in found) else []
+    legend += [APART_LEGEND] if any(map(_split, rows.values())) else []
     parts = ["\n".join(legend), *(_section(dataset, found, published, out) for dataset, found in rows.items())]
     return "\n\n".join(parts)
+
+
+def _split(rows: list[Row]) -> bool:
+    """Whether a system has several rows."""
+    return len({(row.system, row.tokens_from) for row in rows}) < len(rows)
 
 
 def _section(dataset: str, rows: list[Row], published: Published, out: Path) -> str:

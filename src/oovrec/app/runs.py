@@ -128,12 +128,12 @@ class Run:
 
         A scheme's options are those that its tokens were built with, given in the recipe or not.
         """
-        recipe = self.recipe.model_copy(update={"seed": 0})
+        recipe = self.recipe
         if recipe.tokens is not None and isinstance(options := self._tokens_told.get("config"), dict):
             with suppress(OovrecError):  # of a scheme that is not installed here
                 options = check_options(recipe.tokens.method, options, where="tokens").model_dump()
             recipe = recipe.model_copy(update={"tokens": recipe.tokens.model_copy(update={"options": options})})
-        return f"{recipe.hash} {self.added}"
+        return f"{recipe.settings_hash} {self.added}"
 
     @cached_property
     def _tokens_told(self) -> dict[str, Any]:

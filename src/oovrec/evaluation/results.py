@@ -38,6 +38,7 @@ class Result(Options):
         blocks: as :meth:`oovrec.evaluation.protocol.Evaluation.blocks` gives them; ``raw`` and ``masked`` at least.
         tasks: as in :class:`oovrec.evaluation.protocol.Evaluation`; in files only where there are any.
         added: items named after the training, by what told where they belong; in files only where there are any.
+        settings_hash: of the recipe but for its seed; '' in files of before 2026-11-28.
     """
 
     system: str
@@ -51,6 +52,7 @@ class Result(Options):
     blocks: dict[str, dict[str, Any]]
     tasks: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     added: dict[str, int] = Field(default_factory=dict)
+    settings_hash: str = ""
 
     def flat(self) -> dict[str, Any]:
         """Plain values, the blocks beside the other keys."""

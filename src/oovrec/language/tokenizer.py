@@ -79,7 +79,8 @@ def extend(tokenizer: PreTrainedTokenizerBase, tokens: Tokens, spelling: Spellin
             of ``item_`` and the numbers of its tokens, as P5 writes ids (``<CI3><I1001>`` is ``item_3_1001``).
 
     Raises:
-        OovrecError: a token names a user and an item, or two ids come out as the same word pieces.
+        OovrecError: a token names a user and an item, or is one that the tokenizer has for something else; two ids come
+            out as the same word pieces.
     """
     if spelling == "pieces":
         return _spelled(tokenizer, tokens)
@@ -87,6 +88,9 @@ def extend(tokenizer: PreTrainedTokenizerBase, tokens: Tokens, spelling: Spellin
     listed = [word for table in tables for word in table.vocabulary]
     if (word := twice(listed)) is not None:
         raise OovrecError(f"the token {word} stands for a user and for an item", remedy="give them separate names")
+    if taken := {SOMEONE, SOMETHING, *tokenizer.all_special_tokens} & set(listed) - {END}:
+        what = f"the token {min(taken)} has another meaning in prompts"
+        raise OovrecError(what, remedy="give what it names another, such as <I17>")
     number = _add(tokenizer, [SOMEONE, SOMETHING, END, *listed])
     index = [np.array([number[word] for word in table.vocabulary], np.int64) for table in tables]
     ids = [rows[table.codes] for rows, table in zip(index, tables, strict=True)]

@@ -1,4 +1,4 @@
-"""What a scheme's ``build`` must return: refused at once, as a model trained on anything else could not be opened."""
+"""What tokens must be, a scheme's or made by hand: refused at once, as a model trained on others could not be opened."""
 
 from __future__ import annotations
 
@@ -25,24 +25,32 @@ def check_built(built: Built, material: Material) -> None:
     Raises:
         OovrecError: it does not. The place is left to the caller, who knows the scheme.
     """
-    _check_table("item", built.items, material.items)
+    _check_listed("item", built.items, material.items)
     if built.users is not None:
-        _check_table("user", built.users, material.users)
-        _check_apart(built.items, built.users)
+        _check_listed("user", built.users, material.users)
+    check_tables(built.items, built.users)
     _check_details(built.details)
 
 
-def _check_table(kind: str, table: Any, ids: list[str]) -> None:
+def check_tables(items: TokenTable, users: TokenTable | None) -> None:
+    """Make sure that the tokens of ``items`` and ``users``, wherever they come from, can be written, read and learnt.
+
+    Raises:
+        OovrecError: they cannot. The place is left to the caller.
+    """
+    for kind, table in (("item", items), ("user", users)):
+        if table is not None:
+            _check_codes(kind, table)
+            _check_names(kind, table)
+            if table.centroids is not None:
+                _check_centroids(kind, table, table.centroids)
+    if users is not None:
+        _check_apart(items, users)
+
+
+def _check_listed(kind: str, table: Any, ids: list[str]) -> None:
     if not isinstance(table, TokenTable):
         raise OovrecError(f"the {kind}s of its Built are no TokenTable but {type(table).__name__}", remedy=BY_OF)
-    _check_ids(kind, table, ids)
-    _check_codes(kind, table)
-    _check_names(kind, table)
-    if table.centroids is not None:
-        _check_centroids(kind, table, table.centroids)
-
-
-def _check_ids(kind: str, table: TokenTable, ids: list[str]) -> None:
     if len(table) != len(ids):
         what = f"names {len(table):,} {kind}s where the data has {len(ids):,}"
         raise OovrecError(what, remedy=f"name all of material.{kind}s, in their order")
