@@ -1,4 +1,4 @@
-"""What tokens must be, a scheme's or made by hand: refused at once, as a model trained on others could not be opened."""
+"""What tokens must be, a scheme's or made by hand: refused at once, as no model that learnt others could be opened."""
 
 from __future__ import annotations
 
