@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from time import time
@@ -85,6 +86,7 @@ def test_duplicates_are_counted_and_warned_of() -> None:
     timed = dataset(["a", "b", "a", "c"], times=[5, 5, 5, 7])
     assert inspect(timed).duplicates == 1
     assert inspect(dataset(["a", "b", "a", "c"], times=[5, 5, 6, 7])).duplicates == 0
+    assert inspect(replace(timed, microseconds=np.array([0, 0, 1, 0]))).duplicates == 0
 
 
 def test_whole_days_are_warned_of_only_where_order_is_lost() -> None:

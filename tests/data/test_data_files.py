@@ -66,6 +66,15 @@ def test_its_dataset_can_be_read_again(log: Path) -> None:
     assert "few interactions" in source.left_out
 
 
+def test_what_parts_of_a_second_order_is_no_tie(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    times = [f"2020-01-01T00:00:00.{milliseconds:03d}" for milliseconds in (*range(20), 20, 20, 20)]
+    log.write_text("user,item,time\n" + "".join(f"u,{number},{time}\n" for number, time in enumerate(times)))
+    drawn = [load_dataset(log, k_core=1, tie_seed=seed).full.items.tolist() for seed in range(9)]
+    assert {tuple(items[:20]) for items in drawn} == {tuple(range(20))}
+    assert len({tuple(items[20:]) for items in drawn}) > 1
+
+
 def test_ties_alone_are_in_random_order(log: Path) -> None:
     columns = Columns(user="who", item="what", time="bought", rating="stars")
     stored = load_dataset(log, columns=columns, k_core=2)

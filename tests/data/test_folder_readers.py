@@ -110,12 +110,12 @@ def test_recbole_features_need_not_be_titles(tmp_path: Path) -> None:
 MOVIELENS_DAT = {  # the lines of the README of MovieLens-1M
     "ratings.dat": "1::1193::5::978300760\n1::661::3::978302109\n2::1193::4::978298413\n",
     "movies.dat": "661::James and the Giant Peach (1996)::Animation|Children's|Musical\n"
-    "1193::Mis\xe9rables: Les (1995)::Drama|Musical\n",
+    "1193::Mis\xe9rables: Les (1995)::Drama|Musical\n7::Less::\n",
 }
 MOVIELENS_CSV = {
     "ratings.csv": "userId,movieId,rating,timestamp\n1,1193,5.0,978300760\n1,661,3.0,978302109\n2,1193,4.0,978298413\n",
     "movies.csv": "movieId,title,genres\n661,James and the Giant Peach (1996),Animation|Children's|Musical\n"
-    "1193,Mis\xe9rables: Les (1995),Drama|Musical\n9,Nothing,(no genres listed)\n",
+    "1193,Mis\xe9rables: Les (1995),Drama|Musical\n9,Nothing,(no genres listed)\n7,Less,\n",
 }
 
 
@@ -128,7 +128,8 @@ def test_movielens(tmp_path: Path, files: dict[str, str]) -> None:
     assert log.titles["1193"] == "Mis\xe9rables: Les (1995)"
     assert log.attributes is not None
     assert {film: log.attributes[film] for film in ("661", "1193")} == {"661": (1, 2, 3), "1193": (4, 3)}
-    assert log.attributes.get("9", ()) == ()
+    assert log.attributes.get("9", ()) == log.attributes["7"] == ()
+    assert log.titles["7"] == "Less"
 
 
 @pytest.mark.parametrize(("files", "end"), [(MOVIELENS_DAT, ".dat"), (MOVIELENS_CSV, ".csv")], ids=["dat", "csv"])

@@ -128,6 +128,8 @@ def test_names_come_from_files_and_folders(tmp_path: Path) -> None:
     assert load_dataset(folder, k_core=1).name == "shop-1.0"
     assert load_dataset(folder / "user_sequence.txt", k_core=1).name == "shop-1.0"
     assert load_dataset(folder, k_core=1, name="mine").name == "mine"
+    hidden = (folder / "log.csv.gz").rename(folder / ".log.csv.gz")
+    assert load_dataset(hidden, k_core=1).name == "log"
 
 
 def test_quotes_blank_lines_byte_order_mark_and_titles(tmp_path: Path) -> None:
@@ -137,6 +139,12 @@ def test_quotes_blank_lines_byte_order_mark_and_titles(tmp_path: Path) -> None:
     log = read(path)
     assert log.frame.rows() == [("a", "x"), ("a", "y"), ("a", "x")]
     assert log.titles == {"x": 'Rain, and "sun"'}
+
+
+def test_a_title_is_the_first_that_an_item_has_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text('user,item,title\na,x,""\na,x," "\na,x,"Rain  and\nsun "\na,x,other\na,y,\n')
+    assert read(path).titles == {"x": "Rain and sun"}
 
 
 def test_reviews_stand_beside_their_items(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def _duplicates(dataset: Dataset) -> int:
     rows, items = dataset.full.rows, dataset.full.items
     if dataset.times is None:
         return int(((rows[1:] == rows[:-1]) & (items[1:] == items[:-1])).sum())
-    return len(items) - _distinct(rows, items, dataset.times)
+    return len(items) - _distinct(rows, items, *dataset.moments)
 
 
 def _distinct(*columns: np.ndarray) -> int:

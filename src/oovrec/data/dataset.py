@@ -32,6 +32,7 @@ class Dataset:
         items: ``[items]`` ids; the position is the item's index.
         full: all interactions, row ``u`` is user ``u``.
         times: ``[total]`` unix seconds along ``full.items``; None where unknown.
+        microseconds: ``[total]`` how long after ``times``; None where all are whole seconds.
         ratings: ``[total]`` along ``full.items``; None where the log has none.
         summaries: ``[total]`` headlines of reviews, '' where there is none; None where the log has none.
         reviews: ``[total]`` the like, their texts.
@@ -51,6 +52,7 @@ class Dataset:
     items: list[str]
     full: Histories
     times: np.ndarray | None = None
+    microseconds: np.ndarray | None = None
     ratings: np.ndarray | None = None
     summaries: np.ndarray | None = None
     reviews: np.ndarray | None = None
@@ -93,6 +95,11 @@ class Dataset:
         digest.update(b"" if self.ratings is None else np.ascontiguousarray(self.ratings).tobytes())
         return digest.hexdigest()
 
+    @property
+    def moments(self) -> list[np.ndarray]:
+        """Columns ``[total]`` that together say when each interaction was, the finest first; empty where unknown."""
+        return [column for column in (self.microseconds, self.times) if column is not None]
+
     def evaluated_users(self) -> np.ndarray:
         """Indices of the users that have targets, those with at least three items; with ``sample``, of so many."""
         users = np.flatnonzero(self.full.lengths >= 3)
@@ -122,7 +129,7 @@ class Dataset:
             what = "the log has no times, so no ties"
             raise OovrecError(what, where=self.source or self.name, remedy="leave tie_seed out")
         chance = np.random.default_rng(seed).random(len(self.times))
-        order = np.lexsort((chance, self.times, self.full.rows))
+        order = np.lexsort((chance, *self.moments, self.full.rows))
         note = f"each user's items of the same time are in random order (seed {seed})"
 
         def moved(column: np.ndarray | None) -> np.ndarray | None:

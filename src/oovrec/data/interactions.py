@@ -68,7 +68,8 @@ class Interactions:
         users, user_ids = _codes(self.frame["user"])
         items, item_ids = _codes(self.frame["item"])
         times = self._column("time")
-        order = np.lexsort([key for key in (self._column("microseconds"), times, users) if key is not None])
+        microseconds = self._column("microseconds")
+        order = np.lexsort([key for key in (microseconds, times, users) if key is not None])
         indptr = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=len(user_ids)))])
         titles, attributes = self.titles, self.attributes
         ratings, summaries, reviews = (self._column(name) for name in ("rating", "summary", "review"))
@@ -78,6 +79,7 @@ class Interactions:
             items=item_ids,
             full=Histories(indptr.astype(np.int64), items[order].astype(np.int32), np.arange(len(user_ids))),
             times=None if times is None else times[order],
+            microseconds=None if microseconds is None else microseconds[order],
             ratings=None if ratings is None else ratings[order],
             summaries=None if summaries is None else summaries[order],
             reviews=None if reviews is None else reviews[order],

@@ -161,4 +161,4 @@ def _located(data: str | Path) -> tuple[Path, str]:
         raise catalog.unknown_dataset(data) from error
     named = path.parent if path.name == "user_sequence.txt" else path
     name = named.resolve().name
-    return path, name.partition(".")[0] if named.is_file() else name
+    return path, name.lstrip(".").partition(".")[0] if named.is_file() else name

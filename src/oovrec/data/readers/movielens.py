@@ -18,7 +18,7 @@ from oovrec.errors import OovrecError
 
 FORMAT = "a MovieLens folder (ratings and movies, .dat or .csv)"
 NAMED_COLUMNS = False
-NO_GENRE = "(no genres listed)"
+NONE = ("", "(no genres listed)")
 
 
 def reads(path: Path) -> bool:
@@ -37,7 +37,7 @@ def read(path: Path, columns: Columns) -> Interactions:
     log = _dat_ratings(ratings) if dat else table_interactions(ratings, Columns())
     films = _dat_movies(movies) if dat else _csv_movies(movies)
     titles = {film: title for film, title, _ in films}
-    genres = {film: [("genre", genre) for genre in listed.split("|") if genre != NO_GENRE] for film, _, listed in films}
+    genres = {film: [("genre", genre) for genre in listed.split("|") if genre not in NONE] for film, _, listed in films}
     made = replace(log, titles=titles, attributes=number_attributes(genres))
     return made.read_from(path, ratings, movies)
 
@@ -59,7 +59,9 @@ def _csv_movies(path: Path) -> list[tuple[str, ...]]:
     if table.width != 3:
         what = f"has the columns {', '.join(table.columns)} and not movieId, title, genres"
         raise OovrecError(what, where=f"{path}, line 1", remedy="fetch it again")
-    return table.with_columns(table[table.columns[0]].str.strip_chars()).drop_nulls().rows()
+    film, title, genres = table.columns
+    table = table.drop_nulls(film).with_columns(pl.col(film).str.strip_chars(), pl.col(title, genres).fill_null(""))
+    return table.rows()
 
 
 def _dat_movies(path: Path) -> list[tuple[str, ...]]:
