@@ -55,7 +55,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             yield temporary
-            temporary.chmod(0o755)
+            for written in (temporary, *temporary.rglob("*")):  # safetensors keeps what it writes to its owner
+                written.chmod(0o755 if written.is_dir() else 0o644)
             os.replace(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

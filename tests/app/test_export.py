@@ -210,6 +210,7 @@ def test_a_trained_run_with_its_figures(oovrec, finished: Path, tmp_path: Path) 
         low, high = measured[block]["ci"]["ndcg@10"]
         assert f"{measured[block]['ndcg@10']:.4f} [{low:.4f}, {high:.4f}]" in row
     assert measured["hardware"] in card
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o644}  # others may serve it
 
 
 def test_python_says_the_same(tmp_path: Path) -> None:

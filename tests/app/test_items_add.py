@@ -279,6 +279,7 @@ def test_other_bad_input(oovrec, finished: Path, log: Path, newer: Path, tmp_pat
 
     out, before = tmp_path / "out", digest(finished)
     assert "nothing says which items are new; give a table of them, or --log" in refused(finished, "--out", out)
+    assert "none is given; give --log" in refused(finished, log, "--out", out, "--time-format", "%Y")
     assert "has no item that the run does not know" in refused(finished, "--log", log, "--out", out)
     assert "none.csv: no such file" in refused(finished, tmp_path / "none.csv", "--out", out)
     sasrec = finished / "references" / "sasrec"

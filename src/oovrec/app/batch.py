@@ -95,6 +95,7 @@ def batch(
         raise OovrecError("is there already", where=out, remedy="remove it or choose another --out")
     if log is not None and data is not None:
         raise OovrecError("a log stands for the run's data", where="--data", remedy="give one of --log and --data")
+    (columns or Columns()).check_of_log(log)
     check_count(k)
     model = run.model
     crowd = _of_data(run, data) if log is None else _of_log(run, log, columns)

@@ -35,6 +35,7 @@ def read_new(
     """
     if items is None and log is None:
         raise OovrecError("nothing says which items are new", remedy="give a table of them, or --log")
+    (columns or Columns()).check_of_log(log)
     there = set(known)
     new = None if items is None else read_items(Path(items), there)
     if log is None:

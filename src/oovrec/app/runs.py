@@ -292,7 +292,11 @@ class Run:
             raise OovrecError("the history is empty", remedy="give at least one item id")
         index = self.model.entities.item_index
         known = [index[item] for item in items if item in index]
-        if len(known) < len(items) and not (skip_unknown and known):
+        if skip_unknown and not known:
+            what = "the run knows none of its items"
+            remedy = "; ".join(filter(None, ["give one that it knows", self.data.left_out]))
+            raise OovrecError(what, where="history", remedy=remedy)
+        if len(known) < len(items) and not skip_unknown:
             raise self._unknown("item", next(item for item in items if item not in index), index, where="history")
         return Histories.of([known])
 

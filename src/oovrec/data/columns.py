@@ -71,6 +71,16 @@ class Columns(Options):
         """The same, in which the columns of ``roles`` are left out unless they are named."""
         return self.model_copy(update={role: "" for role in roles if getattr(self, role) is None})
 
+    def check_of_log(self, log: object) -> None:
+        """That there is a log whose columns these are.
+
+        Raises:
+            OovrecError: ``log`` is None, and they say something.
+        """
+        if log is None and self != Columns():
+            what = "columns and a form of times are of a log, and none is given"
+            raise OovrecError(what, remedy="give --log, or leave them out")
+
     def resolve(self, header: Sequence[str], where: object) -> dict[Role, str]:
         """The column of each role that the log has.
 

@@ -141,7 +141,7 @@ def read_data_file(
         check_names(values, None)
         told = checked(DataFile, values, where="")
     if told.name and not NAME.fullmatch(told.name):
-        remedy = "begin with a letter or digit, for a folder of results is called so"
+        remedy = "begin with a letter or digit, and leave slashes out, for a folder of results is called so"
         raise OovrecError(f"{told.name[:100]!r} is no name", where=f"{path}, name", remedy=remedy)
     if is_data_file(told.source):
         raise OovrecError("names another data file", where=f"{path}, source", remedy="give the data itself")
