@@ -218,7 +218,7 @@ def test_a_run_that_is_not_finished(oovrec, finished: Path, tmp_path: Path) -> N
     [
         ("lists.txt", [], r"lists.txt: ends in no known kind of table; end it in .parquet or .csv."),
         ("there.csv", [], r"there.csv: is there already; remove it or choose another --out."),
-        ("lists.csv", ["--time-column", "when"], "columns and a form of times are of a log, and none is given; give --log"),
+        ("lists.csv", ["--time-column", "when"], "a form of times are of a log, and none is given; give --log"),
         (
             "lists.csv",
             ["--log", "films.csv", "--data", "films.csv"],
