@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from oovrec.app.runs import load_run
     from oovrec.data.load import load_dataset
     from oovrec.tokens.build import build_tokens
+    from oovrec.tokens.imported import import_tokens
 
 __version__ = "0.1.0"
-__all__ = ["build_tokens", "compare", "evaluate", "export", "load_dataset", "load_run", "train"]
+__all__ = ["build_tokens", "compare", "evaluate", "export", "import_tokens", "load_dataset", "load_run", "train"]
 
 _HOMES = {
     "build_tokens": "oovrec.tokens.build",
     "compare": "oovrec.app.leads",
     "evaluate": "oovrec.app.pipeline",
     "export": "oovrec.app.export",
+    "import_tokens": "oovrec.tokens.imported",
     "load_dataset": "oovrec.data.load",
     "load_run": "oovrec.app.runs",
     "train": "oovrec.app.pipeline",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from oovrec.models.entities import Entities
 from oovrec.progress import say
 from oovrec.tokens.build import build_tokens
 from oovrec.tokens.contract import check_tables
+from oovrec.tokens.imported import import_tokens
 from oovrec.tokens.table import BuiltFrom, Tokens
 from oovrec.training.group import leading, meet
 
@@ -48,10 +49,31 @@ def build(
     Raises:
         OovrecError: as :func:`build_tokens`; or the folder is in use.
     """
+    return _into(out, source, lambda dataset: build_tokens(dataset, method, built_from, seed, options))
+
+
+def take_in(
+    source: Source, out: Path, items: Path, users: Path | None, built_from: BuiltFrom, method: str
+) -> tuple[Tokens, Dataset]:
+    """Write tokens of somebody else's files into a new folder.
+
+    Raises:
+        OovrecError: as :func:`import_tokens`; or the folder is in use.
+    """
+    made = _into(out, source, lambda dataset: import_tokens(dataset, items, users, built_from, method))
+    left = {kind: count for kind, count in made[0].details["left_out"].items() if count}
+    if left:
+        say(f"the data lacks {' and '.join(f'{count:,} of the {kind}' for kind, count in left.items())}: left out")
+    ask = f"oovrec tokens audit {source.source} --items {out}"
+    say(escape(f"whether they saw held-out items is taken on trust: '{ask}' looks"))
+    return made
+
+
+def _into(out: Path, source: Source, make: Callable[[Dataset], Tokens]) -> tuple[Tokens, Dataset]:
     check_free(out)
     dataset = source.load()
     warn(dataset)
-    tokens = build_tokens(dataset, method, built_from, seed, options)
+    tokens = make(dataset)
     check_free(out)  # another may have written there meanwhile
     with kept_or_removed(out):
         tokens.save(out)

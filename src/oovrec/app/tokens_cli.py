@@ -44,6 +44,27 @@ def tokens_build(
     tables.show(tables.tokens(tokens, dataset))
 
 
+@tokens_app.command("import")
+@reads_data
+def tokens_import(
+    data: DataArgument,
+    items: Annotated[Path, typer.Option(metavar="FILE", help="Item tokens: a line an id.")],
+    out: Out,
+    users: Annotated[Path | None, typer.Option(metavar="FILE", help="User tokens, if there are any.")] = None,
+    built_from: Annotated[
+        Literal["train", "all"], typer.Option("--from", help="'train' says that they saw no held-out item.")
+    ] = "all",
+    method: Annotated[str, typer.Option(help="What to call them.")] = "imported",
+    *,
+    reading: Reading,
+) -> None:
+    """Make a folder of tokens of files that somebody else made, to train on."""
+    from oovrec.app import pipeline, tables
+
+    tokens, dataset = pipeline.take_in(reading.of(data), out, items, users, built_from, method)
+    tables.show(tables.tokens(tokens, dataset))
+
+
 @tokens_app.command("score")
 @reads_data
 def tokens_score(

@@ -173,9 +173,13 @@ def build_tokens(
         raise unknown("tokens source", built_from, ("train", "all"))
     material = Material.of(dataset, built_from)
     built = _built(found, method, material, config, seed)
-    details = {
-        **built.details,
-        "interactions": len(material.histories.items),
+    details = {**built.details, "interactions": len(material.histories.items), **provenance(dataset)}
+    return Tokens(built.items, built.users, method, built_from, seed, config.model_dump(mode="json"), details)
+
+
+def provenance(dataset: Dataset) -> dict[str, dict[str, str]]:
+    """For ``tokens.json``: the data whose ids tokens name, and by what versions they were made."""
+    return {
         "dataset": {"name": dataset.name, "sha256": dataset.sha256, "fingerprint": dataset.fingerprint},
         "versions": {
             "oovrec": oovrec.__version__,
@@ -184,4 +188,3 @@ def build_tokens(
             "python": platform.python_version(),
         },
     }
-    return Tokens(built.items, built.users, method, built_from, seed, config.model_dump(mode="json"), details)
