@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from oovrec.data import catalog
+from oovrec.data.cache import fetched
 from oovrec.data.catalog import CATALOG, Entry, Source
 from oovrec.data.load import load_dataset
 from oovrec.errors import OovrecError
@@ -133,3 +134,29 @@ def test_ml_100k(cache: Path) -> None:
     genres = {item: set(data.attributes[data.item_index[item]]) for item in ("1", "8", "50")}
     assert len(genres["50"]) == 5  # action, adventure, romance, science fiction, war
     assert len(genres["1"] & genres["8"]) == 2  # Toy Story and Babe: children's, comedy
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    made = [tmp_path / "reviews.json", tmp_path / "meta.json"]
+    for path in made:
+        path.write_text(path.name)
+    return made
+
+
+def test_every_file_is_trusted_on_first_use(files: list[Path], tmp_path: Path) -> None:
+    folder = fetched("datasets", "toy", Entry(tuple(Source(path.as_uri()) for path in files), "free"))
+    lock = json.loads((folder.parent / "toy.lock.json").read_text())
+    assert lock == {path.as_uri(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_what_a_killed_process_left_is_removed(files: list[Path], tmp_path: Path) -> None:
+    left = tmp_path / "home" / "oovrec" / "datasets" / ".toy.abc"
+    (left / "toy").mkdir(parents=True)
+    other = left.with_name(".toys.abc")
+    other.mkdir()
+    folder = fetched("datasets", "toy", Entry((Source(files[0].as_uri()),), "free"))
+    assert not left.exists()
+    assert other.exists()  # another dataset's
+    assert list((folder.parent / ".downloads").iterdir()) == [folder.parent / ".downloads" / "toy.busy"]

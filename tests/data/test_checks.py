@@ -164,9 +164,18 @@ def test_a_copy_sorted_by_id_is_noticed(shared: Path, tmp_path: Path) -> None:
     assert warned(data) == {"sorted_by_id"}
 
 
-@pytest.mark.parametrize(("again", "warned"), [(0, False), (1, False), (3, True)])  # of 200 users
+@pytest.mark.parametrize(("again", "warned"), [(0, False), (1, False), (2, True), (3, True)])  # of 200 users
 def test_targets_of_the_own_history_are_a_warning(again: int, warned: bool) -> None:
     sequences = [[0, 1, 2, 0 if user < again else 3] for user in range(200)]
     data = Dataset("d", [f"u{user}" for user in range(200)], list("abcd"), Histories.of(sequences, range(200)))
-    found = [warning for warning in inspect(data).warnings if warning.startswith("repeats: 1.5% of test targets")]
-    assert bool(found) is warned
+    found = [warning for warning in inspect(data).warnings if warning.startswith("repeats:")]
+    assert [warning.startswith(f"repeats: {again / 200:.1%} of test targets") for warning in found] == [True] * warned
+
+
+@pytest.mark.parametrize(("falls", "warned"), [(5, True), (6, False)])  # of 100 steps
+def test_a_few_steps_down_are_still_an_order_of_ids(falls: int, warned: bool) -> None:
+    sequences = [[1, 0, *range(2, 11)] if user < falls else list(range(11)) for user in range(10)]
+    names = [f"u{user}" for user in range(10)], [str(item) for item in range(11)]
+    report = inspect(Dataset("some", *names, Histories.of(sequences, range(10))))
+    assert report.ascending == pytest.approx(1 - falls / 100)
+    assert any(warning.startswith("sorted_by_id: ") for warning in report.warnings) is warned

@@ -164,3 +164,35 @@ def test_a_full_disk_is_not_tried_again(server: Server, tmp_path: Path, monkeypa
     with pytest.raises(OSError, match="No space left"):
         download(server.url, tmp_path / "file.bin")
     assert len(server.asked) == 1
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    made = [tmp_path / "reviews.json", tmp_path / "meta.json"]
+    for path in made:
+        path.write_text(path.name)
+    return made
+
+
+def test_a_whole_file_of_another_digest_is_fetched_again(files: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "got.json"
+    path.write_text("an older version")
+    digest = hashlib.sha256(files[0].read_bytes()).hexdigest()
+    assert download(files[0].as_uri(), path).read_text() == "an older version"  # any will do
+    assert download(files[0].as_uri(), path, sha256=digest).read_text() == files[0].name
+
+
+@pytest.mark.parametrize(
+    ("headers", "kept"),
+    [
+        ({"ETag": '"v1"', "Last-Modified": "Tue"}, '"v1"'),
+        ({"ETag": 'W/"v1"', "Last-Modified": "Tue"}, "Tue"),  # weak: the bytes may be others (RFC 9110 §13.1.5)
+        ({"ETag": None, "Last-Modified": "Tue"}, "Tue"),
+        ({"ETag": 'W/"v1"', "Last-Modified": None}, None),
+    ],
+)
+def test_only_what_names_the_bytes_is_remembered(headers: dict, kept: str | None, tmp_path: Path) -> None:
+    (validator := tmp_path / "file.part.etag").write_text('"v0"')
+    module._remember(tmp_path / "file.part", type("Answer", (), {"headers": headers}))
+    assert (validator.read_text() if validator.exists() else None) == kept

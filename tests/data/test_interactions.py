@@ -70,3 +70,10 @@ def test_without_times_rows_keep_their_order_and_texts_follow_the_items() -> Non
 def test_attributes_are_numbered_by_kind_and_value() -> None:
     numbers = number_attributes({"a": [("brand", "x"), ("class", "x")], "b": [("class", "x"), ("class", "x")], "c": []})
     assert numbers == {"a": (1, 2), "b": (2,), "c": ()}
+
+
+def test_a_core_keeps_the_notes_of_reading() -> None:
+    log = Interactions(pl.DataFrame({"user": ["a", "a", "b"], "item": ["x", "x", "y"]}), notes=["no times"])
+    assert log.k_core(2).notes == ["no times", "2-core removed users: 1, items: 1, interactions: 1 of 3"]
+    assert log.k_core(2).k_core(1).notes == log.k_core(2).notes
+    assert log.notes == ["no times"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from oovrec.data.dataset import Dataset
+from oovrec.data.dataset import MOST_RATINGS, Dataset
 from oovrec.data.histories import Histories
 
 USERS = 2_000
@@ -50,3 +52,72 @@ def test_thinning_leaves_what_is_held_out_and_the_scale_of_ratings() -> None:
     np.testing.assert_array_equal(thin.ratings[thin.positions("train")], thin.histories("train").items % 5 + 1.0)
     held_out = {int(at) for split in ("validation", "test") for at in whole.target_positions(split)}
     assert not held_out & set(thin.positions("train").tolist())
+
+
+def test_with_ties_shuffled_all_that_is_said_of_an_interaction_goes_with_it() -> None:
+    rng = np.random.default_rng(0)
+    full = Histories.of([rng.permutation(20)[:9] for _ in range(30)], range(30))
+    times = np.sort(rng.integers(0, 3, (30, 9)), axis=1).reshape(-1)
+    said = {name: np.array([f"{name} {item}" for item in full.items], object) for name in ("summaries", "reviews")}
+    names = [f"u{user}" for user in range(30)], [f"i{item}" for item in range(20)]
+    data = Dataset("some", *names, full, times, ratings=full.items * 0.5, **said)
+    drawn = data.with_ties_shuffled(1)
+    assert drawn.full.items.tolist() != full.items.tolist()
+    assert drawn.times.tolist() == times.tolist()
+    assert drawn.ratings.tolist() == (drawn.full.items * 0.5).tolist()
+    assert drawn.summaries.tolist() == [f"summaries {item}" for item in drawn.full.items]
+    assert drawn.reviews.tolist() == [f"reviews {item}" for item in drawn.full.items]
+
+
+def rated(values: int) -> Dataset:
+    """Users of six interactions, in the training part of whom there are so many different ratings, and 99 held out."""
+    ratings = np.array([[*(n % values for n in range(4 * user, 4 * user + 4)), 99, 99] for user in range(30)], float)
+    full = Histories.of([range(6)] * 30, range(30))
+    return Dataset("some", [f"u{user}" for user in range(30)], list("abcdef"), full, ratings=ratings.reshape(-1))
+
+
+def test_the_scale_is_that_of_the_training_part_and_of_so_many_values_at_most() -> None:
+    assert rated(MOST_RATINGS).scale.tolist() == list(range(MOST_RATINGS))
+    assert rated(MOST_RATINGS + 1).scale is None
+    whole = rated(3)
+    thin = replace(whole, skipped=whole.ratings == 2)  # as a thinned epoch may chance to be
+    assert thin.scale.tolist() == [0, 1, 2]
+
+
+def test_all_that_is_said_has_a_part_in_what_is_described() -> None:
+    full = Histories.of([[0, 1, 2]], [0])
+
+    def described(**said) -> str:
+        return Dataset("some", ["u"], list("abc"), full, **said).described
+
+    texts = np.array(["x", "", "y"], object)
+    several = [
+        described(),
+        described(titles=["x", "", "y"]),
+        described(attributes=[(1,), (), (2,)]),
+        described(summaries=texts),
+        described(reviews=texts),
+        described(ratings=np.array([1.0, 2, 3])),
+        described(ratings=np.array([1.0, 2, 4])),
+    ]
+    assert several[0] == ""
+    assert len(set(several)) == len(several)
+
+
+def test_the_fingerprint_is_of_times_too() -> None:
+    full, times = Histories.of([[0, 1, 2]], [0]), np.arange(3)
+    made = [Dataset("some", ["u"], list("abc"), full, at).fingerprint for at in (None, times, times + 1, times)]
+    assert len(set(made)) == 3
+    assert made[1] == made[3]
+
+
+def test_a_sample_of_users_is_one_of_those_with_targets_and_never_twice_the_same() -> None:
+    full = Histories.of([range(1 + user % 5) for user in range(100)], range(100))
+    data = Dataset("some", [f"u{user}" for user in range(100)], list("abcde"), full)
+    users = data.sampled(30).evaluated_users()
+    assert len(set(users.tolist())) == 30
+    assert users.tolist() == sorted(users)
+    assert (full.lengths[users] >= 3).all()
+    assert data.sampled(60) is data
+    assert data.sampled(61) is data
+    assert data.sampled(0) is data

@@ -232,3 +232,8 @@ def test_times_within_a_second_keep_their_order(tmp_path: Path, form: str) -> No
     assert [dataset.items[item] for item in dataset.full[0]] == [f"i{place}" for place in range(12)]
     assert dataset.times is not None
     assert dataset.times.tolist() == [moment // 1000 for moment in moments]
+
+
+def test_fractions_before_1970_count_up_from_the_second_before() -> None:
+    seconds, after = moments(pl.Series([-1.25, -1.0, 0.5, 2.0]))
+    assert (seconds.to_list(), after.to_list()) == ([-2, -1, 0, 2], [750_000, 0, 500_000, 0])

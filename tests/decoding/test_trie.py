@@ -12,10 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 
 from oovrec.decoding.trie import ARRAYS, Trie
 from oovrec.errors import OovrecError
-from oovrec.files import read_tensors
+from oovrec.files import read_tensors, write_tensors
 
 
 @st.composite
@@ -150,3 +151,14 @@ def test_a_broken_file_is_named_in_one_sentence(tmp_path: Path) -> None:
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # a number within an array: found where all are read
     with pytest.raises(OovrecError, match="altered"):
         read_tensors(path)
+
+
+@pytest.mark.parametrize("widest", ["0 2", "9 2", "2 -1"])
+def test_a_number_of_children_that_cannot_be_is_refused(tmp_path: Path, widest: str) -> None:
+    Trie.of(np.array([[1, 3], [1, 4], [2, 3]])).save(path := tmp_path / "trie.safetensors")
+    with safe_open(path, framework="np") as file:
+        header, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert header["widest"] == "2 2"
+    write_tensors(path, arrays, header | {"widest": widest})
+    with pytest.raises(OovrecError, match="is not a whole trie"):
+        Trie.open(path)

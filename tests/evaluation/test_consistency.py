@@ -222,3 +222,12 @@ def test_json_is_plain(check: Any) -> None:
     values = json.loads(json.dumps(one(check, ndcg_10=0.0291).to_json(), allow_nan=False))
     assert values["findings"][0]["place"] == ["A", "toys"]
     assert values["findings"][0]["suspects"][0]["metric"] == "ndcg@10"
+
+
+def test_there_are_no_more_users_than_all(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    path.write_text('{"A": {"toys": {"ndcg@1": 0.9000, "ndcg@10": 0.9700}}}')
+    (finding,) = check_table(path).findings
+    most = 0.90005 + (1 - 0.90005) / log2(3)  # whoever is not first is second
+    assert finding.suspects[0].metric == "ndcg@10"
+    assert finding.suspects[0].high == pytest.approx(most, abs=1e-6)

@@ -116,3 +116,17 @@ class TestPairedBootstrap:
     def test_unequal_users_are_refused(self) -> None:
         with pytest.raises(ValueError, match="unequal"):
             paired_bootstrap(np.zeros(3), np.zeros(4))
+
+
+def test_p_of_what_no_resample_contradicts_is_not_zero() -> None:
+    found = paired_bootstrap(np.ones(50), np.zeros(50), resamples=999)
+    assert found.p == pytest.approx(2 / 1000)
+
+
+def test_coverages_interval_is_of_shares() -> None:
+    # two users, one alone with three of four items: the jackknife's 1 + 1.96 · 0.375 is no share
+    share, interval = coverage(np.array([[0, 1, 2, 3], [3, -1, -1, -1]]), 4)
+    assert (share, interval) == (1.0, (pytest.approx(1 - 1.959964 * 0.375), 1.0))
+    # three users, one of whom has all there is: 1/9 - 1.96 · 2/3 · 1/9 is none either
+    share, interval = coverage(np.array([[0], [-1], [-1]]), 9)
+    assert (share, interval) == (pytest.approx(1 / 9), (0.0, pytest.approx((1 + 1.959964 * 2 / 3) / 9)))

@@ -215,3 +215,36 @@ def test_every_item_of_every_history_has_a_score(rows: int, columns: int) -> Non
             with pytest.raises(OovrecError) as refused:
                 ask(lambda _, given=given: given, dataset())
             assert str(refused.value) == said + "give a row for each history, a column for each item."
+
+
+def some(users: int = 60) -> Dataset:
+    rng = np.random.default_rng(0)
+    full = Histories.of([rng.integers(0, 40, 5) for _ in range(users)], range(users))
+    names = [f"u{user}" for user in range(users)], [f"i{item}" for item in range(40)]
+    return Dataset("some", *names, full, np.tile(np.arange(5) * DAY, users))
+
+
+def scores(seed: int):
+    rng = np.random.default_rng(seed)
+    return lambda histories: torch.from_numpy(rng.random((len(histories), 40), dtype=np.float32))
+
+
+def test_the_seed_is_that_of_the_intervals_and_of_nothing_else() -> None:
+    one, again, other = (evaluate(scores(1), some(), seed=seed) for seed in (3, 3, 4))
+    assert one.raw.tolist() == other.raw.tolist()
+    blocks = one.blocks()
+    assert blocks == again.blocks()
+    assert list(blocks) == list(other.blocks()) == ["raw", "masked", "later_day_raw", "later_day_masked"]
+    for name, block in blocks.items():
+        assert block["mrr"] == other.blocks()[name]["mrr"]
+        assert block["ci"]["mrr"] != other.blocks()[name]["ci"]["mrr"]
+    a, b = evaluate(scores(1), some()), evaluate(scores(2), some())
+    assert compare(a, b, seed=1) == compare(a, b, seed=1) != compare(a, b, seed=2)
+
+
+def test_without_a_target_of_a_later_day_there_are_no_such_blocks() -> None:
+    data = some()
+    data = replace(data, times=np.zeros_like(data.times))
+    found = evaluate(scores(1), data)
+    assert list(found.blocks()) == ["raw", "masked"]
+    assert list(compare(found, found)) == ["masked", "raw"]

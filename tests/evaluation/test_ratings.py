@@ -71,3 +71,18 @@ def test_the_interval_of_the_mean_error_is_the_normal_one() -> None:
     half = 1.96 * np.abs(errors).std() / np.sqrt(len(errors))
     np.testing.assert_allclose(block["ci"]["mae"], [block["mae"] - half, block["mae"] + half], atol=half / 10)
     assert block["ci"]["rmse"][0] < block["rmse"] < block["ci"]["rmse"][1]
+
+
+def test_the_reference_of_biases_stays_within_the_scale() -> None:
+    rows = [[1, 2, 3, 4, 0, 5]] * 20 + [
+        [0, 1, 2, 3, 4, 5]
+    ] * 20  # kind users, to whom item 0 is held out; then strict ones
+    full = Histories.of(rows, range(40))
+    ratings = np.where((full.rows < 20) | (full.items == 0), 5.0, 1.0)  # item 0 is good
+    data = Dataset("some", [f"u{user}" for user in range(40)], list("abcdef"), full, ratings=ratings)
+    mean, users, items = biases(data.histories("train"), ratings[data.positions("train")], 6)
+    targets = data.targets("validation")
+    free, given = mean + users + items[targets], ratings[data.target_positions("validation")]
+    assert free.max() > 5 or free.min() < 1, "the example should leave the scale"
+    found = references(data, "validation")["biases"]
+    assert found["mae"] == pytest.approx(np.abs(np.clip(free, 1, 5) - given).mean())

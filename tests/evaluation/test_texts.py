@@ -86,3 +86,13 @@ def test_longest_common_subsequence_by_brute_force() -> None:
             for j, y in enumerate(b):
                 table[i + 1, j + 1] = table[i, j] + 1 if x == y else max(table[i, j + 1], table[i + 1, j])
         assert common_subsequence(a, b) == table[-1, -1]
+
+
+def test_the_seed_is_that_of_the_intervals_of_texts() -> None:
+    rng = np.random.default_rng(0)
+    words = np.array(["a", "good", "bad", "toy", "box", "for", "the", "cat"])
+    pairs = [[" ".join(rng.choice(words, 9)) for _ in range(30)] for _ in range(2)]
+    one, again, other = (texts_block(*pairs, seed=seed) for seed in (1, 1, 2))
+    assert one == again
+    assert one["ci"]["rouge1"] != other["ci"]["rouge1"]
+    assert one["rouge1"] == other["rouge1"]

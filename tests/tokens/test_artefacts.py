@@ -8,7 +8,7 @@ from scipy.stats import chi2_contingency
 
 from oovrec.data.dataset import DAY, Dataset
 from oovrec.data.histories import Histories
-from oovrec.tokens.artefacts import Artefact, same_day_order
+from oovrec.tokens.artefacts import Artefact, _compared, same_day_order
 from oovrec.tokens.table import TokenTable
 
 USERS, ITEMS, DAYS, A_DAY = 150, 60, 4, 2
@@ -85,3 +85,35 @@ def test_nothing_is_said_without_times_or_days_that_are_shared() -> None:
     assert same_day_order(without, named(without, np.arange(ITEMS))) == []
     apart = made(by_id=True, same_day=False)
     assert same_day_order(apart, named(apart, np.arange(ITEMS))) == []
+
+
+def steps(same: tuple[int, int], later: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps up and down of targets of the same day and of later ones, and which are of later ones."""
+    signs = np.repeat([3, -2, 5, -1], [*same, *later])
+    return signs, np.repeat([False, True], [sum(same), sum(later)])
+
+
+@pytest.mark.parametrize(
+    ("same", "later", "named"),
+    [
+        ((700, 300), (500, 500), True),
+        ((300, 700), (500, 500), True),  # against the order tells as much
+        ((9, 1), (5, 5), False),  # great, but may be chance
+        ((5_400, 4_600), (5_000, 5_000), False),  # sure, but small
+        ((550, 450), (500, 500), False),
+    ],
+)
+def test_an_artefact_is_great_and_sure(same: tuple[int, int], later: tuple[int, int], named: bool) -> None:
+    found = _compared("tuple", *steps(same, later))
+    assert found.p == pytest.approx(chi2_contingency([same, later], correction=False).pvalue)
+    assert (found.same_day, found.later_day) == pytest.approx((same[0] / sum(same), later[0] / sum(later)))
+    assert found.difference == pytest.approx(found.same_day - found.later_day)
+    assert found.named is named
+
+
+def test_targets_at_the_place_of_the_item_before_them_say_nothing() -> None:
+    moved, later = steps((700, 300), (500, 500))
+    stayed = np.zeros(4000, int), np.arange(4000) % 4 == 0
+    assert _compared("tuple", np.append(moved, stayed[0]), np.append(later, stayed[1])) == _compared(
+        "tuple", moved, later
+    )

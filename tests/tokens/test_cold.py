@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -307,3 +308,29 @@ def test_a_number_of_closed_clusters_alone_was_never_learnt() -> None:
     assert first == "<I1003>"  # the one number of the other open cluster that is free here
     assert twins == {second: "<I1003>"}
     assert second not in closed().vocabulary
+
+
+def test_a_twin_is_always_one_of_a_number_that_the_model_learnt() -> None:
+    names = [("<CI0>", "<I1001>"), ("<CI0>", "<I1002>"), ("<CI1>", "<I1001>")]
+    table, twins = TokenTable.of(["a", "b", "c"], names), {}
+    for addition in range(3):  # one after the other, of which each is told of the twins of those before
+        around = Around("words", np.array([0]), np.ones(1), np.ones(len(table)))
+        table, twins = extended(table, [f"new {addition}"], [around], 0, twins)
+    assert [table.text(row) for row in range(3, 6)] == ["<CI0><I1003>", "<CI0><I1004>", "<CI0><I1005>"]
+    assert twins == dict.fromkeys(("<I1003>", "<I1004>", "<I1005>"), "<I1002>")
+    around = Around("words", np.array([2]), np.ones(1), np.ones(len(table)))
+    table, twins = extended(table, ["other"], [around], 0, twins)
+    assert table.text(6) == "<CI1><I1002>"  # free there, and learnt
+    table, twins = extended(table, ["another"], [replace(around, usual=np.ones(7))], 0, twins)
+    assert table.text(7) == "<CI1><I1003>"  # a twin that is there serves in another cluster too
+    assert set(twins.values()) == {"<I1002>"}
+
+
+def test_where_numbers_are_an_items_own_the_last_of_its_cluster_has_the_twin() -> None:
+    names = [("<CI0>", "<I1001>"), ("<CI0>", "<I1002>"), ("<CI1>", "<I1003>"), ("<CI1>", "<I1004>")]
+    table, twins = TokenTable.of(["a", "b", "c", "d"], names), {}
+    for cluster, (near, last) in enumerate([(0, "<I1002>"), (2, "<I1004>")]):
+        around = Around("words", np.array([near]), np.ones(1), np.ones(len(table)))
+        table, twins = extended(table, [f"new {cluster}"], [around], 0, twins)
+        assert table.words(len(table) - 1) == [f"<CI{cluster}>", f"<I{1005 + cluster}>"]
+        assert twins[f"<I{1005 + cluster}>"] == last

@@ -18,7 +18,7 @@ from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.tokens import build as building
 from oovrec.tokens.build import Built, Material, build_tokens
-from oovrec.tokens.contract import RESERVED
+from oovrec.tokens.contract import RESERVED, check_tables
 from oovrec.tokens.table import Tokens, TokenTable
 
 Scheme = Callable[[Material], Any]
@@ -282,3 +282,8 @@ def test_only_items_that_training_lacks_are_numbered_by_held_out_ones(planted: D
         assert one.details["numbered_by_held_out"] == other.details["numbered_by_held_out"] == 6
         changed += len(moved)
     assert changed
+
+
+def test_a_name_of_nothing_but_ends_is_refused() -> None:
+    with pytest.raises(OovrecError, match="item 'a' has <end> in place of a token"):
+        check_tables(TokenTable.of(["a", "b"], [("<end>",), ("<I1>",)]), None)

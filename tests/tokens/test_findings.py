@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from oovrec.tokens.findings import DECISIVE, FAINT, METHOD, Finding, Verdict, compare, deciding, overall
+from oovrec.tokens.findings import CERTAIN, DECISIVE, FAINT, METHOD, Finding, Verdict, compare, deciding, overall
 
 
 def flat(probe: float, held_out: float) -> np.ndarray:
@@ -165,3 +165,12 @@ def test_any_leak_decides_else_what_says_most(findings: list[tuple[Verdict, floa
 )
 def test_one_verdict_of_two_splits(splits: list[tuple[Verdict, float]], expected: Verdict) -> None:
     assert overall([finding(*values) for values in splits]) == expected
+
+
+def test_to_know_more_than_leaky_references_by_chance_is_no_leak() -> None:
+    spread = np.stack([np.full(4, 0.4), 0.7 + np.array([1.0, -1, 1, -1])])  # .55 is what leaky references know
+    found = compare(spread, REFERENCES, 1)
+    deviation = math.sqrt((1 / 6) * (1 + 1 / 2) + (METHOD * (LEAKY - CLEAN)) ** 2)
+    assert found.p_clean == pytest.approx(norm.sf(0.7, CLEAN, deviation))
+    assert found.p_clean > CERTAIN
+    assert found.verdict == "undecided"

@@ -90,6 +90,16 @@ def test_repeated_tuples_cannot_be_made() -> None:
         TokenTable.of(["x", "y", "z"], [("<A>", "<B>"), ("<A>", "<C>"), ("<A>", "<B>")])
 
 
+def test_tokens_that_do_not_say_of_which_data_they_are_may_be_of_any(folder: Path) -> None:
+    tokens = Tokens.load(folder)
+    mine = tokens.details["dataset"]["fingerprint"]
+    assert (tokens.of_other_data(mine), tokens.of_other_data("another")) == (False, True)
+    for silent in ({}, {"dataset": {"name": "some"}}, {"dataset": "some"}):
+        tokens.details.clear()
+        tokens.details.update(silent)
+        assert not tokens.of_other_data("another")
+
+
 def drop_line(path: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
 
@@ -98,6 +108,16 @@ def edit(path: Path, key: str) -> None:
     about = json.loads(path.read_text())
     del about[key]
     path.write_text(json.dumps(about))
+
+
+def one_more(path: Path) -> None:
+    about = json.loads(path.read_text())
+    about["vocabulary"]["item"].append("<more>")
+    path.write_text(json.dumps(about))
+
+
+def say_built_from(path: Path, value: str) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"built_from": value}))
 
 
 def rename_token(path: Path) -> None:
@@ -123,6 +143,11 @@ def rename_token(path: Path) -> None:
         (
             lambda folder: (folder / "centroids.safetensors").write_bytes(b"x" * 99),
             r"centroids\.safetensors: is not a whole",
+        ),
+        (lambda folder: one_more(folder / "tokens.json"), r"centroids\.safetensors: does not fit tokens\.json"),
+        (
+            lambda folder: say_built_from(folder / "tokens.json", "tran"),
+            r"tokens\.json: unknown source of tokens 'tran'",
         ),
     ],
 )
