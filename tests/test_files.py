@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from oovrec import files
 from oovrec.errors import OovrecError
@@ -68,3 +69,15 @@ def test_a_sentence_that_quotes_the_system_stays_as_it_is(tmp_path: Path) -> Non
     with pytest.raises(OovrecError) as found, files.atomic(tmp_path / "out"):
         raise told
     assert found.value is told
+
+
+def test_equal_tensors_make_equal_files(tmp_path: Path) -> None:
+    about = {name: f"value of {name}, größer" for name in "abcdefghij"}
+    arrays = {"x": np.arange(6.0).reshape(2, 3), "y": np.zeros(0, np.int32)}
+    for number in range(6):
+        files.write_tensors(tmp_path / f"{number}", arrays, about)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    found, told = files.read_tensors(tmp_path / "0")
+    assert told == about
+    assert np.array_equal(found["x"], arrays["x"])
+    assert list(load_file(tmp_path / "0")) == ["x", "y"]

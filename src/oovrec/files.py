@@ -186,6 +186,19 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
     header = dict(metadata or {})
     with atomic(path) as temporary:
         save_file(ordered, temporary, metadata={**header, "sha256": _digest(ordered, header)})
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """Put the metadata of a safetensors file in order: as they are written, equal contents make unequal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:  # what it was, unless it wrote a character otherwise
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

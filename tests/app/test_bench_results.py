@@ -17,6 +17,7 @@ from filelock import FileLock
 from oovrec.app import processes
 from oovrec.app.cells import Cell, fill, recipe_of
 from oovrec.app.recipe import called, shipped
+from oovrec.app.runs import load_run
 from oovrec.app.source import Source
 from oovrec.evaluation.results import METRICS, Result, hardware, read_result, write_result
 
@@ -203,10 +204,34 @@ def test_other_titles_are_other_data(oovrec, log: Path, tmp_path: Path) -> None:
     retold.write_text(log.read_text().replace("Film", "Movie"))
     refused = oovrec(*words, retold, code=2)
     assert "holds results of other data called 'films'" in refused.stderr
-    cell = Cell.of("popularity", found(retold), 0, None, Path("results"))
-    (cell.run.folder / "mark").touch()
-    fill(cell, Source(source=str(retold)).load())
-    assert not (cell.run.folder / "mark").exists()
+    before = {path: path.read_bytes() for path in Path("results").rglob("*.json")}
+    refused = oovrec("bench", "cell", "popularity", "--data", retold, "--seed", 1, code=2)
+    assert "results/films: holds results of other data called 'films'" in refused.stderr
+    assert before == {path: path.read_bytes() for path in Path("results").rglob("*.json")}
+
+
+def test_a_finished_run_on_other_data_is_set_aside(log: Path, other_log: Path, tmp_path: Path) -> None:
+    (other := tmp_path / "other" / log.name).parent.mkdir()
+    other.write_bytes(other_log.read_bytes())
+    for number, path in enumerate((log, other, log)):
+        cell = Cell.of("popularity", found(path), 0, None, Path(f"results{number}"))
+        fill(cell, Source(source=str(path)).load())
+    folder = cell.run.folder
+    assert {path.name for path in folder.parent.iterdir() if path.is_dir()} == {
+        folder.name,
+        *(f"{folder.name}.{n}" for n in (1, 2)),
+    }
+    sources = [load_run(folder.with_name(folder.name + end)).data.source for end in (".1", ".2", "")]
+    assert sources == [str(log), str(other), str(log)]
+    assert read_result(Path("results0/films/popularity-none-s0.json")).blocks == read_result(cell.file).blocks
+
+
+@pytest.mark.parametrize("variant", ["a/b", "../mine", ""])
+def test_a_variant_is_a_name(variant: str, oovrec, log: Path) -> None:
+    words = ("bench", "cell", "popularity", "--data", log, "--set", "training.epochs=2", "--variant", variant)
+    said = f"--variant: '{variant}' is no name; begin with" if variant else "name the row by --variant"
+    assert said in oovrec(*words, code=2).stderr
+    assert not Path("results").exists()
 
 
 def test_what_is_to_be_done_and_how_long_it_takes_comes_before_anything(oovrec, log: Path, no_processes: None) -> None:

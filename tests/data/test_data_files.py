@@ -154,6 +154,12 @@ def test_paths_begin_where_a_link_to_it_lies(log: Path, tmp_path: Path) -> None:
     assert source.load().fingerprint == dataset.fingerprint
 
 
+def test_only_another_is_where_data_lie_now_that_it_told_of(log: Path) -> None:
+    source = Source(source=str(data_file(log, f"source: shop.csv\n{COLUMNS}k_core: 3\n")))
+    with pytest.raises(OovrecError, match=r"shop\.csv: is no data file, as '.*mine\.yaml' is, which said how to read"):
+        source.found(source.load()).moved(str(log))
+
+
 def test_it_can_be_where_data_lie_now_that_were_read_by_options(log: Path) -> None:
     columns = Columns(user="who", item="what", time="bought", rating="stars")
     by_options = Source(source=str(log), columns=columns, k_core=3)

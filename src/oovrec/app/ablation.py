@@ -11,9 +11,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
-from oovrec.app import schedule, tables
+from oovrec.app import tables
 from oovrec.app.bench import fill_cells, refuse_failed
 from oovrec.app.cells import Cell, read_cell
+from oovrec.app.facts import check_facts
 from oovrec.app.pipeline import evaluate
 from oovrec.app.recipe import called
 from oovrec.app.results_table import Figure, table
@@ -60,7 +61,7 @@ def augmentation(
         Interrupted: Ctrl-C; the same call goes on.
     """
     dataset = Source(source=data).load()
-    schedule.check_facts(dataset, out)
+    check_facts(dataset, out)
     source, kinds = Source(source=data).found(dataset), get_args(Augmentation)
     changes = {kind: (*overrides, f"model.augmentation={kind}") for kind in kinds}
     cells = {

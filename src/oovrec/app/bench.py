@@ -8,6 +8,7 @@ from pathlib import Path
 
 from oovrec.app import schedule, tables
 from oovrec.app.cells import Cell
+from oovrec.app.facts import check_facts
 from oovrec.app.figures import write_png
 from oovrec.app.pipeline import warn
 from oovrec.app.processes import carry_out
@@ -74,7 +75,6 @@ def fill_cells(
         return {}
     for dataset in datasets:
         warn(dataset)
-        schedule.write_facts(dataset, out)
     return carry_out([one.cell for one in planned if not one.done], jobs)
 
 
@@ -95,7 +95,7 @@ def _cells(
 ) -> list[Cell]:
     cells = []
     for data, dataset in found:
-        schedule.check_facts(dataset, out)
+        check_facts(dataset, out)
         source = Source(source=data).found(dataset)
         cells += [Cell.of(recipe, source, seed, built_from, out) for recipe in systems for seed in seeds]
     for name, count in Counter(cell.name for cell in cells).items():

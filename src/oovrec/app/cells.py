@@ -6,15 +6,18 @@ import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from rich.markup import escape
 
+from oovrec.app.facts import check_facts, write_facts
 from oovrec.app.pipeline import evaluate, train_on
 from oovrec.app.recipe import Recipe, called, read_recipe
 from oovrec.app.runs import Run, load_run
 from oovrec.app.source import Source
 from oovrec.data.dataset import Dataset
+from oovrec.data.load import check_name
 from oovrec.errors import OovrecError
 from oovrec.evaluation.results import Result, read_result, write_result
 from oovrec.files import locked
@@ -65,12 +68,14 @@ class Cell:
             variant: names the cell, where ``overrides`` make it another than the recipe's.
 
         Raises:
-            OovrecError: as :func:`read_recipe` and :func:`called`; overrides without a variant.
+            OovrecError: as :func:`read_recipe` and :func:`called`; overrides without a variant, or one that is no name.
         """
         if overrides and not variant:
             what = "makes it another than the recipe, whose results it would replace"
             raise OovrecError(what, where=f"--set {overrides[0]}", remedy="name the row by --variant")
         run = Run(RUNS, recipe_of(recipe, seed, built_from, overrides), data)
+        if variant:
+            check_name(variant, "--variant")
         system = "-".join([called(recipe), *([variant] if variant else [])])
         folder = RUNS / data.name / f"{system}-{run.tokens_from}-s{seed}"
         return cls(system, recipe, variant, overrides, replace(run, folder=folder), out)
@@ -126,13 +131,15 @@ def read_cell(path: Path) -> Result:
 def fill(cell: Cell, dataset: Dataset) -> Result:
     """Train and test the cell's run, or what is left of it, and write its file.
 
-    A run folder of the same training is taken up where it stopped, to the same result; any other is removed.
+    A run folder of the same training is taken up where it stopped, to the same result; any other gives way.
 
     Raises:
-        OovrecError: the training fails, or another process is at it.
+        OovrecError: the other results are of other data; the training fails, or another process is at it.
         Interrupted: Ctrl-C; the next call goes on.
     """
     folder = cell.run.folder
+    check_facts(dataset, cell.out)
+    write_facts(dataset, cell.out)
     with locked(folder.with_name(f"{folder.name}.lock"), folder, PATIENCE):
         run = train_on(_begun(cell), dataset)
         if not (folder / "metrics.json").exists():  # the test is scored once
@@ -151,8 +158,17 @@ def _begun(cell: Cell) -> Run:
         run = load_run(folder)
         if run.recipe.hash == wanted.recipe.hash and run.data.same_as(wanted.data):
             return run
-        say(escape(f"{folder} holds another training; it is begun anew"))
+        if (folder / "metrics.json").exists():
+            say(escape(f"{folder} holds another training, which is now {_set_aside(folder)}"))
+            return wanted
+        say(escape(f"{folder} holds another training, which is not finished; it is begun anew"))
     except OovrecError as error:
         say(escape(f"begun anew, as {error}"))
     shutil.rmtree(folder)
     return wanted
+
+
+def _set_aside(folder: Path) -> Path:
+    """Where ``folder`` is from now on: beside itself."""
+    free = (folder.with_name(f"{folder.name}.{number}") for number in count(1))
+    return folder.rename(next(path for path in free if not path.exists()))

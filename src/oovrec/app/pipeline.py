@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -206,11 +207,15 @@ def evaluate(
         data: the dataset, already read, or where it lies now, if not where it was.
 
     Raises:
-        OovrecError: the run is not finished or broken, the data is not its own, or there is no such split.
+        OovrecError: the run is not finished or broken, the data is not its own, there is no such split, or figures
+            to keep have no place.
     """
     run = run if isinstance(run, Run) else load_run(run)
     model, dataset = run.model, run.dataset(data)
     kept = split == "test" and not dataset.sample
+    if kept and not os.access(run.folder, os.W_OK):  # not after the work
+        remedy = "copy the run to where figures can be kept, or test a sample by --users, which keeps none"
+        raise OovrecError("cannot be written to", where=run.folder, remedy=remedy)
     with timed(run.folder, testing=True) if kept else nullcontext(), run.arithmetic():
         evaluation = protocol.evaluate(model.ranked, dataset, split)
         evaluation = replace(evaluation, tasks=model.task_figures(dataset, split))

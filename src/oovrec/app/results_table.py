@@ -9,8 +9,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from oovrec.app.cells import NAME, read_cells, recipe_of
+from oovrec.app.facts import FACTS, read_facts
 from oovrec.app.recipe import shipped
-from oovrec.app.schedule import FACTS, read_facts
 from oovrec.errors import OovrecError
 from oovrec.evaluation.consistency import Finding, check_table
 from oovrec.evaluation.results import BLOCKS, Result, TokensFrom

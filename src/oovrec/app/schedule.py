@@ -11,15 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from oovrec.app.cells import NAME, Cell, read_cells
+from oovrec.app.facts import FACTS, read_facts
 from oovrec.app.page import duration
 from oovrec.app.tables import grid
-from oovrec.data.dataset import Dataset
-from oovrec.errors import OovrecError
 from oovrec.evaluation.results import Result, hardware
-from oovrec.files import read_json, write_json
 from oovrec.models.base import NeuralRecommender, system
-
-FACTS = "dataset.json"
 
 
 @dataclass(frozen=True)
@@ -113,53 +109,6 @@ def _time(one: Planned) -> str:
     return duration(one.seconds) + (" (on other hardware)" if one.elsewhere else "")
 
 
-def facts(dataset: Dataset) -> dict[str, object]:
-    """What ``<out>/<dataset>/dataset.json`` holds: which data the results beside it are of."""
-    return {
-        "users": len(dataset.users),
-        "items": len(dataset.items),
-        "interactions": int(dataset.full.lengths.sum()),
-        "fingerprint": dataset.fingerprint,
-        "described": dataset.described,
-        **({} if dataset.tie_seed is None else {"tie_seed": dataset.tie_seed}),
-    }
-
-
 def known_interactions(out: Path) -> dict[str, int]:
     """Interactions of the datasets that have results in ``out``."""
     return {path.parent.name: read_facts(path)["interactions"] for path in sorted(out.glob(f"*/{FACTS}"))}
-
-
-def read_facts(path: Path) -> dict[str, int]:
-    """The counts of a ``dataset.json``.
-
-    Raises:
-        OovrecError: it is broken.
-    """
-    values = read_json(path)
-    try:
-        return {name: int(values[name]) for name in ("users", "items", "interactions")}
-    except (KeyError, TypeError, ValueError) as error:
-        what = "does not count users, items and interactions"
-        raise OovrecError(what, where=path, remedy="remove it and run the command again") from error
-
-
-def check_facts(dataset: Dataset, out: Path) -> None:
-    """Make sure that the results of this name in ``out`` are of the same data.
-
-    Raises:
-        OovrecError: they are of other data.
-    """
-    path = out / dataset.name / FACTS
-    if not path.exists() or not read_facts(path):
-        return
-    known = read_json(path)
-    found = known.get("fingerprint"), known.get("described", dataset.described)  # which early files do not say
-    if found != (dataset.fingerprint, dataset.described):
-        what = f"holds results of other data called '{dataset.name}'"
-        raise OovrecError(what, where=path.parent, remedy="give another --out, or rename one of the two")
-
-
-def write_facts(dataset: Dataset, out: Path) -> None:
-    """Keep which data the results of this name are of."""
-    write_json(out / dataset.name / FACTS, facts(dataset))

@@ -63,9 +63,16 @@ class Source(DataFile):
         return cls(source=data, columns=columns, k_core=K_CORE if k_core is None else k_core)
 
     def moved(self, data: str) -> Source:
-        """The same data, which lies at ``data`` now."""
+        """The same data, which lies at ``data`` now.
+
+        Raises:
+            OovrecError: it was read by a data file, and ``data`` is none.
+        """
         if is_data_file(data):  # which says the rest
             return Source(source=data, **self.model_dump(include={"name", *MARKS}))
+        if is_data_file(self.source):
+            what = f"is no data file, as '{self.source}' is, which said how to read the run's data"
+            raise OovrecError(what, where=data, remedy="write one for where the data lies now")
         return self.model_copy(update={"source": data})
 
     @property

@@ -19,10 +19,10 @@ from oovrec.data.text import existing, home
 from oovrec.errors import OovrecError, within
 from oovrec.files import read_yaml
 
-__all__ = ["K_CORE", "Columns", "DataFile", "is_data_file", "load_dataset", "read_all", "told_twice"]
+__all__ = ["K_CORE", "Columns", "DataFile", "check_name", "is_data_file", "load_dataset", "read_all", "told_twice"]
 
 K_CORE = 5
-NAME = re.compile(r"\w[^/\\\x00-\x1f\x7f]{0,99}")  # of a folder, too
+NAME = re.compile(r"\w[^/\\\x00-\x1f\x7f]{0,99}")
 DATA_FILES = (".yaml", ".yml")
 
 
@@ -47,6 +47,17 @@ class DataFile(Options):
 def is_data_file(data: str | Path) -> bool:
     """Whether ``data`` is named like a data file."""
     return Path(data).suffix.lower() in DATA_FILES
+
+
+def check_name(name: str, where: str) -> None:
+    """That files and folders of results can be called ``name``.
+
+    Raises:
+        OovrecError: they cannot.
+    """
+    if not NAME.fullmatch(name):
+        remedy = "begin with a letter or digit, and leave slashes out, for results are kept under it"
+        raise OovrecError(f"{name[:100]!r} is no name", where=where, remedy=remedy)
 
 
 def told_twice(path: str | Path) -> OovrecError:
@@ -140,9 +151,8 @@ def read_data_file(
     with within(path):
         check_names(values, None)
         told = checked(DataFile, values, where="")
-    if told.name and not NAME.fullmatch(told.name):
-        remedy = "begin with a letter or digit, and leave slashes out, for a folder of results is called so"
-        raise OovrecError(f"{told.name[:100]!r} is no name", where=f"{path}, name", remedy=remedy)
+    if told.name:
+        check_name(told.name, f"{path}, name")
     if is_data_file(told.source):
         raise OovrecError("names another data file", where=f"{path}, source", remedy="give the data itself")
     source = told.source if told.source in catalog.CATALOG else str(path.parent.absolute() / home(told.source))

@@ -76,7 +76,7 @@ def read_templates(name: str = "en", tasks: Iterable[Task] = TASKS) -> Templates
     path = Path(name) if is_file(name) else Path(str(shipped / f"{name}.yaml"))
     if not path.is_file() and path.parent == Path(str(shipped)):
         raise unknown("templates", name, [p.stem for p in Path(str(shipped)).glob("*.yaml")])
-    form = read_yaml(path)
+    form = read_yaml(path, remedy="check the path, or mend the file")
     form = form if isinstance(form, dict) else {}
     for key in form:
         if key not in ("separator", *TASKS):

@@ -85,7 +85,7 @@ def evidence(method: str) -> tuple[Evidence, ...]:
     """
     if not (near := getattr(scheme(method), "NEAR", ())):
         what = f"tokens of the method '{method}' do not stand for like items, so a new item has no place among them"
-        raise OovrecError(what, remedy="use a run whose tokens are meta, collaborative or semantic")
+        raise OovrecError(what, remedy="use a run whose tokens are metavec, meta, collaborative or semantic")
     return near
 
 

@@ -38,7 +38,8 @@ def import_tokens(
         OovrecError: a file is missing or broken, or lacks an id; the name is a scheme's.
     """
     if not NAME.fullmatch(method):
-        raise OovrecError(f"{method[:100]!r} is no name", where="method", remedy="write letters and digits, 40 at most")
+        remedy = "write letters and digits, 40 at most"
+        raise OovrecError(f"{method[:100]!r} is no name", where="method", remedy=remedy)
     if method in methods():
         what = f"'{method}' is a scheme of its own"
         raise OovrecError(what, where="method", remedy="call tokens that it did not make here something else")
