@@ -276,6 +276,9 @@ def test_a_catalogue_that_does_not_fit_is_named(tmp_path: Path) -> None:
     table.write_text(table.read_text() + "i99\t<CI1>\t<I77>\n")
     with pytest.raises(OovrecError, match=r"item_tokens\.tsv: has the token <I77>, which is none of the tokenizer's"):
         Catalogue.load(folder)
+    table.write_text("")
+    with pytest.raises(OovrecError, match=r"item_tokens\.tsv: names no items; give a folder"):
+        Catalogue.load(folder)
     table.unlink()
     with pytest.raises(OovrecError, match="give a folder made by 'oovrec export'"):
         Catalogue.load(folder)

@@ -101,6 +101,39 @@ def test_recbole_without_items_and_with_named_columns(tmp_path: Path) -> None:
     assert (log.titles, log.attributes) == (None, None)
 
 
+def test_recbole_items_under_a_name_of_their_own(tmp_path: Path) -> None:
+    files = {name: text.replace("item_id", "price") for name, text in RECBOLE.items()}
+    assert read(folder(tmp_path, files), Columns(item="price")).titles == {"10": 'A "B" C (1995)', "20": "D"}
+
+
+def test_recbole_titles_go_before_other_names(tmp_path: Path) -> None:
+    text = "item_id:token\tbrand_name:token_seq\ttitle:token_seq\n10\tAcme\tSoap\n20\tAcme\tBrush\n"
+    log = read(folder(tmp_path, RECBOLE | {"toy.item": text}))
+    assert log.titles == {"10": "Soap", "20": "Brush"}
+    assert log.attributes == {"10": (1,), "20": (1,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("toy.item", "item_id:token\ttitle:token_seq\n10\tA\n\tB\n", r"toy\.item, line 3: names no item; fill it in"),
+        (
+            "toy.item",
+            "item_id:token\ta:token\ta:float\n10\tA\t1\n",
+            r"toy\.item, line 1: has two columns 'a'; give one",
+        ),
+        (
+            "toy.inter",
+            "user_id:token\titem_id:token\tt:float\tt:token\nu\ti\t1\t1\n",
+            r"inter, line 1: has two columns 't'",
+        ),
+    ],
+)
+def test_recbole_files_that_are_refused(tmp_path: Path, name: str, text: str, says: str) -> None:
+    with pytest.raises(OovrecError, match=says):
+        read(folder(tmp_path, RECBOLE | {name: text}))
+
+
 def test_recbole_features_need_not_be_titles(tmp_path: Path) -> None:
     files = RECBOLE | {"toy.item": "item_id:token\tprice:float\n10\t1.5\n"}
     log = read(folder(tmp_path, files))

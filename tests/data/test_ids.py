@@ -23,7 +23,8 @@ def test_blanks_around_ids_are_none_of_theirs(tmp_path: Path) -> None:
     path.write_text("user,item,time,title\n u,x ,1, a film \nu ,\u00a0y,2,\nu,an item,3,\n")
     log = read(path)
     assert log.frame.rows() == [("u", "x", 1), ("u", "y", 2), ("u", "an item", 3)]
-    assert log.titles == {"x": "a film"}
+    assert log.titles == {"x": " a film "}
+    assert log.dataset("d").titles == ["a film", "", ""]
     assert log.notes == ["blanks around ids were removed in 2 of 3 rows"]
 
 

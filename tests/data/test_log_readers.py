@@ -144,7 +144,7 @@ def test_quotes_blank_lines_byte_order_mark_and_titles(tmp_path: Path) -> None:
 def test_a_title_is_the_first_that_an_item_has_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text('user,item,title\na,x,""\na,x," "\na,x,"Rain  and\nsun "\na,x,other\na,y,\n')
-    assert read(path).titles == {"x": "Rain and sun"}
+    assert read(path).dataset("d").titles == ["Rain and sun", ""]
 
 
 def test_reviews_stand_beside_their_items(tmp_path: Path) -> None:

@@ -171,8 +171,8 @@ def interactions(
         rows.refuse("rating", ~made["rating"].is_finite(), "is not a number", "mend it")
     for role in ("summary", "review"):
         if role in roles:
-            made[role] = _text(table[role])
-    titles = _titles(made["item"], _text(table["title"])) if "title" in roles else None
+            made[role] = table[role].cast(pl.String).fill_null("").str.replace_all(r"\s+", " ").str.strip_chars()
+    titles = _titles(made["item"], table["title"].cast(pl.String)) if "title" in roles else None
     return Interactions(pl.DataFrame(made).filter(~blank), titles, notes=_notes(rows, made))
 
 
@@ -210,12 +210,8 @@ def _suited(column: pl.Series, role: Role, where: object) -> pl.Series:
     return column.cast(pl.String) if kind in (pl.Categorical, pl.Enum) else column
 
 
-def _text(column: pl.Series) -> pl.Series:
-    """Texts in one line, '' for none."""
-    return column.cast(pl.String).fill_null("").str.replace_all(r"\s+", " ").str.strip_chars()
-
-
 def _titles(items: pl.Series, titles: pl.Series) -> dict[str, str]:
     """The first title of each item that has one."""
-    rows = pl.DataFrame({"item": items, "title": titles}).filter(items.is_not_null() & (titles != ""))
+    rows = pl.DataFrame({"item": items, "title": titles}).drop_nulls()
+    rows = rows.filter(pl.col("title").str.strip_chars() != "")
     return dict(rows.unique("item", keep="first", maintain_order=True).iter_rows())

@@ -83,7 +83,7 @@ class Interactions:
             ratings=None if ratings is None else ratings[order],
             summaries=None if summaries is None else summaries[order],
             reviews=None if reviews is None else reviews[order],
-            titles=None if titles is None else [titles.get(item, "") for item in item_ids],
+            titles=None if titles is None else [" ".join(titles.get(item, "").split()) for item in item_ids],
             attributes=None if attributes is None else [attributes.get(item, ()) for item in item_ids],
             source=self.source,
             sha256=self.sha256,

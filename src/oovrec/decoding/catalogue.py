@@ -48,6 +48,8 @@ class Catalogue:
         rows = [line.split("\t") for line in read_text(path, remedy=REMEDY).splitlines()]
         tokenizer, config = pretrained_tokenizer(folder), read_json(Path(folder) / "config.json", remedy=REMEDY)
         number = tokenizer.get_vocab()
+        if not rows:
+            raise OovrecError("names no items", where=path, remedy=REMEDY)
         depth = max(map(len, rows)) - 1
         try:
             codes = [[number[word] for word in [*words, *[END] * (depth - len(words))]] for _, *words in rows]
@@ -66,7 +68,7 @@ class Catalogue:
         return CatalogueLogitsProcessor(Trie.of(self.codes), self.end, prompt.shape[1] if self.causal else 1)
 
     def items(self, sequences: Tensor) -> list[str]:
-        """The item ids of what ``generate`` wrote under :meth:`processor`.
+        """The item ids of what ``generate`` wrote under :meth:`processor`; some twice, if it had more beams than items.
 
         Args:
             sequences: ``[n, length]``, each a whole item and the end token, or a whole item.

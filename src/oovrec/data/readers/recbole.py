@@ -32,8 +32,8 @@ def reads(path: Path) -> bool:
 def read(path: Path, columns: Columns) -> Interactions:
     """The log of a ``.inter`` file, with titles and attributes from the ``.item`` file beside it.
 
-    A title is the first text column named title or name, with the year in brackets where a column has it;
-    the other words and texts are attributes, a word of a ``token_seq`` each.
+    A title is the text column of a usual name, else the first named title or name, with the year in brackets where a
+    column has it; the other words and texts are attributes, a word of a ``token_seq`` each.
 
     Raises:
         OovrecError: a header without types, wrong columns, a line without user, item or a proper time, an item twice.
@@ -45,7 +45,7 @@ def read(path: Path, columns: Columns) -> Interactions:
     named = (inter.with_suffix(ending) for ending in (".item", ".ITEM"))
     if (item_file := next(filter(Path.exists, named), None)) is None:
         return log.read_from(path, inter)
-    titles, attributes = _items(item_file)
+    titles, attributes = _items(item_file, columns.item)
     return replace(log, titles=titles, attributes=attributes).read_from(path, inter, item_file)
 
 
@@ -64,24 +64,34 @@ def _typed_table(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
             raise OovrecError(f"column '{column}' has no type", where=where, remedy=f"write it like '{column}:token'")
         if kind not in TYPES:
             raise unknown("column type", kind, TYPES, where=where)
+        if name in types:
+            raise OovrecError(f"has two columns '{name}'", where=where, remedy="give one another name")
         types[name] = kind
     return table.rename(dict(zip(table.columns, types, strict=True))), types
 
 
-def _items(path: Path) -> tuple[dict[str, str] | None, dict[str, tuple[int, ...]] | None]:
-    """Titles and attributes by item id; None for what the file has no columns of."""
+def _items(path: Path, named: str | None) -> tuple[dict[str, str] | None, dict[str, tuple[int, ...]] | None]:
+    """Titles and attributes by item id; None for what the file has no columns of.
+
+    Args:
+        named: the column of items in the log, if it was named, which may be called so here too.
+    """
     table, types = _typed_table(path)
-    key = usual("item", table.columns)
+    key = named if named in table.columns else usual("item", table.columns)
     if key is None:
         raise missing("item", table.columns, path)
     ids = table[key].str.strip_chars()
+    if (none := ids.is_null() | (ids == "")).any():
+        where = f"{path}, line {none.to_numpy().argmax() + 2}"
+        raise OovrecError("names no item", where=where, remedy="fill it in or remove the line")
     if (repeated := ids.is_duplicated()).any():
         remedy = "keep one of the lines"
         raise OovrecError(f"item '{ids.filter(repeated)[0]}' stands there twice", where=path, remedy=remedy)
     texts = [name for name, kind in types.items() if kind == "token_seq" and re.search("title|name", name)]
+    title = usual("title", texts) or next(iter(texts), None)
     year = next((name for name in types if "year" in name), None)
-    kinds = [name for name, kind in types.items() if kind.startswith("token") and name not in (key, year, *texts[:1])]
-    titles = dict(zip(ids, _dated(table, texts[0], year), strict=True)) if texts else None
+    kinds = [name for name, kind in types.items() if kind.startswith("token") and name not in (key, year, title)]
+    titles = None if title is None else dict(zip(ids, _dated(table, title, year), strict=True))
     words = {item: _words(row, kinds, types) for item, row in zip(ids, table.rows(named=True), strict=True)}
     return titles, number_attributes(words) if kinds else None
 
