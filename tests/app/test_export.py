@@ -277,7 +277,7 @@ def test_a_catalogue_that_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(OovrecError, match=r"item_tokens\.tsv: has the token <I77>, which is none of the tokenizer's"):
         Catalogue.load(folder)
     table.write_text("")
-    with pytest.raises(OovrecError, match=r"item_tokens\.tsv: names no items; give a folder"):
+    with pytest.raises(OovrecError, match=r"item_tokens\.tsv: is empty; give a folder"):
         Catalogue.load(folder)
     table.unlink()
     with pytest.raises(OovrecError, match="give a folder made by 'oovrec export'"):

@@ -48,8 +48,6 @@ class Catalogue:
         rows = [line.split("\t") for line in read_text(path, remedy=REMEDY).splitlines()]
         tokenizer, config = pretrained_tokenizer(folder), read_json(Path(folder) / "config.json", remedy=REMEDY)
         number = tokenizer.get_vocab()
-        if not rows:
-            raise OovrecError("names no items", where=path, remedy=REMEDY)
         depth = max(map(len, rows)) - 1
         try:
             codes = [[number[word] for word in [*words, *[END] * (depth - len(words))]] for _, *words in rows]
