@@ -166,21 +166,13 @@ def test_a_full_disk_is_not_tried_again(server: Server, tmp_path: Path, monkeypa
     assert len(server.asked) == 1
 
 
-@pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    made = [tmp_path / "reviews.json", tmp_path / "meta.json"]
-    for path in made:
-        path.write_text(path.name)
-    return made
-
-
-def test_a_whole_file_of_another_digest_is_fetched_again(files: list[Path], tmp_path: Path) -> None:
-    path = tmp_path / "got.json"
+def test_a_whole_file_of_another_digest_is_fetched_again(tmp_path: Path) -> None:
+    published, path = tmp_path / "published.json", tmp_path / "got.json"
+    published.write_text("the new version")
     path.write_text("an older version")
-    digest = hashlib.sha256(files[0].read_bytes()).hexdigest()
-    assert download(files[0].as_uri(), path).read_text() == "an older version"  # any will do
-    assert download(files[0].as_uri(), path, sha256=digest).read_text() == files[0].name
+    digest = hashlib.sha256(published.read_bytes()).hexdigest()
+    assert download(published.as_uri(), path).read_text() == "an older version"  # any will do
+    assert download(published.as_uri(), path, sha256=digest).read_text() == "the new version"
 
 
 @pytest.mark.parametrize(
