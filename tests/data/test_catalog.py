@@ -136,27 +136,20 @@ def test_ml_100k(cache: Path) -> None:
     assert len(genres["1"] & genres["8"]) == 2  # Toy Story and Babe: children's, comedy
 
 
-@pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    made = [tmp_path / "reviews.json", tmp_path / "meta.json"]
-    for path in made:
+def test_every_file_is_trusted_on_first_use(cache: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "reviews.json", tmp_path / "meta.json"]
+    for path in files:
         path.write_text(path.name)
-    return made
-
-
-def test_every_file_is_trusted_on_first_use(files: list[Path], tmp_path: Path) -> None:
-    folder = fetched("datasets", "toy", Entry(tuple(Source(path.as_uri()) for path in files), "free"))
-    lock = json.loads((folder.parent / "toy.lock.json").read_text())
+    fetched("datasets", "toy", Entry(tuple(Source(path.as_uri()) for path in files), "free"))
+    lock = json.loads((cache / "toy.lock.json").read_text())
     assert lock == {path.as_uri(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_what_a_killed_process_left_is_removed(files: list[Path], tmp_path: Path) -> None:
-    left = tmp_path / "home" / "oovrec" / "datasets" / ".toy.abc"
+def test_what_a_killed_process_left_is_removed(publisher: Path, cache: Path) -> None:
+    left, other = cache / ".toy.abc", cache / ".toys.abc"  # the other of another dataset
     (left / "toy").mkdir(parents=True)
-    other = left.with_name(".toys.abc")
     other.mkdir()
-    folder = fetched("datasets", "toy", Entry((Source(files[0].as_uri()),), "free"))
+    catalog.get("toy")
     assert not left.exists()
-    assert other.exists()  # another dataset's
-    assert list((folder.parent / ".downloads").iterdir()) == [folder.parent / ".downloads" / "toy.busy"]
+    assert other.exists()
+    assert list((cache / ".downloads").iterdir()) == [cache / ".downloads" / "toy.busy"]
