@@ -84,6 +84,26 @@ def test_a_model_learns_them_and_its_figures_say_that_they_may_have_seen_the_ans
     assert (load_run(run).recipe.tokens.options) == Tokens.load(folder).config  # other files are another system
 
 
+def test_a_row_of_the_table_can_be_of_them(oovrec, log: Path, files: tuple[Path, Path], tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    oovrec("tokens", "import", log, "--items", files[0], "--out", "tokens", "--from", "train")
+    words = ("bench", "cell", "metaid-llama", "--data", log, "--tokens", "tokens")
+    assert "--tokens: makes it another than the recipe" in oovrec(*words, code=2).stderr
+    named = (*words, "--variant", "theirs", "--set", "training.epochs=1", "--set", "model.shape=debug")
+    assert "--tokens tokens: these tokens are built already" in oovrec(*named, "--from", "train", code=2).stderr
+    assert not Path("results").exists()
+    oovrec(*named)
+    file = Path("results/films/metaid-llama-theirs-train-s0.json")
+    first = json.loads(file.read_text())
+    assert (first["tokens_from"], first["system"]) == ("train", "llama")
+    run = load_run(Path("runs/bench/films/metaid-llama-theirs-train-s0"))
+    assert run.recipe.tokens.options == Tokens.load(Path("tokens")).config
+    (run.folder / "mark").touch()
+    oovrec(*named)  # is there already
+    assert (run.folder / "mark").exists()
+    assert json.loads(file.read_text()) == first
+
+
 @pytest.mark.parametrize(
     ("harm", "method", "says"),
     [

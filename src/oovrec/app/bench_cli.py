@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from oovrec.app.options import DATA, DEFAULT_DATA, DEFAULT_RECIPE, AsJson, DataOption, From, Overrides
+from oovrec.app.options import (
+    DATA,
+    DEFAULT_DATA,
+    DEFAULT_RECIPE,
+    AsJson,
+    DataOption,
+    From,
+    GivenTokens,
+    Overrides,
+    check_given,
+)
 from oovrec.app.words import Spread
 
 bench_app = typer.Typer(help="Fill the table of results; check reported figures.", no_args_is_help=True)
@@ -42,19 +52,26 @@ def bench_cell(
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder of results.")] = Path("results"),
     built_from: From = None,
-    variant: Annotated[str, typer.Option(help="Names the row, where --set makes it another than the recipe's.")] = "",
+    tokens: GivenTokens = None,
+    variant: Annotated[
+        str, typer.Option(help="Names the row, where --set or --tokens makes it another than the recipe's.")
+    ] = "",
     overrides: Overrides = None,
 ) -> None:
     """Fill one cell of the table, of a recipe or a variant of it, as 'bench results' does for each."""
     from oovrec.app.cells import Cell, fill
     from oovrec.app.processes import live_with_parent
     from oovrec.app.source import Source
+    from oovrec.tokens.table import Tokens
 
     live_with_parent()
+    check_given(tokens, built_from, overrides)
+    given = None if tokens is None else Tokens.load(tokens)
     source = Source(source=data)
     dataset = source.load()
     changes, source = tuple(overrides or ()), source.found(dataset)
-    fill(Cell.of(recipe, source, seed, built_from, out, variant=variant, overrides=changes), dataset)
+    cell = Cell.of(recipe, source, seed, built_from, out, variant=variant, overrides=changes, tokens=given)
+    fill(cell, dataset)
 
 
 @bench_app.command("augmentation", cls=Spread)

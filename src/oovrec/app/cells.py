@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from oovrec.app.facts import check_facts, write_facts
 from oovrec.app.pipeline import evaluate, train_on
-from oovrec.app.recipe import Recipe, called, read_recipe
+from oovrec.app.recipe import Recipe, TokenRecipe, called, read_recipe
 from oovrec.app.runs import Run, load_run
 from oovrec.app.source import Source
 from oovrec.data.dataset import Dataset
@@ -22,7 +22,7 @@ from oovrec.errors import OovrecError
 from oovrec.evaluation.results import Result, read_result, write_result
 from oovrec.files import locked
 from oovrec.progress import say
-from oovrec.tokens.table import BuiltFrom
+from oovrec.tokens.table import BuiltFrom, Tokens
 
 RUNS = Path("runs") / "bench"
 NAME = re.compile(r"(?P<system>.+)-(?P<tokens_from>train|all|none)-s(?P<seed>\d+)\.json")
@@ -40,6 +40,7 @@ class Cell:
         overrides: of the recipe, as ``--set`` takes them.
         run: the run that fills it, in ``runs/bench/<dataset>/<system>-<tokens from>-s<seed>``.
         out: the folder of results.
+        tokens: that were built before, in place of those that the recipe builds.
     """
 
     system: str
@@ -48,6 +49,7 @@ class Cell:
     overrides: tuple[str, ...]
     run: Run
     out: Path
+    tokens: Tokens | None = None
 
     @classmethod
     def of(
@@ -60,25 +62,30 @@ class Cell:
         *,
         variant: str = "",
         overrides: tuple[str, ...] = (),
+        tokens: Tokens | None = None,
     ) -> Cell:
         """The cell of a recipe, given by name or path, on data that was found.
 
         Args:
             built_from, overrides: as in :func:`recipe_of`.
-            variant: names the cell, where ``overrides`` make it another than the recipe's.
+            variant: names the cell, where ``overrides`` or ``tokens`` make it another than the recipe's.
 
         Raises:
             OovrecError: as :func:`read_recipe` and :func:`called`; overrides without a variant, or one that is no name.
         """
-        if overrides and not variant:
+        if (overrides or tokens) and not variant:
             what = "makes it another than the recipe, whose results it would replace"
-            raise OovrecError(what, where=f"--set {overrides[0]}", remedy="name the row by --variant")
-        run = Run(RUNS, recipe_of(recipe, seed, built_from, overrides), data)
+            where = f"--set {overrides[0]}" if overrides else "--tokens"
+            raise OovrecError(what, where=where, remedy="name the row by --variant")
+        chosen = recipe_of(recipe, seed, built_from, overrides)
+        if tokens:
+            chosen = chosen.model_copy(update={"tokens": TokenRecipe.of(tokens)})
+        run = Run(RUNS, chosen, data)
         if variant:
             check_name(variant, "--variant")
         system = "-".join([called(recipe), *([variant] if variant else [])])
         folder = RUNS / data.name / f"{system}-{run.tokens_from}-s{seed}"
-        return cls(system, recipe, variant, overrides, replace(run, folder=folder), out)
+        return cls(system, recipe, variant, overrides, replace(run, folder=folder), out, tokens)
 
     @property
     def name(self) -> str:
@@ -141,7 +148,7 @@ def fill(cell: Cell, dataset: Dataset) -> Result:
     check_facts(dataset, cell.out)
     write_facts(dataset, cell.out)
     with locked(folder.with_name(f"{folder.name}.lock"), folder, PATIENCE):
-        run = train_on(_begun(cell), dataset)
+        run = train_on(_begun(cell), dataset, cell.tokens)
         if not (folder / "metrics.json").exists():  # the test is scored once
             evaluate(run, "test", dataset)
         result = read_result(folder / "metrics.json")

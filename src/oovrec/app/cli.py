@@ -20,6 +20,7 @@ from oovrec.app.options import (
     DataArgument,
     DataOption,
     From,
+    GivenTokens,
     HowMany,
     ItemColumn,
     MaskSeen,
@@ -34,11 +35,11 @@ from oovrec.app.options import (
     TimeColumn,
     TimeFormat,
     UserColumn,
+    check_given,
     reads_data,
 )
 from oovrec.app.tokens_cli import tokens_app
 from oovrec.app.waiting import spin_briefly
-from oovrec.errors import OovrecError
 from oovrec.memory import keep_freed
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Of 'oovrec recipes', or a YAML file.")],
     out: Out,
     data: DataOption = DEFAULT_DATA,
-    tokens: Annotated[Path | None, typer.Option(help="Use the tokens of this folder.")] = None,
+    tokens: GivenTokens = None,
     built_from: From = None,
     backbone: Backbone = None,
     seed: Seed = None,
@@ -133,9 +134,7 @@ def train(
     """Train one recipe's model and keep it in a run folder."""
     from oovrec.app import pipeline
 
-    if tokens is not None and (built_from or any(change.startswith("tokens") for change in overrides or [])):
-        remedy = "leave --from and --set tokens.… out, or build others"
-        raise OovrecError("these tokens are built already", where=f"--tokens {tokens}", remedy=remedy)
+    check_given(tokens, built_from, overrides)
     source = reading.of(data)
     chosen = _recipe(recipe, overrides, seed, built_from, backbone)
     trained = pipeline.train(chosen, source, out, tokens=tokens, resume=resume)

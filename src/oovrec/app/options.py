@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import typer
+
+from oovrec.errors import OovrecError
 
 if TYPE_CHECKING:
     from oovrec.app.source import Source
@@ -55,8 +57,22 @@ MaskSeen = Annotated[
 SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Go by the history's known items alone.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 From = Annotated[Literal["train", "all"] | None, typer.Option("--from", help="'all' shows the tokens held-out items.")]
+GivenTokens = Annotated[
+    Path | None, typer.Option("--tokens", metavar="DIR", help="Use tokens of 'tokens build' or 'tokens import'.")
+]
 TokensFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by 'tokens build'.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+def check_given(tokens: Path | None, built_from: str | None, overrides: Sequence[str] | None) -> None:
+    """That nothing else says how ``tokens`` are to be built.
+
+    Raises:
+        OovrecError: ``--from`` or ``--set`` does.
+    """
+    if tokens is not None and (built_from or any(change.startswith("tokens") for change in overrides or [])):
+        remedy = "leave --from and --set tokens.… out, or build others"
+        raise OovrecError("these tokens are built already", where=f"--tokens {tokens}", remedy=remedy)
 
 
 class Reading(NamedTuple):
