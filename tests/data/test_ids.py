@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from oovrec.data.ids import id_order
 from oovrec.data.load import load_dataset
 from oovrec.data.readers import read
 from oovrec.errors import OovrecError
@@ -78,3 +79,9 @@ def test_decimals_of_whole_numbers_have_no_point(tmp_path: Path) -> None:
 def test_floats_that_are_no_ids(tmp_path: Path, items: pl.Series, sentence: str) -> None:
     with pytest.raises(OovrecError, match=sentence):
         read(parquet(tmp_path / "log.parquet", pl.Series([1, 2, 3]), items))
+
+
+def test_ids_are_in_the_order_of_numbers_where_all_are() -> None:
+    assert id_order(["10", "9", "100"]).tolist() == [1, 0, 2]
+    assert id_order(["b10", "b9", "a"]).tolist() == [1, 2, 0]
+    assert id_order(["10", "9", "x"]).tolist() == [0, 1, 2]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from oovrec.data.dataset import DAY, Dataset, Split
+from oovrec.data.ids import id_order
 
 # Amazon's Beauty, Sports and Toys ascend in .69 to .72 of adjacent pairs (ties of a day are stored by id), copies of
 # them that were sorted by id in all.
@@ -129,11 +130,7 @@ def _split_report(dataset: Dataset, split: Split, trained: np.ndarray) -> SplitR
 
 def _ascending(dataset: Dataset) -> float:
     """Share of adjacent pairs within histories whose item ids ascend."""
-    numeric = all(item.isdecimal() for item in dataset.items)
-    order = sorted(range(len(dataset.items)), key=lambda i: int(dataset.items[i]) if numeric else dataset.items[i])
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    ranks, rows = rank[dataset.full.items], dataset.full.rows
+    ranks, rows = id_order(dataset.items)[dataset.full.items], dataset.full.rows
     adjacent = rows[1:] == rows[:-1]
     return float((ranks[1:] > ranks[:-1])[adjacent].mean())
 

@@ -1,7 +1,8 @@
-"""Ids of users and items as texts, whatever the type of their column."""
+"""Ids of users and items as texts, whatever the type of their column, and their order."""
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 SPACE = r"[\s\x1c-\x1e]"  # blanks, tabs and whatever ends a line
@@ -38,3 +39,10 @@ def inexact(column: pl.Series) -> pl.Series:
     if not column.dtype.is_float():
         return pl.repeat(False, len(column), eager=True)
     return column.is_finite() & (column.abs() >= EXACT[column.dtype == pl.Float32])
+
+
+def id_order(ids: list[str]) -> np.ndarray:
+    """``[n]`` the place of each id among all, as numbers where all are, else as text."""
+    numeric = all(name.isdecimal() for name in ids)
+    ranked = sorted(range(len(ids)), key=lambda index: (int(ids[index]) if numeric else 0, ids[index]))
+    return np.argsort(ranked).astype(np.int64)

@@ -21,6 +21,7 @@ from scipy.sparse.linalg import svds
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
+from oovrec.data.ids import id_order
 from oovrec.tokens.geometry import unit
 
 Target = Literal["probe", "validation", "test"]
@@ -213,13 +214,6 @@ def _cooccurrence(histories: Histories, items: int) -> Similarity:
         return np.asarray(table[both], np.float32).reshape(others.shape)
 
     return similarity
-
-
-def id_order(ids: list[str]) -> np.ndarray:
-    """``[n]`` the place of each id among all, as numbers where all are, else as text."""
-    numeric = all(name.isdecimal() for name in ids)
-    ranked = sorted(range(len(ids)), key=lambda index: (int(ids[index]) if numeric else 0, ids[index]))
-    return np.argsort(ranked).astype(np.int64)
 
 
 def _chances(features: np.ndarray, weights: np.ndarray) -> np.ndarray:

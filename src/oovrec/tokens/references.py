@@ -162,8 +162,7 @@ class References:
         if run:
             np.random.default_rng(self._seeds[2 * self.count + run]).shuffle(order)
         met = first_met(histories.take(order))
-        rest = np.setdiff1d(first_met(self.dataset.full), met)
-        ranked = np.concatenate([met, rest, np.setdiff1d(np.arange(len(self.dataset.items)), [*met, *rest])])
+        ranked = np.concatenate([met, np.setdiff1d(np.arange(len(self.dataset.items)), met)])
         return np.argsort(ranked).astype(np.int64)
 
 
