@@ -16,6 +16,7 @@ from oovrec.data.histories import Histories
 from oovrec.decoding import exact, stepper
 from oovrec.decoding.beam import beam_search
 from oovrec.decoding.exact import exact_scores, exact_top_k
+from oovrec.decoding.greedy import greedy
 from oovrec.decoding.trie import Trie
 from oovrec.language.tokenizer import extend, own_tokenizer
 from oovrec.language.wordings import read_templates
@@ -295,3 +296,38 @@ def test_ids_of_every_scheme_decode_to_the_items_and_to_nothing_else(
     items, values = beam_search(stepper, trie, 7)
     assert (items >= 0).all()
     torch.testing.assert_close(scores.gather(1, items), values)
+
+
+def test_a_prefix_as_probable_as_the_worst_item_found_is_still_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items 0 and 1 are equally probable; 1 is found first, as its prefix comes first."""
+
+    class Sure(TableStepper):
+        def row(self, prompt: int, path: tuple[int, ...]) -> Tensor:
+            return 60.0 * (torch.arange(2) == 0) if path else torch.zeros(2)
+
+    monkeypatch.setitem(exact.SEARCH, "cpu", 1)
+    codes = np.array([[1, 0], [0, 0], [0, 1], [1, 1]])
+    items, _ = exact_top_k(Sure(2, seed=0), Trie.of(codes), 1)
+    assert items.tolist() == [[0]] * BATCH
+
+
+def test_a_beam_wider_than_the_catalogue_gives_each_item_once() -> None:
+    codes = np.array([[0, 1], [0, 2], [3, 1]])
+    items, scores = beam_search(TableStepper(4, seed=0), Trie.of(codes), width=20)
+    assert [sorted(row) for row in items.tolist()] == [[0, 1, 2]] * BATCH
+    assert scores.shape == items.shape
+
+
+def test_greedy_texts_end_each_by_itself() -> None:
+    model, tokens, end, longest = TableStepper(6, seed=3), torch.tensor([0, 2, 3, 5]), 2, 9
+    expected = []
+    for prompt in range(BATCH):
+        text: list[int] = []
+        while len(text) < longest:
+            best = int(tokens[model.row(prompt, tuple(text))[tokens].argmax()])
+            if best == end:
+                break
+            text.append(best)
+        expected.append(text)
+    assert greedy(model, tokens, end, longest) == expected
+    assert len({*map(len, expected)}) == BATCH

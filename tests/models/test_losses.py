@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from scipy import stats
@@ -165,3 +167,19 @@ def test_states_are_as_wide_as_the_rows(shape: tuple[int, ...]) -> None:
         softmax_cross_entropy(torch.zeros(shape), weight, targets)
     said = f"states of shape {shape} do not fit output rows of shape (101, 16); make the states as wide as the rows."
     assert str(refused.value) == f"the system's network: {said}"
+
+
+def test_a_target_too_improbable_for_float32_costs_a_finite_loss_and_has_its_gradient() -> None:
+    """e^-400 is 0 there: an infinite loss would end the training."""
+    for grouped in (False, True):
+        hidden = torch.tensor([[200.0]], requires_grad=True)
+        weight, target = torch.tensor([[1.0], [-1.0]]), torch.tensor([1])
+        if grouped:
+            bounds, members = torch.tensor([0, 2], dtype=torch.int32), torch.tensor([0, 1], dtype=torch.int32)
+            loss = grouped_cross_entropy(hidden, weight, target, torch.tensor([0]), bounds, members)
+        else:
+            loss = softmax_cross_entropy(hidden, weight, target)
+        loss.backward()
+        assert 87 < float(loss.detach()) < math.inf
+        assert hidden.grad is not None
+        assert hidden.grad.tolist() == [[2.0]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import Interrupted
+from oovrec.models.base import NeuralRecommender
 from oovrec.models.entities import Entities
 from oovrec.models.sequential.attributes import attribute_table
 from oovrec.models.sequential.s3rec import Pretraining, S3Rec, S3RecOptions, corrupted
@@ -255,3 +258,31 @@ def test_short_histories_have_no_segments(told: Dataset) -> None:
     value.backward()
     assert torch.isfinite(value)
     assert all(parameter.grad is None or torch.isfinite(parameter.grad).all() for parameter in made.parameters())
+
+
+def test_an_interrupted_second_stage_goes_on_where_it_was(
+    told: Dataset,
+    tmp_path: Path,
+    stopped_at: Callable[[NeuralRecommender, int], None],
+) -> None:
+    """The first one, validated at its end alone, is done; of the second's two epochs a batch of the last one is."""
+    options = S3RecOptions(width=16, length=8, pretrain_epochs=2)
+    whole, stopped, resumed = (S3Rec(options, Entities.of(told)) for _ in range(3))
+    whole.fit(told, TRAINING, seed=3)
+    count = len(stopped.epoch(told, 64, np.random.default_rng(0)))
+    stopped_at(stopped, count + 1)
+    with pytest.raises(Interrupted):
+        stopped.fit(told, TRAINING, seed=3, folder=tmp_path)
+    logs = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [log["ndcg"] is None for log in logs] == [True, False]
+    epoch, made = resumed.epoch, []
+    resumed.epoch = lambda *a: [lambda b=b: made.append(1) or b() for b in epoch(*a)]  # type: ignore[method-assign]
+    resumed.fit(told, TRAINING, seed=3, folder=tmp_path, resume=True)
+    assert len(made) == count - 1
+    some = Histories.of([[1, 2, 3], [4]])
+    assert torch.equal(resumed.scores(some), whole.scores(some))
+
+
+def test_each_batch_of_the_first_stage_draws_its_own(told: Dataset) -> None:
+    batches = S3Rec(S3RecOptions(length=5), Entities.of(told)).corrupted_epoch(told, 32, np.random.default_rng(0))
+    assert len({batch.keywords["seed"] for batch in batches}) == len(batches)  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.models.entities import Entities
+from oovrec.models.sequential.caser import Caser, CaserOptions
 from oovrec.models.sequential.hgn import HGN, HGNOptions
 from oovrec.models.sequential.sliding import latest
 
@@ -114,3 +115,17 @@ def test_an_unknown_user_is_the_mean_user(bare: Entities) -> None:
     known, unknown = sliding.scores(Histories.of([[1, 2], [1, 2]], [0, -1]))
     torch.testing.assert_close(known, unknown)
     assert not torch.allclose(known, sliding.scores(Histories.of([[1, 2]], [1]))[0])
+
+
+def test_training_leaves_features_and_users_out(bare: Entities) -> None:
+    """Caser's features before z, the values of HGN's user: nothing precedes, so that the state is the user's."""
+    torch.manual_seed(0)
+    caser = Caser(CaserOptions(width=8, dropout=0.5), bare).module.train()
+    hgn = HGN(HGNOptions(width=8, length=3, dropout=0.5), bare).module.train()
+    users = torch.arange(50)
+    items = torch.arange(5).expand(50, -1)
+    assert not torch.equal(caser.states(items, users), caser.states(items, users))
+    state = hgn.states(torch.full((50, 3), len(bare.items)), users)[:, :-1]
+    out = state == 0
+    torch.testing.assert_close(state[~out], 2 * hgn.users.weight[users][~out])
+    assert 0.4 < out.float().mean() < 0.6

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
 from oovrec.errors import Interrupted, OovrecError
 from oovrec.models.base import NeuralRecommender, configured, load, system, systems
 from oovrec.models.entities import Entities
@@ -156,3 +157,11 @@ def test_the_schemes_that_are_proposed_have_vectors(method: str, chains: Dataset
     tokens = build_tokens(chains, method, options=options.get(method, {}))
     assert tokens.items.vectors is not None
     assert np.abs(tokens.items.vectors).sum() > 0
+
+
+def test_the_whole_table_is_not_rounded_under_autocast(described: Entities) -> None:
+    """In bf16 a catalogue's scores would tie: the map of the vectors is a product, too."""
+    model, some = new("sasrec", described), Histories.of([[1, 2]])
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model.ranked(some)
+    assert torch.equal(rounded.rows, model.ranked(some).rows)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oovrec.training import loop
 from oovrec.training.compiling import compiled
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch, train
@@ -121,3 +122,24 @@ def test_auto_compiles_on_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     module.replayable = True
     assert compiled(module, TrainingConfig(), torch.device("cuda")) is module
     assert compiled(module, TrainingConfig(compile=True), torch.device("cuda")) == ("compiled", module)
+
+
+def test_a_step_whose_second_batch_cannot_be_compiled_is_done_whole_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of another shape than the first: its losses and batches count once."""
+    expected = trained(compile=False, accumulate=3)
+
+    def failing(model: nn.Module, *_: Any) -> Callable[..., Any]:
+        calls = iter(range(1, 3))
+
+        def call(**batch: Any) -> Any:
+            if next(calls) == 2:
+                raise ArithmeticError("no kernel")
+            return model(**batch)
+
+        return call
+
+    monkeypatch.setattr(loop, "compiled", failing)
+    monkeypatch.setattr(loop, "failures", lambda: (ArithmeticError,))
+    got = trained(accumulate=3)
+    assert got[0] == expected[0]
+    assert all(torch.equal(got[1][name], tensor) for name, tensor in expected[1].items())

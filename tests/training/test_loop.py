@@ -237,3 +237,29 @@ def test_the_callers_random_state_is_left_alone() -> None:
     module, before = Regression(), torch.get_rng_state()
     run(module)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_steps_that_are_never_reached_leave_the_cosine_to_the_epochs() -> None:
+    bounded, free = (run(Regression(), epochs=2, max_steps=steps, schedule="cosine") for steps in (1000, 0))
+    assert [log.learning_rate for log in bounded] == [log.learning_rate for log in free]
+
+
+def test_batches_and_dropout_are_drawn_from_the_seed_and_anew_each_time() -> None:
+    orders: list[int] = []
+    dropouts: list[float] = []
+
+    class Noting(Regression):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            dropouts.append(float(torch.rand(())))
+            return super().forward(x, y)
+
+    def epoch(rng: np.random.Generator) -> list[Batch]:
+        orders.append(int(rng.integers(2**63)))
+        return in_batches(8)(rng)
+
+    for seed in (1, 1, 2):
+        config = TrainingConfig(epochs=2, precision="fp32")
+        train(Noting(), epoch, lambda: 0.0, config, seed=seed, folder=None, resume=False, data="toy")
+    for drawn, each in ((orders, 2), (dropouts, 6)):
+        assert drawn[:each] == drawn[each : 2 * each]
+        assert len({*drawn}) == 2 * each

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from oovrec.training import recording
 from oovrec.training.recording import SIGHTINGS, CudaGraphs, Replayed, Tensors, moved
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -100,3 +101,13 @@ def test_what_cannot_be_recorded_is_done_as_before(capsys: pytest.CaptureFixture
             net.zero_grad()
     assert len(tries) == 2  # of each shape once
     assert capsys.readouterr().err.count("without being recorded") == 1
+
+
+def test_there_are_only_so_many_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "MOST", 1)
+    module, gradients = steps("cpu")
+    replayed = Replayed(gradients, module, torch.device("cpu"), Repeater())
+    for number in range(2 * SIGHTINGS):
+        module.zero_grad()
+        replayed(batch(number, rows=4 + number % 2))
+    assert len(replayed.recorded) == 1

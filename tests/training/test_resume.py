@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from oovrec.errors import Interrupted, OovrecError
 from oovrec.training import loop
-from oovrec.training.checkpoint import Checkpoint, EpochLog
+from oovrec.training.checkpoint import Checkpoint, EpochLog, learnt, put
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch, train
 
@@ -302,3 +302,39 @@ if __name__ == "__main__":
         toy = Toy(dropout=0.0)
         train_together(toy, accumulate=1)
         save_file(toy.state_dict(), where / f"{os.environ['RANK']}.safetensors")
+
+
+@pytest.mark.parametrize("changes", [{"table": None}, {"other": torch.zeros(3)}])
+def test_a_state_that_lacks_or_adds_a_weight_does_not_fit(changes: dict[str, torch.Tensor | None]) -> None:
+    module = Toy()
+    state = {name: value for name, value in {**learnt(module), **changes}.items() if value is not None}
+    with pytest.raises(RuntimeError, match="of another module"):
+        put(module, state)
+
+
+def test_a_frozen_weight_that_has_two_names_is_not_kept() -> None:
+    module = nn.ModuleDict({"one": nn.Embedding(3, 2), "other": nn.Linear(2, 3)})
+    module["other"].weight = module["one"].weight.requires_grad_(False)
+    assert learnt(module).keys() == {"other.bias"}
+
+
+def test_a_log_that_was_not_written_any_more_is_when_the_training_goes_on(tmp_path: Path) -> None:
+    """As after a kill between the state's writing and the log's."""
+    toy_train(Toy(), tmp_path)
+    (tmp_path / "log.jsonl").unlink()
+    toy_train(Toy(), tmp_path, resume=True)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == EPOCHS
+
+
+def test_the_time_before_an_interruption_counts(tmp_path: Path) -> None:
+    stop = interrupting(2)
+
+    def slowly() -> None:
+        time.sleep(0.15)
+        stop()
+
+    with pytest.raises(Interrupted):
+        toy_train(Toy(), tmp_path, before=slowly)
+    first, second, *_ = toy_train(Toy(), tmp_path, resume=True)
+    assert first.seconds >= 0.3 > second.seconds
+    assert first.samples_per_second == pytest.approx(5 * 8 / first.seconds)

@@ -72,3 +72,12 @@ def test_the_same_generator_gives_the_same_windows() -> None:
 
 def test_no_history_gives_no_batch() -> None:
     assert windows(Histories.of([[], [3]]), 5, 2, np.random.default_rng(0), context=1).batches == []
+
+
+def test_windows_of_one_length_are_put_together_anew_each_epoch() -> None:
+    histories, rng = numbered([5] * 100), np.random.default_rng(0)
+    first, second = (
+        {frozenset(batch.users.tolist()) for batch in windows(histories, 8, 40, rng).batches} for _ in range(2)
+    )
+    assert len(first) > 10
+    assert not first & second
