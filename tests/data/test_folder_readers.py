@@ -239,3 +239,19 @@ def test_source_is_the_folder_and_the_digest_covers_every_file(tmp_path: Path) -
     second = read(tmp_path)
     assert first.source == second.source == str(tmp_path)
     assert first.sha256 != second.sha256
+
+
+def test_p5_companions_of_other_users_or_negative_attributes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "user_sequence.txt").write_text("u a b\nv a b\n")
+    (tmp_path / "item_attributes.json").write_text('{"a": [-1]}')
+    with pytest.raises(OovrecError, match=r"item 'a' has no list of whole numbers"):
+        read(tmp_path)
+    rows = "user\titem\tunix_time\nu\ta\t1\nu\tb\t2\nu\ta\t3\nv\tb\t4\n"
+    (tmp_path / "times.tsv.gz").write_bytes(gzip.compress(rows.encode()))
+    with pytest.raises(OovrecError, match=r"line 4: is not the interaction that"):
+        read(tmp_path)
+
+
+def test_recbole_names_may_hold_colons(tmp_path: Path) -> None:
+    (tmp_path / "a.inter").write_text("user_id:token\titem_id:token\tseen:at:float\nu\ti\t5\n")
+    assert read(tmp_path, Columns(time="seen:at")).frame.rows() == [("u", "i", 5)]

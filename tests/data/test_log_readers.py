@@ -239,3 +239,15 @@ def test_a_blank_first_line_is_named(tmp_path: Path) -> None:
     (path := tmp_path / "log.csv").write_text("\nuser,item\na,x\n")
     with pytest.raises(OovrecError, match=r"log\.csv, line 1: is blank; begin with the names of the columns"):
         read(path)
+
+
+def test_ratings_are_finite_notes_count_rows_and_a_named_column_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("user,item,rating,review\nu ,a,3,fine\n,,,\nv,b,4,bad\n")
+    kept = read(log, Columns(review="review"), unused=["review"])
+    assert kept.notes[-1] == "blanks around ids were removed in 1 of 2 rows"
+    assert kept.frame["review"].to_list() == ["fine", "bad"]
+    assert "review" not in read(log, unused=["review"]).frame.columns
+    log.write_text("user,item,rating\nu,a,3\nv,b,inf\n")
+    with pytest.raises(OovrecError, match=r"line 3: 'inf' in the column 'rating' is not a number"):
+        read(log)

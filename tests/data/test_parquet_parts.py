@@ -73,3 +73,12 @@ def test_a_folder_with_other_files_is_no_log_of_parts(tmp_path: Path) -> None:
     (parts(tmp_path, a=FIRST) / "notes.md").touch()
     with pytest.raises(OovrecError, match=r"is of no format that oovrec reads; .* or a folder of such files alone"):
         read(tmp_path)
+
+
+def test_the_first_row_of_a_part_is_named_by_that_part(tmp_path: Path) -> None:
+    pl.DataFrame({"user": ["u", "v"], "item": ["a", "b"]}).write_parquet(tmp_path / "1.parquet")
+    pl.DataFrame({"user": [None, "v"], "item": ["a", "b"]}, schema_overrides={"user": pl.String}).write_parquet(
+        tmp_path / "2.parquet"
+    )
+    with pytest.raises(OovrecError, match=r"2\.parquet, row 1: has no user"):
+        read(tmp_path)

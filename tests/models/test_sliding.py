@@ -111,8 +111,8 @@ def test_an_unknown_user_is_the_mean_user(bare: Entities) -> None:
     weight = sliding.module.users.weight
     with torch.no_grad():
         weight.normal_()
-        weight[0] = weight[1:].mean(0)  # so that the mean of all is user 0 itself
-    known, unknown = sliding.scores(Histories.of([[1, 2], [1, 2]], [0, -1]))
+        weight[3] = torch.cat([weight[:3], weight[4:]]).mean(0)  # so that the mean of all is user 3 itself
+    known, unknown = sliding.scores(Histories.of([[1, 2], [1, 2]], [3, -1]))
     torch.testing.assert_close(known, unknown)
     assert not torch.allclose(known, sliding.scores(Histories.of([[1, 2]], [1]))[0])
 

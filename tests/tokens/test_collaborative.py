@@ -16,7 +16,8 @@ from sklearn.metrics import adjusted_rand_score
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.tokens.build import build_tokens
+from oovrec.tokens.build import Material, build_tokens
+from oovrec.tokens.schemes import collaborative
 from oovrec.tokens.schemes.collaborative import Config, co_occurrence, grow, pivoted_qr, spectral_parts
 from oovrec.tokens.table import Tokens
 
@@ -203,3 +204,20 @@ def test_errors_say_what_to_do(planted: Dataset, options: dict[str, object], mes
 def test_a_log_without_training_interactions_is_refused() -> None:
     with pytest.raises(OovrecError, match="no interactions"):
         build_tokens(Dataset("empty", ["u"], ["i"], Histories.of([[]], [0])), "collaborative")
+
+
+def test_a_catalogue_smaller_than_a_leaf_is_divided_once_all_the_same() -> None:
+    histories = Histories.of([[0, 1, 2], [0, 1], [3, 4, 5], [4, 5]])
+    material = Material(histories, [*"uvwx"], [*"abcdef"], np.empty(0, np.int64))
+    table = collaborative.build(material, collaborative.Config(tokens=500, branching=2), seed=0).items
+    first = [table.words(item)[0] for item in range(6)]
+    assert table.depth == 2
+    assert first == [first[0]] * 3 + [first[3]] * 3
+    assert first[0] != first[3]
+
+
+def test_parts_that_are_dealt_say_nothing_of_the_order_of_items() -> None:
+    config = collaborative.Config(tokens=10, branching=4)
+    parts = collaborative._dealt(np.arange(40), config, np.random.default_rng(0))
+    assert sorted(np.concatenate(parts).tolist()) == [*range(40)]
+    assert all(np.ptp(part) > 20 for part in parts)  # 9 where they stand side by side

@@ -11,7 +11,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.tokens import references as module
 from oovrec.tokens.build import build_tokens
-from oovrec.tokens.references import BRIEF, Pair, References, Shape, places
+from oovrec.tokens.references import BRIEF, Kind, Pair, References, Shape, places
 from oovrec.tokens.skipgram import SkipGramConfig
 from oovrec.tokens.table import TokenTable
 
@@ -191,3 +191,22 @@ def test_every_embedding_is_counted_once(planted: Dataset) -> None:
         made.like(shape(planted, 4), "clean", 1)
         made.like(shape(planted, 5), "leaky", 0)
     assert steps == [1] * 4
+
+
+@pytest.mark.parametrize("kind", ["clean", "leaky"])
+def test_each_run_learns_vectors_of_its_own(kind: Kind, references: References) -> None:
+    """Else references would differ by their clusters alone, too little to tell chance from knowledge."""
+    assert not np.array_equal(references.vectors(kind, 0), references.vectors(kind, 1))
+
+
+def test_a_token_that_follows_from_the_one_before_is_no_level() -> None:
+    tuples = [(f"<A{number % 3}>", f"<b{number % 3}>", f"<{number}>") for number in range(12)]
+    assert Shape.of(TokenTable.of([f"i{number}" for number in range(12)], tuples)).counts == (3,)
+
+
+def test_users_are_divided_once(planted: Dataset, references: References) -> None:
+    items, users = shape(planted, 4).items, np.arange(len(planted.users))
+    pair = references.like(Pair(items, Shape([users % 3, users % 12], users)), "clean", 0)
+    assert pair is not None
+    assert pair.users is not None
+    assert pair.users.counts == (3,)

@@ -17,6 +17,7 @@ from oovrec.errors import OovrecError
 from oovrec.language.tokenizer import Spelling, extend, own_tokenizer, spelled
 from oovrec.tokens.build import Material, build_tokens, methods
 from oovrec.tokens.naming import two_level_names
+from oovrec.tokens.schemes import meta
 from oovrec.tokens.table import END, Tokens
 from oovrec.tokens.words import wording
 
@@ -274,3 +275,19 @@ def test_the_documented_example_is_a_scheme(planted: Dataset) -> None:
     shelf = np.array([int(table.words(index)[0][3:-1]) for index in range(len(table))])
     assert np.bincount(shelf).tolist() == [20] * 4
     assert material.popularity[shelf == 0].min() >= material.popularity[shelf == 1].max()
+
+
+def test_numbers_of_meta_rank_by_popularity_and_may_be_an_entitys_own(planted: Dataset) -> None:
+    sequences = [items[: 3 + user % 7] for user, items in enumerate(planted.full)]
+    histories = Histories.of(sequences, range(len(sequences)))
+    material = Material(histories, planted.users, planted.items, np.empty(0, np.int64))
+    options = {"dimensions": 8, "walks": 2, "walk_length": 8, "epochs": 1, "clusters": 5}
+    for numbers in ("shared", "own"):
+        built = meta.build(material, meta.Config.model_validate({**options, "numbers": numbers}), seed=0)
+        assert built.users is not None
+        for table, popularity in ((built.items, material.popularity), (built.users, histories.lengths)):
+            names = [table.words(entity) for entity in range(len(popularity))]
+            ranked = sorted(range(len(names)), key=lambda e: (names[e][0], int(names[e][1][2:-1])))
+            counts = [(names[e][0], -int(popularity[e])) for e in ranked]
+            assert counts == sorted(counts)
+            assert (len({number for _, number in names}) == len(names)) is (numbers == "own")

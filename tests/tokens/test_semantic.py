@@ -16,6 +16,7 @@ from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.tokens.build import Material, build_tokens
 from oovrec.tokens.residual import Quantised
+from oovrec.tokens.schemes import semantic
 from oovrec.tokens.schemes.semantic import named
 from oovrec.tokens.texts import BUNDLED, LONGEST, embed_attributes, embed_texts, load_encoder
 
@@ -177,3 +178,12 @@ def test_a_missing_encoder_names_the_command(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("oovrec.tokens.texts.BUNDLED", "a_package_that_nobody_has")
     with pytest.raises(OovrecError, match=r"not installed; run pip install 'oovrec\[semantic\]', or set 'encoder'"):
         embed_texts(["a"])
+
+
+def test_attributes_have_the_length_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(semantic, "embed_texts", lambda texts, encoder: np.eye(len(texts), 5, dtype=np.float32))
+    attributes = [(1, 2), (), (3,), (1,)]
+    known, vectors = semantic.describe(["a", "b", "", "c"], attributes, semantic.Config(attributes=0.5), seed=0)
+    assert known.tolist() == [0, 1, 2, 3]
+    lengths = np.linalg.norm(vectors[:, :5], axis=1), np.linalg.norm(vectors[:, 5:], axis=1)
+    np.testing.assert_allclose(lengths, [[1, 1, 0, 1], [0.5, 0, 0.5, 0.5]], atol=1e-6)

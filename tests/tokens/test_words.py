@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from oovrec.tokens.words import title_words
+from oovrec.data.histories import Histories
+from oovrec.tokens.build import Material
+from oovrec.tokens.words import title_words, wording
 
 PROGRAM = """
 from oovrec.data.dataset import Dataset
@@ -48,3 +51,12 @@ def test_the_word_1_and_the_attribute_1_are_told_apart_in_one_order_always() -> 
 )
 def test_words_of_a_title(title: str, words: str) -> None:
     assert title_words(title) == set(words.split())
+
+
+def test_a_word_of_more_than_a_fifth_of_the_items_is_left_out() -> None:
+    titles = ["shop four five"] * 4 + ["shop five"] + ["shop"] * 15
+    histories = Histories.of([[0]])
+    found = wording(Material(histories, ["u"], [f"i{n}" for n in range(20)], np.empty(0, np.int64), titles), 1.0)
+    assert found is not None
+    assert found.one.tolist() == [1, 2, 3, 4]
+    assert found.other.tolist() == [21] * 4
