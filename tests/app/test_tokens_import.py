@@ -110,7 +110,7 @@ def test_a_row_of_the_table_can_be_of_them(oovrec, log: Path, files: tuple[Path,
         (lambda lines: lines[:-1], "mine", r"items.txt: 1 ids have no tokens, '.+' first"),
         (lambda lines: [*lines, lines[-1]], "mine", r"items.txt, line 34: repeats the id of line 33"),
         (lambda lines: lines, "meta", r"method: 'meta' is a scheme of its own; call tokens"),
-        (lambda lines: lines, "a/b", r"method: 'a/b' is no name; write letters and digits"),
+        (lambda lines: lines, "a/b", r"method: 'a/b' is no name; begin with a letter or digit"),
     ],
 )
 def test_what_is_refused(harm, method: str, says: str, data: Dataset, files: tuple[Path, Path]) -> None:
@@ -118,6 +118,11 @@ def test_what_is_refused(harm, method: str, says: str, data: Dataset, files: tup
     items.write_text("\n".join(harm(items.read_text().splitlines())) + "\n")
     with pytest.raises(OovrecError, match=says):
         import_tokens(data, items, users, method=method)
+
+
+def test_a_source_that_is_none_is_refused(data: Dataset, files: tuple[Path, Path]) -> None:
+    with pytest.raises(OovrecError, match=r"built_from: unknown source of tokens 'test'"):
+        import_tokens(data, files[0], built_from="test")  # type: ignore[arg-type]
 
 
 def test_nothing_is_left_of_what_was_refused(oovrec, log: Path, tmp_path: Path) -> None:

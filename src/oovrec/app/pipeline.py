@@ -65,8 +65,7 @@ def take_in(
     left = {kind: count for kind, count in made[0].details["left_out"].items() if count}
     if left:
         say(f"the data lacks {' and '.join(f'{count:,} of the {kind}' for kind, count in left.items())}: left out")
-    ask = f"oovrec tokens audit {source.source} --items {out}"
-    say(escape(f"whether they saw held-out items is taken on trust: '{ask}' looks"))
+    say(escape(f"'oovrec tokens audit {source.source} --items {out}' tells whether they saw held-out items"))
     return made
 
 

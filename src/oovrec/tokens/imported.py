@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from oovrec.data.dataset import Dataset
-from oovrec.errors import OovrecError, within
+from oovrec.data.load import check_name
+from oovrec.errors import OovrecError, unknown, within
 from oovrec.files import sha256
 from oovrec.tokens.build import methods, provenance
 from oovrec.tokens.contract import check_tables
 from oovrec.tokens.rules import twice
 from oovrec.tokens.table import BuiltFrom, Tokens, TokenTable, read_table
-
-NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,39}")
 
 
 def import_tokens(
@@ -35,14 +33,14 @@ def import_tokens(
         method: what to call them.
 
     Raises:
-        OovrecError: a file is missing or broken, or lacks an id; the name is a scheme's.
+        OovrecError: a file is missing or broken, or lacks an id; the name is a scheme's; an unknown source.
     """
-    if not NAME.fullmatch(method):
-        remedy = "write letters and digits, 40 at most"
-        raise OovrecError(f"{method[:100]!r} is no name", where="method", remedy=remedy)
+    check_name(method, "method")
     if method in methods():
         what = f"'{method}' is a scheme of its own"
         raise OovrecError(what, where="method", remedy="call tokens that it did not make here something else")
+    if built_from not in get_args(BuiltFrom):
+        raise unknown("source of tokens", str(built_from), get_args(BuiltFrom), where="built_from")
     of_items, items_left = _table(Path(items), dataset.items)
     of_users, users_left = (None, 0) if users is None else _table(Path(users), dataset.users)
     if of_users is not None and twice(of_items.vocabulary, of_users.vocabulary):
