@@ -55,11 +55,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             yield temporary
-            for written in (temporary, *temporary.rglob("*")):  # safetensors keeps what it writes to its owner
-                written.chmod(0o755 if written.is_dir() else 0o644)
+            let_all_read(temporary)
             os.replace(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def let_all_read(folder: Path) -> None:
+    """Let others read ``folder`` and what is in it; safetensors keeps what it writes to its owner."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 @contextmanager

@@ -77,12 +77,12 @@ class Cell:
             what = "makes it another than the recipe, whose results it would replace"
             where = f"--set {overrides[0]}" if overrides else "--tokens"
             raise OovrecError(what, where=where, remedy="name the row by --variant")
+        if variant:
+            check_name(variant, "--variant")
         chosen = recipe_of(recipe, seed, built_from, overrides)
         if tokens:
             chosen = chosen.model_copy(update={"tokens": TokenRecipe.of(tokens)})
         run = Run(RUNS, chosen, data)
-        if variant:
-            check_name(variant, "--variant")
         system = "-".join([called(recipe), *([variant] if variant else [])])
         folder = RUNS / data.name / f"{system}-{run.tokens_from}-s{seed}"
         return cls(system, recipe, variant, overrides, replace(run, folder=folder), out, tokens)

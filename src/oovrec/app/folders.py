@@ -42,13 +42,22 @@ def check_free(folder: Path, remedy: str = "choose another --out") -> None:
     Raises:
         OovrecError: a run or something else is there, or nothing can be written.
     """
-    there = next((place for place in (folder, *folder.parents) if os.access(place, os.F_OK)), folder)
-    if not os.access(there, os.W_OK | os.X_OK) and (there != folder or there.is_dir()):
-        raise OovrecError("cannot be written to", where=folder, remedy="choose another --out")
+    check_writable(folder, "choose another --out")
     if (folder / "config.yaml").exists():
         raise OovrecError("already holds a run", where=folder, remedy=remedy)
     if folder.exists() and (not folder.is_dir() or any(not BEGUN.fullmatch(path.name) for path in folder.iterdir())):
         raise OovrecError("is there already and is not empty", where=folder, remedy="choose another --out")
+
+
+def check_writable(folder: Path, remedy: str) -> None:
+    """Make sure that files can be written into ``folder``, which may have to be made.
+
+    Raises:
+        OovrecError: they cannot.
+    """
+    there = next((place for place in (folder, *folder.parents) if os.access(place, os.F_OK)), folder)
+    if not os.access(there, os.W_OK | os.X_OK) and (there != folder or there.is_dir()):
+        raise OovrecError("cannot be written to", where=folder, remedy=remedy)
 
 
 def check_same(run: Run, wanted: Run) -> None:

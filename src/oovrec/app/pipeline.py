@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 from rich.markup import escape
 
-from oovrec.app.folders import begin, check_free, check_same, kept_or_removed, resumable, seconds, timed
+from oovrec.app.folders import begin, check_free, check_same, check_writable, kept_or_removed, resumable, seconds, timed
 from oovrec.app.ranks import read_ranks, write_ranks
 from oovrec.app.recipe import Recipe, TokenRecipe, read_recipe
 from oovrec.app.runs import Run, load_run
@@ -139,11 +138,7 @@ def train_on(run: Run, dataset: Dataset, given: Tokens | str | Path | None = Non
     Of processes that train together all train, and the first one writes.
     """
     start, folder, begun = time.monotonic(), run.folder, (run.folder / "config.yaml").exists()
-    tokens = given if isinstance(given, Tokens) or given is None else Tokens.load(Path(given))
-    place = "tokens" if isinstance(given, Tokens) else given
-    if isinstance(given, Tokens):
-        with within(place):
-            check_tables(given.items, given.users)
+    tokens, place = _given(given)
     if tokens:
         if system(run.recipe.system).token_use == "none":
             raise OovrecError(f"'{run.recipe.system}' reads no tokens", where=place, remedy="train without them")
@@ -176,6 +171,15 @@ def train_on(run: Run, dataset: Dataset, given: Tokens | str | Path | None = Non
     meet()
     _forget_state(folder)
     return run
+
+
+def _given(tokens: Tokens | str | Path | None) -> tuple[Tokens | None, str | Path | None]:
+    """Tokens that were built before, and what errors call their place."""
+    if not isinstance(tokens, Tokens):
+        return None if tokens is None else Tokens.load(Path(tokens)), tokens
+    with within("tokens"):
+        check_tables(tokens.items, tokens.users)
+    return tokens, "tokens"
 
 
 def _forget_state(folder: Path) -> None:
@@ -212,9 +216,9 @@ def evaluate(
     run = run if isinstance(run, Run) else load_run(run)
     model, dataset = run.model, run.dataset(data)
     kept = split == "test" and not dataset.sample
-    if kept and not os.access(run.folder, os.W_OK):  # not after the work
+    if kept:  # not after the work
         remedy = "copy the run to where figures can be kept, or test a sample by --users, which keeps none"
-        raise OovrecError("cannot be written to", where=run.folder, remedy=remedy)
+        check_writable(run.folder, remedy)
     with timed(run.folder, testing=True) if kept else nullcontext(), run.arithmetic():
         evaluation = protocol.evaluate(model.ranked, dataset, split)
         evaluation = replace(evaluation, tasks=model.task_figures(dataset, split))

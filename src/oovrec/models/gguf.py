@@ -12,6 +12,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from oovrec.errors import OovrecError
+from oovrec.files import let_all_read
 
 # What llama.cpp calls a way to cut text before BPE ("tokenizer.ggml.pre"); transformers does not read it.
 CUTS = {
@@ -40,8 +41,7 @@ def convert(raw: Path, folder: Path) -> None:
     tokenizer.model_max_length = network.config.max_position_embeddings
     tokenizer.save_pretrained(folder)
     network.save_pretrained(folder)
-    for file in folder.iterdir():
-        file.chmod(0o644)  # safetensors' are their owner's alone
+    let_all_read(folder)
 
 
 def _cut(file: Path) -> Any:
