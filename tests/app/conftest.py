@@ -55,6 +55,19 @@ def other_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mixed_log(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The log's rows at random days of a year: users who are there at the same time."""
+    header, *rows = log.read_text(encoding="utf-8").splitlines()
+    days = np.random.default_rng(2).integers(365, size=len(rows))
+    for number, day in enumerate(days):
+        user, item, _, title = rows[number].split(",")
+        rows[number] = f"{user},{item},{1_400_025_600 + day * DAY},{title}"
+    path = tmp_path_factory.mktemp("data") / "mixed.csv"
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
 def main_job(oovrec: Invoke, log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """The run folder of ``oovrec run`` and what it printed. Tests must not change the folder."""
     out = tmp_path_factory.mktemp("runs") / "main"

@@ -24,7 +24,7 @@ def test_of_a_path_a_source_and_a_dataset(log: Path) -> None:
     assert Source.of(dataset).load().fingerprint == dataset.fingerprint
 
 
-def test_a_dataset_tells_how_it_was_read(log: Path, tmp_path: Path) -> None:
+def test_a_dataset_tells_how_it_was_read(log: Path, mixed_log: Path, tmp_path: Path) -> None:
     strange = tmp_path / "films.csv"
     strange.write_text(log.read_text().replace("user_id", "who"))
     told = tmp_path / "films.yaml"
@@ -33,6 +33,7 @@ def test_a_dataset_tells_how_it_was_read(log: Path, tmp_path: Path) -> None:
     others = [
         (load_dataset(log, k_core=9), Source(source=str(log), k_core=9, name="films")),
         (load_dataset(log, tie_seed=3), Source(source=str(log), tie_seed=3, name="films")),
+        (load_dataset(mixed_log, hold_out="time"), Source(source=str(mixed_log), hold_out="time", name="mixed")),
         (load_dataset(strange, columns=columns), Source(source=str(strange), columns=columns, name="films")),
         (load_dataset(strange, columns={"user": "who"}), Source(source=str(strange), columns=columns, name="films")),
         (load_dataset(told), Source(source=str(told), name="films")),

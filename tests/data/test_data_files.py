@@ -128,19 +128,30 @@ def test_the_warning_says_that_the_order_was_drawn(log: Path) -> None:
             "source: shop.csv\ncolumns: {user: who, item: what, time: ''}\ntie_seed: 1\n",
             "mine.yaml: the log has no times, so no ties; leave tie_seed out.",
         ),
+        (
+            "source: shop.csv\ncolumns: {user: who, item: what, time: ''}\nhold_out: time\n",
+            "mine.yaml: the log has no times, so nothing can be held out by time; leave hold_out out.",
+        ),
+        ("source: shop.csv\nhold_out: first\n", "mine.yaml, hold_out: input should be 'last' or 'time', not 'first'"),
+        (
+            "source: same.csv\nhold_out: time\n",
+            "mine.yaml: by time no user of the training part has an item to be held out for validation; leave hold_out",
+        ),
     ],
 )
 def test_what_it_cannot_say(log: Path, text: str, sentence: str) -> None:
+    rows = [f"{user},{item},{DAY}\n" for user in range(6) for item in range(6)]
+    log.with_name("same.csv").write_text("user,item,time\n" + "".join(rows))
     path = data_file(log, text)
     with pytest.raises(OovrecError) as error:
         load_dataset(path)
     assert sentence in str(error.value)
 
 
-@pytest.mark.parametrize("given", [{"k_core": 3}, {"columns": {"user": "who"}}, {"tie_seed": 0}])
+@pytest.mark.parametrize("given", [{"k_core": 3}, {"columns": {"user": "who"}}, {"tie_seed": 0}, {"hold_out": "time"}])
 def test_what_it_says_is_not_said_twice(log: Path, given: dict[str, object]) -> None:
     path = data_file(log, f"source: shop.csv\n{COLUMNS}")
-    with pytest.raises(OovrecError, match=r"mine\.yaml: says columns, k_core and ties itself; change them there"):
+    with pytest.raises(OovrecError, match=r"mine\.yaml: says how its data is read itself; change it there"):
         load_dataset(path, **given)
 
 
@@ -175,14 +186,14 @@ def test_what_was_asked_for_by_options() -> None:
     assert Source.asked_for("log.csv", what, None) == Source(source="log.csv", columns=what)
     assert Source.asked_for("mine.yaml", Columns(), None) == Source(source="mine.yaml")
     for columns, k_core in ((Columns(), 5), (Columns(user=""), None)):
-        with pytest.raises(OovrecError, match=r"mine\.yaml: says columns, k_core and ties itself"):
+        with pytest.raises(OovrecError, match=r"mine\.yaml: says how its data is read itself"):
             Source.asked_for("mine.yaml", columns, k_core)
 
 
 def test_all_interactions_of_its_log(log: Path) -> None:
     path = data_file(log, f"source: shop.csv\n{COLUMNS}k_core: 30\n")
     assert len(read_all(path).frame) == len(log.read_text().splitlines()) - 1
-    with pytest.raises(OovrecError, match="says columns"):
+    with pytest.raises(OovrecError, match="says how its data"):
         read_all(path, Columns(user="who"))
 
 

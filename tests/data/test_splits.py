@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from oovrec.data.dataset import MOST_RATINGS, Dataset
+from oovrec.data.dataset import DAY, MOST_RATINGS, Dataset
 from oovrec.data.histories import Histories
 
 USERS = 2_000
@@ -114,10 +116,80 @@ def test_the_fingerprint_is_of_times_too() -> None:
 def test_a_sample_of_users_is_one_of_those_with_targets_and_never_twice_the_same() -> None:
     full = Histories.of([range(1 + user % 5) for user in range(100)], range(100))
     data = Dataset("some", [f"u{user}" for user in range(100)], list("abcde"), full)
-    users = data.sampled(30).evaluated_users()
+    users = data.sampled(30).evaluated_users("test")
     assert len(set(users.tolist())) == 30
     assert users.tolist() == sorted(users)
     assert (full.lengths[users] >= 3).all()
     assert data.sampled(60) is data
     assert data.sampled(61) is data
     assert data.sampled(0) is data
+
+
+def dated(days: bool = False) -> Dataset:
+    """80 users of 1 to 12 items, who begin at any time; in seconds or whole days."""
+    rng = np.random.default_rng(4)
+    lengths = rng.integers(1, 13, 80)
+    full = Histories.of([rng.integers(20, size=length) for length in lengths], range(80))
+    times = np.concatenate([np.sort(rng.integers(rng.integers(9_000), 10_000, length)) for length in lengths])
+    names = [f"u{user}" for user in range(80)], [f"i{item}" for item in range(20)]
+    return Dataset("some", *names, full, times // 500 * DAY if days else times)
+
+
+@pytest.mark.parametrize("days", [False, True])
+def test_by_time_a_target_is_the_first_item_of_its_period_and_all_before_is_known(days: bool) -> None:
+    data = dated(days).held_out_by_time()
+    order = np.sort(data.times)
+    begins = [int(order[math.ceil(share * (len(order) - 1))]) for share in (0.8, 0.9)]
+    assert data.held_from == tuple(begins)
+    users: dict[str, list[int]] = {"validation": [], "test": []}
+    for user, items in enumerate(data.full):
+        times = data.times[data.full.indptr[user] : data.full.indptr[user + 1]].tolist()
+        parts = [[item for item, time in zip(items, times, strict=True) if time < begin] for begin in begins]
+        assert data.histories("train")[user].tolist() == parts[0]
+        ends = {"validation": parts[1], "test": items.tolist()}
+        for split, known in zip(users, parts, strict=True):
+            if parts[0] and len(ends[split]) > len(known):
+                row = len(users[split])
+                users[split].append(user)
+                assert data.histories(split)[row].tolist() == known
+                assert data.targets(split)[row] == items[len(known)]
+    for split, evaluated in users.items():
+        assert data.evaluated_users(split).tolist() == evaluated == data.histories(split).users.tolist()
+        assert len(data.targets(split)) == len(evaluated) > 5
+
+
+def test_nothing_of_the_training_part_came_after_a_target() -> None:
+    data = dated().held_out_by_time()
+    training, moments = data.positions("train"), (data.target_positions(split) for split in ("validation", "test"))
+    assert all(data.times[training].max() < data.times[where].min() for where in moments)
+    of_leave_one_out = dated()
+    where = of_leave_one_out.target_positions("test")
+    assert dated().times[of_leave_one_out.positions("train")].max() > of_leave_one_out.times[where].min()
+
+
+def test_what_is_held_out_by_time_is_told_and_makes_other_data() -> None:
+    plain, data = dated(days=True), dated(days=True).held_out_by_time()
+    assert data.fingerprint != plain.fingerprint
+    assert (plain.hold_out, data.hold_out) == ("last", "time")
+    (note,) = data.notes
+    late = int((data.histories("train").lengths == 0).sum())
+    dates = [str(np.datetime64(moment, "s").astype("datetime64[D]")) for moment in data.held_from]
+    assert late > 0
+    assert note == (
+        f"held out by time: each user's first item from {dates[0]} on validates, that from {dates[1]} on tests; {late} "
+        "users who came after the training part are not evaluated"
+    )
+    assert not replace(plain, times=plain.times + 1).held_out_by_time().notes[0].count(f"from {dates[0]} on")
+
+
+def test_a_sample_of_either_period_is_of_its_own_users() -> None:
+    data = dated().held_out_by_time().sampled(5)
+    for split in ("validation", "test"):
+        chosen, every = (one.evaluated_users(split) for one in (data, dated().held_out_by_time()))
+        assert len(chosen) == len(data.targets(split)) == 5
+        assert set(chosen) < set(every)
+    counts = [len(dated().held_out_by_time().evaluated_users(split)) for split in ("validation", "test")]
+    between = dated().held_out_by_time().sampled(max(counts) - 1)
+    assert [len(between.targets(split)) for split in ("validation", "test")] == [
+        min(count, max(counts) - 1) for count in counts
+    ]

@@ -202,7 +202,7 @@ def test_compare_refuses_other_users(many: Dataset) -> None:
 
 
 def test_without_targets_there_is_one_sentence() -> None:
-    with pytest.raises(OovrecError, match="no user has three items"):
+    with pytest.raises(OovrecError, match="nothing is held out for test"):
         evaluate(lambda histories: torch.zeros(0, 5), dataset([[0, 1], [2, 3]], 5))
 
 

@@ -98,5 +98,5 @@ def _reference(main: Run, name: str) -> Path:
 
 def _rows(dataset: Dataset, seed: int) -> np.ndarray:
     """Rows of the test split to show as examples."""
-    rows = len(dataset.evaluated_users())
+    rows = len(dataset.evaluated_users("test"))
     return np.sort(np.random.default_rng(seed).choice(rows, min(EXAMPLES, rows), replace=False))

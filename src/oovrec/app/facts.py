@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from oovrec.data.dataset import Dataset
@@ -20,19 +21,42 @@ def facts(dataset: Dataset) -> dict[str, object]:
         "fingerprint": dataset.fingerprint,
         "described": dataset.described,
         **({} if dataset.tie_seed is None else {"tie_seed": dataset.tie_seed}),
+        **({} if dataset.held_from is None else {"held_from": dataset.periods}),
     }
 
 
-def read_facts(path: Path) -> dict[str, int]:
-    """The counts of a ``dataset.json``.
+@dataclass(frozen=True)
+class Facts:
+    """What a ``dataset.json`` says.
+
+    Attributes:
+        counts: of users, items and interactions.
+        held_from: from when on items are held out for validation, and for the test; empty where one is left out.
+    """
+
+    counts: dict[str, int]
+    held_from: list[str]
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{number:,} {name}" for name, number in self.counts.items())
+        if not self.held_from:
+            return f"{counts}."
+        began, ended = self.held_from
+        return f"{counts}; held out by time, from {began} on for validation, from {ended} on for the test."
+
+
+def read_facts(path: Path) -> Facts:
+    """Read a ``dataset.json``.
 
     Raises:
         OovrecError: it is broken.
     """
     values = read_json(path)
     try:
-        return {name: int(values[name]) for name in ("users", "items", "interactions")}
-    except (KeyError, TypeError, ValueError) as error:
+        began, ended = values.get("held_from", ("", ""))
+        counts = {name: int(values[name]) for name in ("users", "items", "interactions")}
+        return Facts(counts, [str(began), str(ended)] if began else [])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         what = "does not count users, items and interactions"
         raise OovrecError(what, where=path, remedy="remove it and run the command again") from error
 

@@ -253,4 +253,5 @@ def result(run: Run, evaluation: Evaluation) -> Result:
         blocks=evaluation.blocks(),
         tasks=evaluation.tasks,
         added=run.added,
+        hold_out=evaluation.hold_out,
     )

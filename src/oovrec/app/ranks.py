@@ -16,7 +16,8 @@ NUMBERS = ("items", "repeat_targets", "seed")
 def write_ranks(path: Path, evaluation: Evaluation, data: str) -> None:
     """Write an evaluation; ``data`` is the fingerprint of what it was made on."""
     arrays = {name: value for name in ARRAYS if (value := getattr(evaluation, name)) is not None}
-    write_tensors(path, arrays, {"data": data, **{name: str(getattr(evaluation, name)) for name in NUMBERS}})
+    said = {name: str(getattr(evaluation, name)) for name in (*NUMBERS, "hold_out")}
+    write_tensors(path, arrays, {"data": data, **said})
 
 
 def read_ranks(path: Path, data: str) -> Evaluation:
@@ -30,6 +31,7 @@ def read_ranks(path: Path, data: str) -> Evaluation:
         if header["data"] != data:
             raise OovrecError("is of another dataset", where=path, remedy="evaluate the run again")
         values: dict[str, Any] = {name: int(header[name]) for name in NUMBERS}
+        values["hold_out"] = header.get("hold_out", "last")  # which early files do not say
         return Evaluation(**{"later_day": None, **arrays, **values})
     except (KeyError, TypeError, ValueError) as error:
         raise OovrecError("is not the ranks of a run", where=path, remedy="evaluate the run again") from error

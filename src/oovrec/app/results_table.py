@@ -206,7 +206,7 @@ def _split(rows: list[Row]) -> bool:
 
 def _section(dataset: str, rows: list[Row], published: Published, out: Path) -> str:
     facts = out / dataset / FACTS
-    counts = [", ".join(f"{n:,} {name}" for name, n in read_facts(facts).items()) + "."] if facts.exists() else []
+    counts = [str(read_facts(facts))] if facts.exists() else []
     findings = {row.system: finding for row in rows if (finding := published.finding(row, dataset))}
     notes = [f"★ {finding.place[0]}: {finding.reason}." for finding in findings.values()]
     parts = [f"### {dataset}", *counts, _raw(dataset, rows, published), *dict.fromkeys(notes), _others(rows)]

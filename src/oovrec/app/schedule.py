@@ -111,4 +111,4 @@ def _time(one: Planned) -> str:
 
 def known_interactions(out: Path) -> dict[str, int]:
     """Interactions of the datasets that have results in ``out``."""
-    return {path.parent.name: read_facts(path)["interactions"] for path in sorted(out.glob(f"*/{FACTS}"))}
+    return {path.parent.name: read_facts(path).counts["interactions"] for path in sorted(out.glob(f"*/{FACTS}"))}

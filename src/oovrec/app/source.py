@@ -40,8 +40,9 @@ class Source(DataFile):
         """
         if not isinstance(data, Dataset):
             return data if isinstance(data, Source) else cls(source=str(data))
-        ties: dict[str, Any] = {} if is_data_file(data.source) else {"tie_seed": data.tie_seed}  # such a file says it
-        source = cls(source=data.source, name=data.name, **data.reading, **ties)
+        said = () if is_data_file(data.source) else ("tie_seed", "hold_out")  # such a file says it
+        arranged: dict[str, Any] = {key: getattr(data, key) for key in said}
+        source = cls(source=data.source, name=data.name, **data.reading, **arranged)
         try:
             same = bool(data.source) and source.load().fingerprint == data.fingerprint
         except OovrecError:
@@ -89,7 +90,7 @@ class Source(DataFile):
         Raises:
             OovrecError: as :func:`load_dataset`; or it is no longer the data that it was.
         """
-        given = self.model_dump(include={"k_core", "tie_seed"})
+        given = self.model_dump(include={"k_core", "tie_seed", "hold_out"})
         return self.verified(load_dataset(self.source, columns=self.columns, **given, name=self.name or None))
 
     def verified(self, dataset: Dataset) -> Dataset:

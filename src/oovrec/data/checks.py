@@ -87,7 +87,7 @@ class Report:
 def inspect(dataset: Dataset) -> Report:
     """Count a dataset's parts and look for what would make figures on it mislead.
 
-    At least one user must have three items, as in every dataset that ``load_dataset`` gives.
+    Some user must have targets, as in every dataset that ``load_dataset`` gives.
     """
     lengths, total = dataset.full.lengths, len(dataset.full.items)
     trained = np.zeros(len(dataset.items), bool)

@@ -1,4 +1,4 @@
-"""A dataset as models see it: indexed histories, leave-one-out splits, item texts."""
+"""A dataset as models see it: indexed histories, what of them is held out, item texts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 
 Split = Literal["train", "validation", "test"]
-HELD_OUT = {"train": 2, "validation": 2, "test": 1}  # newest items that the split's histories lack
+HoldOut = Literal["last", "time"]
+LACKING = {"train": 2, "validation": 2, "test": 1}  # newest items that the split's histories lack, of leave-one-out
+PERIODS = (0.8, 0.9)  # shares of all interactions before which neither validation nor test, and no test, begins
 DAY = 86_400  # seconds
 MOST_RATINGS = 20  # different values; more are no scale
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Histories of ``users`` over ``items``, split leave-one-out in time order.
+    """Histories of ``users`` over ``items``, and what of them is held out.
 
-    A user's last item is the test target, the one before it the validation target, the rest the
+    Leave-one-out: a user's last item is the test target, the one before it the validation target, the rest the
     training part (P5, S3-Rec, SASRec). Users with fewer than three items are training only.
+
+    By time (``held_from``): all is training that was before the first moment; a user's first item from there on, and
+    before the second, is the validation target, that from the second on the test target (the global temporal split
+    of Meng et al., RecSys 2020). Users without training part are not evaluated, nor are those with nothing held out.
 
     Attributes:
         name: a short name for tables and pages.
@@ -44,6 +50,7 @@ class Dataset:
         sample: how many users are evaluated, drawn at random, always the same ones; 0 takes all.
         skipped: ``[total]`` bool along ``full.items``, interactions that the training part lacks; None for none.
         tie_seed: with which each user's items of the same time were put in random order; None leaves the log's order.
+        held_from: unix seconds from which on items are held out for validation, and for the test; None leaves one out.
         reading: what ``load_dataset`` was told beside ``source`` and ``tie_seed``, to read the same again.
     """
 
@@ -64,6 +71,7 @@ class Dataset:
     sample: int = 0
     skipped: np.ndarray | None = None
     tie_seed: int | None = None
+    held_from: tuple[int, int] | None = None
     reading: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -78,10 +86,11 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, histories and times: equal only for the same interactions in the same order."""
+        """SHA-256 over ids, histories, times and ``held_from``: equal only where the same is held out of the same."""
         digest = hashlib.sha256("\n".join([*self.users, "", *self.items]).encode())
         for array in (self.full.indptr, self.full.items, self.times):
             digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+        digest.update(b"" if self.held_from is None else str(self.held_from).encode())
         return digest.hexdigest()
 
     @cached_property
@@ -100,14 +109,30 @@ class Dataset:
         """Columns ``[total]`` that together say when each interaction was, the finest first; empty where unknown."""
         return [column for column in (self.microseconds, self.times) if column is not None]
 
-    def evaluated_users(self) -> np.ndarray:
-        """Indices of the users that have targets, those with at least three items; with ``sample``, of so many."""
-        users = np.flatnonzero(self.full.lengths >= 3)
-        return users if not self.sample else np.sort(np.random.default_rng(0).choice(users, self.sample, replace=False))
+    @property
+    def hold_out(self) -> HoldOut:
+        """How targets are held out: each user's ``last`` items, or by ``time``."""
+        return "last" if self.held_from is None else "time"
+
+    @property
+    def periods(self) -> list[str]:
+        """When the moments of ``held_from`` were: dates in UTC, with the time of day where that is not midnight."""
+        moments = (str(np.datetime64(moment, "s")) for moment in self.held_from or ())
+        return [moment.removesuffix("T00:00:00").replace("T", " ") for moment in moments]
+
+    def evaluated_users(self, split: Split) -> np.ndarray:
+        """Indices of the users that have a target; with ``sample``, of so many of them."""
+        known = self._lengths(split)
+        end = self._lengths("test") if split == "validation" else self.full.lengths
+        users = np.flatnonzero((self._lengths("train") > 0) & (known < end))
+        if not 0 < self.sample < len(users):
+            return users
+        return np.sort(np.random.default_rng(0).choice(users, self.sample, replace=False))
 
     def sampled(self, users: int) -> Dataset:
         """The same data, of which ``users`` users are evaluated; itself for 0, or where it has no more."""
-        return replace(self, sample=users) if 0 < users < len(self.evaluated_users()) else self
+        most = max(len(self.evaluated_users(split)) for split in ("validation", "test"))
+        return replace(self, sample=users) if 0 < users < most else self
 
     def thinned(self, share: float, rng: np.random.Generator) -> Dataset:
         """The same data, where the training part of about every second user lacks a ``share`` of its items.
@@ -145,11 +170,29 @@ class Dataset:
             tie_seed=seed,
         )
 
+    def held_out_by_time(self) -> Dataset:
+        """The same interactions, of which the newest tenth is held out for the test and the tenth before it for
+        validation, so that nothing is learnt from what came after a target.
+
+        Raises:
+            OovrecError: there are no times.
+        """
+        if self.times is None:
+            what = "the log has no times, so nothing can be held out by time"
+            raise OovrecError(what, where=self.source or self.name, remedy="leave hold_out out")
+        validated, tested = (int(moment) for moment in np.quantile(self.times, PERIODS, method="higher"))
+        held = replace(self, held_from=(validated, tested))
+        new = int((held._lengths("train") == 0).sum())
+        began, ended = held.periods
+        note = f"held out by time: each user's first item from {began} on validates, that from {ended} on tests"
+        late = f"; {new:,} users who came after the training part are not evaluated" if new else ""
+        return replace(held, notes=[*self.notes, note + late])
+
     def histories(self, split: Split) -> Histories:
         """What is known before the split's targets; for ``train``, every user's training part.
 
-        Rows of ``validation`` and ``test`` are :meth:`evaluated_users`. The test histories hold the
-        validation item.
+        Rows of ``validation`` and ``test`` are :meth:`evaluated_users`. The test histories hold what was held
+        out for validation.
         """
         return self._known(self.full, split)
 
@@ -158,14 +201,21 @@ class Dataset:
         return self._known(replace(self.full, items=np.arange(len(self.full.items))), split).items
 
     def _known(self, full: Histories, split: Split) -> Histories:
-        short = full.lengths < 3
-        known = full.lengths - np.where(short, 0, HELD_OUT[split])
+        known = self._lengths(split)
         parts = full.cut(full.indptr[:-1], known, full.users)
         if split != "train":
-            return parts.take(self.evaluated_users())
+            return parts.take(self.evaluated_users(split))
         if self.skipped is None:
             return parts
         return parts.where(~replace(full, items=self.skipped).cut(full.indptr[:-1], known, full.users).items)
+
+    def _lengths(self, split: Split) -> np.ndarray:
+        """``[users]`` how many of each user's items are known before the split's target, if there is one."""
+        lengths = self.full.lengths
+        if self.held_from is None or self.times is None:
+            return lengths - np.where(lengths < 3, 0, LACKING[split])
+        before = self.times < self.held_from[split == "test"]
+        return np.bincount(self.full.rows[before], minlength=len(lengths))
 
     @cached_property
     def scale(self) -> np.ndarray | None:
@@ -190,4 +240,5 @@ class Dataset:
         """``[evaluated users]`` where the targets stand in ``full.items``, ``times`` and ``ratings``."""
         if split == "train":
             raise ValueError("the training part has no single target")
-        return self.full.indptr[1:][self.evaluated_users()] - HELD_OUT[split]
+        users = self.evaluated_users(split)
+        return self.full.indptr[users] + self._lengths(split)[users]

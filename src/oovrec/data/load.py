@@ -6,17 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from pydantic import Field
 
 from oovrec.config import Options, check_names, checked
 from oovrec.data import catalog
 from oovrec.data.columns import Columns, Role
-from oovrec.data.dataset import Dataset
+from oovrec.data.dataset import Dataset, HoldOut
 from oovrec.data.interactions import Interactions
 from oovrec.data.readers import read
 from oovrec.data.text import existing, home
-from oovrec.errors import OovrecError, within
+from oovrec.errors import OovrecError, unknown, within
 from oovrec.files import read_yaml
 
 __all__ = ["K_CORE", "Columns", "DataFile", "check_name", "is_data_file", "load_dataset", "read_all", "told_twice"]
@@ -34,6 +35,7 @@ class DataFile(Options):
         columns: which column of a log is what.
         k_core: every user and item keeps at least this many interactions.
         tie_seed: of a random order of each user's items of the same time; None leaves them in the log's order.
+        hold_out: each user's ``last`` item and the one before it, or what came after a moment (``time``).
         name: for tables, pages and folders of results; '' takes the file's, without its ending.
     """
 
@@ -41,6 +43,7 @@ class DataFile(Options):
     columns: Columns = Field(default_factory=Columns)
     k_core: int = Field(K_CORE, ge=1, strict=True)  # for YAML's yes and no are no numbers
     tie_seed: int | None = Field(None, ge=0, strict=True)
+    hold_out: HoldOut = "last"
     name: str = ""
 
 
@@ -62,8 +65,8 @@ def check_name(name: str, where: str) -> None:
 
 def told_twice(path: str | Path) -> OovrecError:
     """What a data file says was given once more."""
-    what = "says columns, k_core and ties itself"
-    return OovrecError(what, where=path, remedy="change them there, or give the data itself")
+    what = "says how its data is read itself"
+    return OovrecError(what, where=path, remedy="change it there, or give the data itself")
 
 
 def load_dataset(
@@ -72,6 +75,7 @@ def load_dataset(
     columns: Columns | Mapping[str, str] | None = None,
     k_core: int = K_CORE,
     tie_seed: int | None = None,
+    hold_out: HoldOut = "last",
     name: str | None = None,
 ) -> Dataset:
     """Read interactions, keep their k-core and put them in time order.
@@ -83,21 +87,25 @@ def load_dataset(
             mapping has the same keys (``user``, ``item``, …).
         k_core: every user and item keeps at least this many interactions; 1 keeps all.
         tie_seed: of a random order of each user's items of the same time; None leaves them in the log's order.
+        hold_out: each user's ``last`` item tests and the one before it validates; or ``time``: of the newest tenth of
+            all interactions each user's first item tests, of the tenth before it validates.
         name: for tables and pages; without it the catalogue's, the folder's or the file's.
 
     Raises:
         OovrecError: no such dataset; ``k_core`` below 1; a file that is broken or of another format; nothing left to
-            learn from; ``tie_seed`` without times; a data file, and what it says given once more.
+            learn from; ``tie_seed`` or ``time`` without times; a data file, and what it says given once more.
     """
     if k_core < 1:
         raise OovrecError(f"{k_core} is below 1", where="k_core", remedy="give 1 to keep all interactions, or more")
     if tie_seed is not None and tie_seed < 0:
         raise OovrecError(f"{tie_seed} is below 0", where="tie_seed", remedy="give a number from 0")
+    if hold_out not in get_args(HoldOut):
+        raise unknown("way", str(hold_out), get_args(HoldOut), where="hold_out")
     columns = checked(Columns, columns, where="columns") if isinstance(columns, Mapping) else columns
     if is_data_file(data):
-        told = read_data_file(file := existing(data), columns, k_core, tie_seed)
+        told = read_data_file(file := existing(data), columns, k_core, tie_seed, hold_out)
         dataset = load_dataset(told.source, columns=told.columns, k_core=told.k_core, name=name or told.name)
-        return _with_ties(replace(dataset, source=str(file), reading={}), told.tie_seed)
+        return _arranged(replace(dataset, source=str(file), reading={}), told.tie_seed, told.hold_out)
     path, known_as = _located(data)
     log = read(path, columns)
     core = log.k_core(k_core)
@@ -106,14 +114,23 @@ def load_dataset(
         raise OovrecError(what, where=path, remedy="lower --k-core (k_core in a data file) or give more data")
     reading = {"columns": columns or Columns(), "k_core": k_core}
     dataset = replace(core.dataset(name or known_as), reading=reading)
-    if not len(dataset.evaluated_users()):
+    if not len(dataset.evaluated_users("test")):
         what = "no user has three items, and one each is needed to train, validate and test"
         raise OovrecError(what, where=path, remedy="give longer histories")
-    return _with_ties(dataset, tie_seed)
+    return _arranged(dataset, tie_seed, hold_out)
 
 
-def _with_ties(dataset: Dataset, seed: int | None) -> Dataset:
-    return dataset if seed is None else dataset.with_ties_shuffled(seed)
+def _arranged(dataset: Dataset, tie_seed: int | None, hold_out: HoldOut) -> Dataset:
+    """The dataset with its ties in random order, and with what is held out by time, where that is asked for."""
+    dataset = dataset if tie_seed is None else dataset.with_ties_shuffled(tie_seed)
+    if hold_out == "last":
+        return dataset
+    held = dataset.held_out_by_time()
+    for split in ("validation", "test"):
+        if not len(held.evaluated_users(split)):
+            what = f"by time no user of the training part has an item to be held out for {split}"
+            raise OovrecError(what, where=dataset.source, remedy="leave hold_out out, or give a longer log")
+    return held
 
 
 def read_all(data: str | Path, columns: Columns | None = None, unused: Sequence[Role] = ()) -> Interactions:
@@ -133,17 +150,21 @@ def read_all(data: str | Path, columns: Columns | None = None, unused: Sequence[
 
 
 def read_data_file(
-    path: Path, columns: Columns | None = None, k_core: int = K_CORE, tie_seed: int | None = None
+    path: Path,
+    columns: Columns | None = None,
+    k_core: int = K_CORE,
+    tie_seed: int | None = None,
+    hold_out: HoldOut = "last",
 ) -> DataFile:
     """What a data file says, its source as it is to be found from anywhere, its name in any case.
 
     Args:
-        columns, k_core, tie_seed: what was asked for beside it: nothing, or it is an error.
+        columns, k_core, tie_seed, hold_out: what was asked for beside it: nothing, or it is an error.
 
     Raises:
         OovrecError: it is none, or broken, or something is said twice.
     """
-    if (columns or Columns(), k_core, tie_seed) != (Columns(), K_CORE, None):
+    if (columns or Columns(), k_core, tie_seed, hold_out) != (Columns(), K_CORE, None, "last"):
         raise told_twice(path)
     values = read_yaml(path)
     if not isinstance(values, dict) or "source" not in values:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oovrec.data.dataset import Dataset
+from oovrec.data.dataset import Dataset, HoldOut
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation import metrics
@@ -43,6 +43,7 @@ class Evaluation:
         items: the catalogue's size.
         repeat_targets: how many targets stand in their own history, where masking makes them a miss.
         seed: of the bootstrap.
+        hold_out: how the targets were held out.
         tasks: by task the figures of what else the model was trained to do, and under other wordings: blocks by row.
     """
 
@@ -56,6 +57,7 @@ class Evaluation:
     items: int
     repeat_targets: int
     seed: int = 0
+    hold_out: HoldOut = "last"
     tasks: dict[str, Figures] = field(default_factory=dict)
 
     def of_same_users(self, other: Evaluation) -> bool:
@@ -137,6 +139,7 @@ def evaluate(
         items=len(dataset.items),
         repeat_targets=int(repeats.sum()),
         seed=seed,
+        hold_out=dataset.hold_out,
     )
 
 
@@ -200,7 +203,7 @@ def _split(dataset: Dataset, split: Split) -> tuple[Histories, np.ndarray]:
         raise unknown("split", split, SPLITS)
     histories, targets = dataset.histories(split), dataset.targets(split)
     if not len(targets):
-        what = "no user has three items, so nothing is held out"
+        what = f"nothing is held out for {split}"
         raise OovrecError(what, where=dataset.name, remedy="give a larger log")
     return histories, targets
 

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 
 from oovrec.config import Options, checked
+from oovrec.data.dataset import HoldOut
 from oovrec.errors import OovrecError
 from oovrec.files import read_json, write_json
 
@@ -39,6 +40,7 @@ class Result(Options):
         tasks: as in :class:`oovrec.evaluation.protocol.Evaluation`; in files only where there are any.
         added: items named after the training, by what told where they belong; in files only where there are any.
         settings_hash: of the recipe but for its seed; '' in files of before 2026-11-28.
+        hold_out: how the test items were held out; in files only where it was by ``time``.
     """
 
     system: str
@@ -53,6 +55,7 @@ class Result(Options):
     tasks: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     added: dict[str, int] = Field(default_factory=dict)
     settings_hash: str = ""
+    hold_out: HoldOut = "last"
 
     def flat(self) -> dict[str, Any]:
         """Plain values, the blocks beside the other keys."""

@@ -20,7 +20,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.errors import OovrecError
 from oovrec.progress import Bar
 from oovrec.tokens.artefacts import Artefact, same_day_order
-from oovrec.tokens.evidence import TARGETS, Candidates, Evidence, Target, before_probes, closeness
+from oovrec.tokens.evidence import TARGETS, Candidates, Evidence, Target, audited_users, before_probes, closeness
 from oovrec.tokens.findings import Finding, Verdict, compare, deciding, overall
 from oovrec.tokens.quality import SPLITS, cluster_lift, log_lift, repeated_clusters
 from oovrec.tokens.references import SMALL, Kind, Pair, References, Shape
@@ -72,8 +72,7 @@ class Auditor:
     """
 
     def __init__(self, dataset: Dataset, seed: int = 0) -> None:
-        training = dataset.histories("train")
-        if (np.isin(np.flatnonzero(training.lengths > 1), dataset.evaluated_users())).sum() < 2:
+        if len(audited_users(dataset)) < 2:
             remedy = "give data in which users have four items or more"
             raise OovrecError(
                 "too few users have two training and two held-out items", where=dataset.name, remedy=remedy

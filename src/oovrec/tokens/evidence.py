@@ -13,6 +13,7 @@ they have seen, and so how much of held-out items they would remember, had they 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -42,6 +43,12 @@ def before_probes(dataset: Dataset) -> Histories:
     training = dataset.histories("train")
     kept = np.where(training.lengths > 1, training.lengths - 1, training.lengths)
     return training.cut(training.indptr[:-1], kept, training.users)
+
+
+def audited_users(dataset: Dataset) -> np.ndarray:
+    """Indices of the users who have a validation and a test target, and a probe behind another item."""
+    probed = np.flatnonzero(dataset.histories("train").lengths > 1)
+    return reduce(np.intersect1d, (probed, dataset.evaluated_users("validation"), dataset.evaluated_users("test")))
 
 
 def text_vectors(dataset: Dataset) -> np.ndarray | None:
@@ -84,12 +91,12 @@ class Candidates:
 
     def __init__(self, dataset: Dataset, target: Target, seed: int) -> None:
         before, training = before_probes(dataset), dataset.histories("train")
-        users = np.intersect1d(dataset.evaluated_users(), np.flatnonzero(training.lengths > 1))
+        users = audited_users(dataset)
         self.histories = before.take(users).last(NEWEST)
         if target == "probe":
             targets, seen = training.take(users).newest(), self.histories
         else:
-            rows = np.searchsorted(dataset.evaluated_users(), users)
+            rows = np.searchsorted(dataset.evaluated_users(target), users)
             targets, seen = dataset.targets(target)[rows], dataset.histories(target).take(rows)
         self.before = seen.newest()
         count = int(np.clip(CANDIDATES // len(users), *NEGATIVES))

@@ -57,7 +57,7 @@ def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
     items = tokens.items.reindexed(dataset.items)
     users = None if tokens.users is None else tokens.users.reindexed(dataset.users)
     clusters = clusters_of(items)
-    splits = SPLITS if len(dataset.evaluated_users()) and alike(items) else ()
+    splits = SPLITS if len(dataset.evaluated_users("test")) and alike(items) else ()
     repeats = {split: repeated_clusters(clusters, dataset.histories(split), dataset.targets(split)) for split in splits}
     sides = {side: table for side, table in (("items", items), ("users", users)) if table is not None}
     vectors = {side: found for side, table in sides.items() if (found := table.vectors) is not None and len(table) > 1}
@@ -119,9 +119,9 @@ def cluster_lift(user_clusters: np.ndarray, item_clusters: np.ndarray, dataset: 
     shape = (int(user_clusters.max()) + 1, int(item_clusters.max()) + 1)
     lift = log_lift(user_clusters[training.rows], item_clusters[training.items], shape)
     means = {"train": float(lift[user_clusters[training.rows], item_clusters[training.items]].mean())}
-    users = dataset.evaluated_users()
-    for split in SPLITS if len(users) else ():
-        means[split] = float(lift[user_clusters[users], item_clusters[dataset.targets(split)]].mean())
+    for split in SPLITS:
+        if len(users := dataset.evaluated_users(split)):
+            means[split] = float(lift[user_clusters[users], item_clusters[dataset.targets(split)]].mean())
     return means
 
 
