@@ -51,6 +51,9 @@ def test_report_equals_plain_loops(seed: int) -> None:
         assert found.repeated_targets == pytest.approx(np.mean(repeated))
         same_day = [time // DAY == known[-1][1] // DAY for (_, time), known in targets]
         assert found.same_day == pytest.approx(np.mean(same_day))
+        training = [time for row in rows for _, time in (row[:-2] if len(row) >= 3 else row)]
+        later = [sum(one > time for one in training) / len(training) for (_, time), _ in targets]
+        assert found.from_later == pytest.approx(np.mean(later))
     assert report.items_without_training == len({item for row in rows for item, _ in row} - trained)
     assert report.repeats == pytest.approx(sum(len(row) - len({item for item, _ in row}) for row in rows) / 80)
     adjacent = [(a[0], b[0]) for row in rows for a, b in pairwise(row)]

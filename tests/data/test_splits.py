@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from oovrec.data.checks import inspect
 from oovrec.data.dataset import DAY, MOST_RATINGS, Dataset
 from oovrec.data.histories import Histories
 
@@ -162,9 +163,8 @@ def test_nothing_of_the_training_part_came_after_a_target() -> None:
     data = dated().held_out_by_time()
     training, moments = data.positions("train"), (data.target_positions(split) for split in ("validation", "test"))
     assert all(data.times[training].max() < data.times[where].min() for where in moments)
-    of_leave_one_out = dated()
-    where = of_leave_one_out.target_positions("test")
-    assert dated().times[of_leave_one_out.positions("train")].max() > of_leave_one_out.times[where].min()
+    assert [inspect(data).splits[split].from_later for split in ("validation", "test")] == [0, 0]
+    assert inspect(dated()).splits["test"].from_later > 0
 
 
 def test_what_is_held_out_by_time_is_told_and_makes_other_data() -> None:

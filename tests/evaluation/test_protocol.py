@@ -221,7 +221,8 @@ def some(users: int = 60) -> Dataset:
     rng = np.random.default_rng(0)
     full = Histories.of([rng.integers(0, 40, 5) for _ in range(users)], range(users))
     names = [f"u{user}" for user in range(users)], [f"i{item}" for item in range(40)]
-    return Dataset("some", *names, full, np.tile(np.arange(5) * DAY, users))
+    times = np.arange(5) * DAY * (np.arange(users)[:, None] % 3 > 0)  # a third have all on one day
+    return Dataset("some", *names, full, times.reshape(-1))
 
 
 def scores(seed: int):
@@ -242,9 +243,10 @@ def test_the_seed_is_that_of_the_intervals_and_of_nothing_else() -> None:
     assert compare(a, b, seed=1) == compare(a, b, seed=1) != compare(a, b, seed=2)
 
 
-def test_without_a_target_of_a_later_day_there_are_no_such_blocks() -> None:
+@pytest.mark.parametrize("step", [0, DAY])
+def test_where_no_target_or_every_one_is_of_a_later_day_there_are_no_such_blocks(step: int) -> None:
     data = some()
-    data = replace(data, times=np.zeros_like(data.times))
+    data = replace(data, times=np.arange(len(data.times)) * step)
     found = evaluate(scores(1), data)
     assert list(found.blocks()) == ["raw", "masked"]
     assert list(compare(found, found)) == ["masked", "raw"]

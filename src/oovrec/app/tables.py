@@ -185,9 +185,8 @@ def dataset(report: Report) -> list[Table | Text]:
         ["adjacent ids ascending", f"{report.ascending:.1%}"],
         ["SHA-256", report.sha256],
     ]
-    columns = dict.fromkeys(
-        ("split", "histories", "interactions", "targets", "unseen", "repeated", "same day"), "right"
-    )
+    counted = ("histories", "interactions", "targets", "unseen", "repeated", "same day", "training later")
+    columns = dict.fromkeys(("split", *counted), "right")
     splits = [
         [name, f"{part.histories:,}", f"{part.interactions:,}", *_targets(part)] for name, part in report.splits.items()
     ]
@@ -198,9 +197,9 @@ def dataset(report: Report) -> list[Table | Text]:
 
 def _targets(part: SplitReport) -> list[str]:
     if not part.targets:
-        return ["", "", "", ""]
-    same_day = "not known" if part.same_day is None else f"{part.same_day:.1%}"
-    return [f"{part.targets:,}", f"{part.unseen_targets:,}", f"{part.repeated_targets:.1%}", same_day]
+        return ["", "", "", "", ""]
+    dated = ["not known" if share is None else f"{share:.1%}" for share in (part.same_day, part.from_later)]
+    return [f"{part.targets:,}", f"{part.unseen_targets:,}", f"{part.repeated_targets:.1%}", *dated]
 
 
 def tokens(built: Tokens, dataset: Dataset) -> Table:

@@ -31,6 +31,7 @@ class SplitReport:
         unseen_targets: targets that no training part holds.
         repeated_targets: share of targets that the user's own history holds; masking the history rules them out.
         same_day: share of targets on the UTC day of the item before them; None without times.
+        from_later: share of the training part that came after a target, the mean over all; None without times.
     """
 
     histories: int
@@ -39,6 +40,7 @@ class SplitReport:
     unseen_targets: int = 0
     repeated_targets: float = 0.0
     same_day: float | None = None
+    from_later: float | None = None
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,23 @@ def _split_report(dataset: Dataset, split: Split, trained: np.ndarray) -> SplitR
     targets, later = dataset.targets(split), dataset.later_day(split)
     repeated = np.zeros(len(targets), bool)
     np.logical_or.at(repeated, known.rows, known.items == targets[known.rows])
-    same_day = None if later is None else float(1 - later.mean())
-    unseen = int((~trained[targets]).sum())
-    return SplitReport(len(known), len(known.items), len(targets), unseen, float(repeated.mean()), same_day)
+    return SplitReport(
+        histories=len(known),
+        interactions=len(known.items),
+        targets=len(targets),
+        unseen_targets=int((~trained[targets]).sum()),
+        repeated_targets=float(repeated.mean()),
+        same_day=None if later is None else float(1 - later.mean()),
+        from_later=_from_later(dataset, split),
+    )
+
+
+def _from_later(dataset: Dataset, split: Split) -> float | None:
+    if dataset.times is None:
+        return None
+    training = np.sort(dataset.times[dataset.positions("train")])
+    before = np.searchsorted(training, dataset.times[dataset.target_positions(split)], side="right")
+    return float(1 - before.mean() / len(training))
 
 
 def _ascending(dataset: Dataset) -> float:

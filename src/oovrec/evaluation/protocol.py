@@ -65,18 +65,23 @@ class Evaluation:
         return np.array_equal(self.users, other.users) and np.array_equal(self.targets, other.targets)
 
     def blocks(self) -> dict[str, dict[str, Any]]:
-        """``raw`` and ``masked``, and ``later_day_raw`` and ``later_day_masked`` where any target is of a later day.
+        """``raw`` and ``masked``, and ``later_day_raw`` and ``later_day_masked`` where :attr:`parts_by_day`.
 
         Each maps metrics to means, ``ci`` to their 95% intervals and ``users`` to how many were counted.
         """
         return self._made
+
+    @property
+    def parts_by_day(self) -> bool:
+        """Whether some targets are of a later day than the item before them, and others are not."""
+        return self.later_day is not None and 0 < self.later_day.sum() < len(self.later_day)
 
     @cached_property
     def _made(self) -> dict[str, dict[str, Any]]:
         """Resampled once, whoever asks for the blocks: the record of a run, its page, what is printed."""
         lists = {"raw": (self.raw, self.top_raw), "masked": (self.masked, self.top_masked)}
         blocks = _blocks(lists, self.items, self.seed)
-        if self.later_day is not None and self.later_day.any():
+        if self.later_day is not None and self.parts_by_day:
             later = {
                 f"later_day_{name}": (rank[self.later_day], top[self.later_day]) for name, (rank, top) in lists.items()
             }
@@ -182,7 +187,7 @@ def compare(
     if not all(one.of_same_users(first) for one in (*ours, *theirs)):
         raise ValueError("the evaluations are not of the same users and targets")
     parts = {"": np.ones(len(first.users), bool)}
-    if first.later_day is not None and first.later_day.any():
+    if first.later_day is not None and first.parts_by_day:
         parts["later_day_"] = first.later_day
     found: dict[str, dict[str, Any]] = {}
     for (prefix, part), block in itertools.product(parts.items(), ("masked", "raw")):
