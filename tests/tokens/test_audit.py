@@ -68,6 +68,22 @@ def test_tokens_of_walks_are_clean_from_training_and_leaky_from_all(
         assert all((chance < 0.01) == (verdict == "leaky") for chance in found.p_clean.values())
 
 
+@pytest.fixture(scope="module")
+def by_time(sparse: Dataset) -> Dataset:
+    """The same, each user's items at random times, the newest of which are held out."""
+    moments = np.random.default_rng(1).random((USERS, 8)) * 1_000 * DAY
+    times = np.concatenate([np.sort(row[:length]) for row, length in zip(moments, sparse.full.lengths, strict=True)])
+    return dataclasses.replace(sparse, times=times.astype(np.int64)).held_out_by_time()
+
+
+@pytest.mark.parametrize("seed", [6, 7])
+def test_what_is_held_out_by_time_is_asked_about_where_it_is(by_time: Dataset, seed: int) -> None:
+    auditor = Auditor(by_time)
+    for source, verdict in (("train", "clean"), ("all", "leaky")):
+        tokens = build_tokens(by_time, "meta", source, seed, PLAIN)
+        assert auditor.audit(tokens.items, tokens.users).verdict == verdict
+
+
 def test_item_tokens_alone_are_enough(built: dict[str, Tokens], auditor: Auditor) -> None:
     for source, verdict in (("train", "clean"), ("all", "leaky")):
         found = auditor.audit(built[source].items)
