@@ -44,6 +44,10 @@ def within(place: object) -> Iterator[None]:
         raise OovrecError(error.what, where=where, remedy=error.remedy) from error
 
 
+class Diverged(OovrecError):
+    """A training whose loss is no longer a number."""
+
+
 class Interrupted(Exception):
     """Raised by long work that was stopped by the user and left in a resumable state."""
 

@@ -155,3 +155,10 @@ def test_another_file_is_named(oovrec, log: Path, here: list[str]) -> None:
     ended = oovrec("bench", "augmentation", "--recipe", "quick.yaml", "--data", log, code=2)
     assert f"{FILE}: holds no figures of augmentations; remove it." in ended.stderr
     assert not here
+
+
+def test_what_is_compared_is_not_set(oovrec, log: Path) -> None:
+    words = ("bench", "augmentation", "--recipe", "quick.yaml", "--data", log)
+    ended = oovrec(*words, "--set", "model.augmentation=mlp", code=2)
+    assert "--set model.augmentation: is what is compared; leave it out." in ended.output
+    assert not Path("runs").exists()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
@@ -395,3 +396,17 @@ def test_data_told_by_a_data_file_fill_a_folder_of_their_own(log: Path, tmp_path
     assert "tie_seed" not in json.loads(Path("results/dated/dataset.json").read_text())
     config = Path("runs/bench/films-ties0/popularity-none-s0/config.yaml").read_text()
     assert f"source: {tmp_path / 'films-ties0.yaml'}" in config
+
+
+def test_why_a_cell_failed_is_told_whoever_else_writes_there() -> None:
+    """Two commands at the same cell share the file that its process writes what it says into."""
+    log, process = Path("cell.log"), processes._Process.__new__(processes._Process)
+    log.write_text("error: of a time before.\n")
+    process.cell, process.process = SimpleNamespace(name="films/cell"), SimpleNamespace(returncode=2)
+    process.log, process.begin = log, log.stat().st_size
+    with log.open("a") as file:
+        file.write("error: films/cell: another process is at it.\ntraining: 3/9 batches\n")
+    assert process.outcome() == {"films/cell": "films/cell: another process is at it."}
+    log.write_text(log.read_text().replace("error: films", "films"))
+    process.begin = 0
+    assert process.outcome() == {"films/cell": "of a time before."}

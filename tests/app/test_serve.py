@@ -188,6 +188,10 @@ def test_a_long_users_address(client: TestClient) -> None:
         ({"user": "u1", "k": 0}, "k: input should be greater than or equal to 1, not 0; change the value."),
         ({"user": "u1", "k": 1001}, "k: input should be less than or equal to 1000, not 1001; change the value."),
         ({"user": "u1", "k": True}, "k: input should be a valid integer, not True; change the value."),
+        (
+            {"user": "u1", "mask_seen": "yes"},
+            "mask_seen: input should be a valid boolean, not 'yes'; change the value.",
+        ),
         ({"user": True}, "input should be a valid string, not True; change the value."),
         ({"user": "\ud800"}, "films: unknown user '?'"),
         ({"history": "i1"}, "history: input should be a valid list, not 'i1'; change the value."),

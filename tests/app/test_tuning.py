@@ -135,3 +135,51 @@ def test_without_optuna_the_sentence_names_the_extra(log, monkeypatch):
     study = Study.of(write_recipe(), data.found(data.load()), None, 0)
     with pytest.raises(OovrecError, match=r"oovrec\[tune\]"):
         tuning.propose(study, [Trial(0, study.own(), 0.1, 1, 1.0)])
+
+
+def test_a_trial_that_was_begun_on_another_budget_is_begun_anew(oovrec, log, monkeypatch):
+    words = ("bench", "tune", "--recipes", write_recipe(), "--datasets", log, "--trials", 1, "--out", "logs")
+    with monkeypatch.context() as patch:
+        patch.setattr("oovrec.models.base.NeuralRecommender.save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            tuning.tune(["mine.yaml"], [str(log)], 1, None, 0, Path("logs"))
+    assert Path("runs/tuning/films/mine-s0/0/config.yaml").exists()
+    oovrec(*words, "--epochs", 1)
+    kept = json.loads((Path("logs") / "films" / "mine.json").read_text())
+    assert (kept["epochs"], kept["best"]["epoch"]) == (1, 1)
+    assert "in trainings of 1 epochs" in (Path("logs") / "films" / "mine-tuned.yaml").read_text()
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_trial_that_diverges_is_the_worst_and_the_search_goes_on(oovrec, log):
+    recipe = write_recipe({"training.learning_rate": [0.001, 1e38, 0.01]})
+    said = oovrec("bench", "tune", "--recipes", recipe, "--datasets", log, "--trials", 3, "--out", "logs").output
+    assert "the loss is no longer a number" in " ".join(said.split())
+    kept = json.loads((Path("logs") / "films" / "mine.json").read_text())
+    figures = {trial["settings"]["training.learning_rate"]: (trial["ndcg"], trial["epoch"]) for trial in kept["trials"]}
+    assert figures.pop(1e38) == (0, 0)
+    assert len(figures) == 2
+    assert min(figures.values()) > (0, 0)
+    alone = {"epochs": 2, "batch_size": 64, "learning_rate": 1e38}
+    Path(recipe).write_text(
+        yaml.safe_dump(
+            {
+                **yaml.safe_load(Path(recipe).read_text()),
+                "training": alone,
+                "search": {"training.learning_rate": [1e38]},
+            }
+        )
+    )
+    ended = oovrec("bench", "tune", "--recipes", recipe, "--datasets", log, "--out", "other", code=2)
+    assert "mine: the loss of no trial was a number to the end" in " ".join(ended.output.split())
+    assert not Path("other/films/mine-tuned.yaml").exists()
+
+
+def test_what_learns_in_no_epochs_has_nothing_to_tune(oovrec, log):
+    Path("known.yaml").write_text("system: popularity\nsearch: {training.epochs: [30, 20]}\n")
+    ended = oovrec("bench", "tune", "--recipes", "known.yaml", "--datasets", log, code=2)
+    assert "known.yaml: 'popularity' learns in no epochs; tune another system." in " ".join(ended.output.split())
+    assert not Path("runs").exists()

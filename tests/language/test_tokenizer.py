@@ -103,3 +103,11 @@ def test_what_cannot_encode_is_refused_too(folder: Path, change: dict[str, objec
     (folder / "tokenizer.json").write_text(json.dumps({**whole, **change}))
     with pytest.raises(OovrecError, match="no tokenizer can be loaded from here"):
         pretrained_tokenizer(folder)
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "gemma", "t5"])
+def test_a_model_without_any_file_of_its_tokenizer_is_refused(tmp_path: Path, kind: str) -> None:
+    """Of some kinds transformers makes one that knows no words."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(OovrecError, match="no tokenizer can be loaded from here; give a folder with a tokenizer"):
+        pretrained_tokenizer(tmp_path)

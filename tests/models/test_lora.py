@@ -192,6 +192,22 @@ def test_a_run_holds_what_was_learnt_and_scores_the_same(
     assert torch.equal(load(saved).scores(some), fitted.scores(some))
 
 
+def test_words_that_the_backbone_has_no_rows_for_are_learnt_and_kept(
+    backbone: Path, name: str, entities: Entities, some: Histories, tmp_path: Path
+) -> None:
+    source = new(name, entities, {"backbone": str(backbone)})
+    plain = source.module.plain()
+    plain.resize_token_embeddings(40)
+    plain.save_pretrained(tmp_path / "short")
+    source.vocabulary.tokenizer.save_pretrained(tmp_path / "short")
+    model = new(name, entities, {"backbone": str(tmp_path / "short"), "lora": LORA})
+    assert len(model.module.embedding.table.known) == 40
+    assert len(model.module.embedding.table.weight) == len(model.vocabulary)
+    model.save(tmp_path / "run")
+    torch.manual_seed(1)  # rows that are drawn would be others
+    assert torch.equal(load(tmp_path / "run").scores(some), model.scores(some))
+
+
 def test_an_interrupted_training_resumes_to_the_same_scores(
     name: str,
     fitted: GenerativeRecommender,

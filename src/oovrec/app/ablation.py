@@ -26,6 +26,7 @@ from oovrec.files import read_json, write_json, write_text
 from oovrec.models.generative.augmentation import Augmentation
 from oovrec.tokens.table import BuiltFrom
 
+COMPARED = "model.augmentation"
 SHOWN = list(product(("validation", "test"), ("masked", "raw"), ("ndcg@10", "hit@10")))
 CHOSEN_BY = ("validation", "masked", "ndcg@10")
 LEGEND = """\
@@ -57,13 +58,15 @@ def augmentation(
         dry_run: show what would be done, and do nothing.
 
     Raises:
-        OovrecError: recipe or data are not in order (nothing is written then); runs failed.
+        OovrecError: recipe, data or ``overrides`` are not in order (nothing is written then); runs failed.
         Interrupted: Ctrl-C; the same call goes on.
     """
+    if any(override.partition("=")[0].strip() == COMPARED for override in overrides):
+        raise OovrecError("is what is compared", where=f"--set {COMPARED}", remedy="leave it out")
     dataset = Source(source=data).load()
     check_facts(dataset, out)
     source, kinds = Source(source=data).found(dataset), get_args(Augmentation)
-    changes = {kind: (*overrides, f"model.augmentation={kind}") for kind in kinds}
+    changes = {kind: (*overrides, f"{COMPARED}={kind}") for kind in kinds}
     cells = {
         (kind, seed): Cell.of(recipe, source, seed, built_from, out, variant=kind, overrides=changes[kind])
         for kind in kinds

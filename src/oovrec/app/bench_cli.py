@@ -97,7 +97,7 @@ def bench_tune(
     recipes: Annotated[list[str], typer.Option(help="Recipes with a 'search' section.")],
     datasets: Annotated[list[str], typer.Option(metavar="DATA", help=DATA)] = [DEFAULT_DATA],  # noqa: B006
     trials: Annotated[int, typer.Option(min=1, help="Trainings of each, the recipe as it is included.")] = 12,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of each, at most; without it the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of each and of what is kept; else the recipe's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder of the searches' logs.")] = Path("results/tuning"),
 ) -> None:

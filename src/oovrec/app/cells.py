@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -144,21 +145,31 @@ def fill(cell: Cell, dataset: Dataset) -> Result:
         OovrecError: the other results are of other data; the training fails, or another process is at it.
         Interrupted: Ctrl-C; the next call goes on.
     """
-    folder = cell.run.folder
     check_facts(dataset, cell.out)
     write_facts(dataset, cell.out)
-    with locked(folder.with_name(f"{folder.name}.lock"), folder, PATIENCE):
-        run = train_on(_begun(cell), dataset, cell.tokens)
-        if not (folder / "metrics.json").exists():  # the test is scored once
+    with taken_up(cell.run) as begun:
+        run = train_on(begun, dataset, cell.tokens)
+        if not (run.folder / "metrics.json").exists():  # the test is scored once
             evaluate(run, "test", dataset)
-        result = read_result(folder / "metrics.json")
+        result = read_result(run.folder / "metrics.json")
         write_result(cell.file, result)
         return result
 
 
-def _begun(cell: Cell) -> Run:
-    """The cell's run as its folder has it, if it is the same training on the same data; else one to begin."""
-    wanted, folder = cell.run, cell.run.folder
+@contextmanager
+def taken_up(wanted: Run) -> Iterator[Run]:
+    """A run as its folder has it, if it is the same training on the same data; else one to begin there.
+
+    Raises:
+        OovrecError: another process is at it.
+    """
+    folder = wanted.folder
+    with locked(folder.with_name(f"{folder.name}.lock"), folder, PATIENCE):
+        yield _begun(wanted)
+
+
+def _begun(wanted: Run) -> Run:
+    folder = wanted.folder
     if not folder.exists():
         return wanted
     try:

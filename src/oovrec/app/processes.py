@@ -21,6 +21,7 @@ from oovrec.errors import Interrupted
 from oovrec.progress import say
 
 COMMAND = "from oovrec.app.cli import app; app()"
+ERROR = "error: "
 LOOK = 0.1  # seconds between two looks at the processes
 CHILD = "OOVREC_CHILD"  # set for the processes begun here
 
@@ -73,7 +74,8 @@ class _Process:
         words += [word for override in cell.overrides for word in ("--set", override)]
         environment = {**dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads)), CHILD: "1"}
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as log:
+        with self.log.open("ab") as log:  # another process may be at the same cell, and say so there
+            self.begin = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-c", COMMAND, *words],
                 stdin=subprocess.PIPE,  # closed when this process ends, however it ends: see live_with_parent
@@ -95,8 +97,9 @@ class _Process:
             time_taken = duration(result.wall_seconds)
             say(escape(f"{self.cell.name}: ndcg@10 {raw:.4f} raw, {masked:.4f} masked; {time_taken}"))
             return {}
-        said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        sentence = (said or ["it was killed."])[-1].removeprefix("error: ")
+        said = self.log.read_bytes()[self.begin :].decode(errors="replace").strip().splitlines()
+        errors = [line for line in said if line.startswith(ERROR)]
+        sentence = (errors or said or ["it was killed."])[-1].removeprefix(ERROR)
         say(f"[bold red]{escape(self.cell.name)} failed:[/] {escape(sentence)}")
         return {self.cell.name: sentence}
 

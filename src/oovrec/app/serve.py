@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import Field, StrictInt
+from pydantic import Field, StrictBool, StrictInt
 
 from oovrec import __version__
 from oovrec.app.addresses import addresses
@@ -54,8 +54,8 @@ class Wanted(Options):
     )
     history: list[str | StrictInt] | None = Field(None, description="item ids, oldest first")
     k: StrictInt = Field(10, ge=1, le=MOST, description="how many items")
-    mask_seen: bool = Field(True, description="leave the history's own items out")
-    skip_unknown: bool = Field(False, description="go by those of the history's items that are known, if there are any")
+    mask_seen: StrictBool = Field(True, description="leave the history's own items out")
+    skip_unknown: StrictBool = Field(False, description="go by those of the history's items that are known, if any")
 
 
 @dataclass(frozen=True)

@@ -161,11 +161,11 @@ def recommendations(items: Sequence[Recommended]) -> Table:
 
 
 def placed(items: Sequence[Placed]) -> Table:
-    """The names of new items, and a known item of each one's cluster."""
+    """The names of new items, and a known item of each one's cluster, or the nearest."""
     rows = [[item.id, item.title, item.tokens, item.by, item.beside] for item in items[:SHOWN]]
     kind = "item" if len(items) == 1 else "items"
     title = f"{len(items):,} {kind} added" + (f", the first {SHOWN} of them" if len(items) > SHOWN else "")
-    columns = dict.fromkeys(("item", "title", "tokens", "placed by", "in the cluster of"), "left")
+    columns = dict.fromkeys(("item", "title", "tokens", "placed by", "beside"), "left")
     return grid(columns, rows, title)
 
 

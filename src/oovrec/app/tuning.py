@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oovrec.app import tables
+from oovrec.app.cells import taken_up
 from oovrec.app.folders import seconds
 from oovrec.app.pipeline import train_on, warn
 from oovrec.app.recipe import Recipe, apply_override, called, parse_recipe, read_recipe
@@ -27,9 +28,10 @@ from oovrec.app.runs import Run
 from oovrec.app.source import Source
 from oovrec.config import flat
 from oovrec.data.dataset import Dataset
-from oovrec.errors import OovrecError
+from oovrec.errors import Diverged, OovrecError
 from oovrec.evaluation.results import git_commit, hardware, versions
 from oovrec.files import read_json, write_json, write_yaml
+from oovrec.models.base import NeuralRecommender, system
 from oovrec.progress import say
 
 RUNS = Path("runs") / "tuning"
@@ -43,9 +45,9 @@ class Trial:
     Attributes:
         number: from 0, the recipe as it is.
         settings: value of each searched key.
-        ndcg: best validation ndcg@10.
-        epoch: where it was reached.
-        seconds: of the whole training.
+        ndcg: best validation ndcg@10; 0 where the loss was no longer a number.
+        epoch: where it was reached; 0 likewise.
+        seconds: of the whole training; 0 likewise.
     """
 
     number: int
@@ -74,11 +76,13 @@ class Study:
         """A search for the settings of a recipe, given by name or path.
 
         Raises:
-            OovrecError: the recipe has no ``search``; it names an unknown key; the recipe's own value of one is not
-                in its list.
+            OovrecError: its system learns in no epochs; the recipe has no ``search``; it names an unknown key; the
+                recipe's own value of one is not in its list.
         """
         overrides = [f"seed={seed}", *([f"training.epochs={epochs}"] if epochs else [])]
         base = read_recipe(recipe, overrides)
+        if not issubclass(system(base.system), NeuralRecommender):
+            raise OovrecError(f"'{base.system}' learns in no epochs", where=recipe, remedy="tune another system")
         if not base.search:
             what = "has no 'search'"
             raise OovrecError(what, where=recipe, remedy="list values to try: search: {model.dropout: [0.2, 0.5]}")
@@ -132,7 +136,7 @@ def tune(
         epochs: of each trial, at most; None takes the recipe's.
 
     Raises:
-        OovrecError: recipes or data are not in order, or a file holds the log of another search.
+        OovrecError: recipes or data are not in order, a file holds the log of another search, or nothing was learnt.
         Interrupted: Ctrl-C; the same call goes on.
     """
     for name in datasets:
@@ -155,6 +159,9 @@ def search(study: Study, dataset: Dataset, trials: int, file: Path) -> list[Tria
         )
         latest, winner = done[-1], best(done)
         say(escape(f"{study.recipe} {latest.settings}: {latest.ndcg:.4f}; best {winner.ndcg:.4f} {winner.settings}"))
+    if not best(done).epoch:
+        remedy = "list smaller values of training.learning_rate"
+        raise OovrecError("the loss of no trial was a number to the end", where=study.recipe, remedy=remedy)
     _keep(study, best(done), file.with_name(f"{study.recipe}-tuned.yaml"))
     return done
 
@@ -202,17 +209,22 @@ def _optuna() -> Any:
 def _keep(study: Study, winner: Trial, file: Path) -> None:
     """The winner's settings as a recipe, which ``train`` and ``bench results`` take by its path."""
     values = {key: value for key, value in study.with_settings(winner.settings).to_dict().items() if key != "search"}
-    head = f"# {study.recipe} on {study.data.name}, the best of its search by validation ndcg@10 ({winner.ndcg:.4f}).\n"
+    found = f"the best of its search by validation ndcg@10 ({winner.ndcg:.4f})"
+    head = f"# {study.recipe} on {study.data.name}, {found}, in trainings of {study.base.training.epochs} epochs.\n"
     write_yaml(file, values, head)
 
 
 def _carried_out(study: Study, number: int, settings: dict[str, Any], dataset: Dataset) -> Trial:
-    run = study.run(number, settings)
-    train_on(run, dataset)
-    ndcg, epoch = max((log["ndcg"], -log["epoch"]) for log in run.epochs if log["ndcg"] is not None)
-    trial = Trial(number, settings, ndcg, -epoch, round(seconds(run.folder), 1))
-    shutil.rmtree(run.folder)
-    return trial
+    with taken_up(study.run(number, settings)) as run:
+        try:
+            train_on(run, dataset)
+            ndcg, epoch = max((log["ndcg"], -log["epoch"]) for log in run.epochs if log["ndcg"] is not None)
+            trial = Trial(number, settings, ndcg, -epoch, round(seconds(run.folder), 1))
+        except Diverged as error:
+            say(escape(f"{study.recipe} {settings}: {error}"))
+            trial = Trial(number, settings, 0.0, 0, 0.0)
+        shutil.rmtree(run.folder, ignore_errors=True)  # gone already where it diverged at once
+        return trial
 
 
 def _earlier(study: Study, file: Path) -> list[Trial]:

@@ -12,6 +12,7 @@ from oovrec.data.cache import Entry, Source, fetched
 from oovrec.errors import OovrecError, unknown
 from oovrec.files import read_json, sha256
 
+FOLDER = "a folder with config.json, model.safetensors and a tokenizer"
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")  # of a hub repository: nothing that carries code
 
 
@@ -73,7 +74,7 @@ def find(name: str, *, where: str = "model.backbone", known: Iterable[str] = CAT
         return Path(snapshot_download(name, allow_patterns=list(WANTED)))
     except (OSError, ValueError) as error:
         close, reason = get_close_matches(name, known := sorted(known), n=1), str(error).partition("\n")[0]
-        remedy = f"give one of {', '.join(known)}, a folder with config.json and model.safetensors, or a hub name"
+        remedy = f"give one of {', '.join(known)}, {FOLDER}, or a hub name"
         what = f"'{name}' is no folder, and the hub does not give it ({reason})"
         raise OovrecError(what, where=where, remedy=f"did you mean '{close[0]}'" if close else remedy) from error
 
@@ -101,9 +102,7 @@ def fingerprint(folder: Path) -> str:
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise OovrecError(
-            "has no safetensors", where=folder, remedy="give a folder with config.json and model.safetensors"
-        )
+        raise OovrecError("has no safetensors", where=folder, remedy=f"give {FOLDER}")
     return sha256(*files)
 
 

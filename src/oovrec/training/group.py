@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def leading() -> bool:
@@ -13,6 +17,16 @@ def leading() -> bool:
 def meet() -> None:
     """Wait until all of them are here."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import Accelerator  # not before a command that trains nothing
+        accelerator().wait_for_everyone()
 
-        Accelerator(mixed_precision="no").wait_for_everyone()  # as the training's own: the first one decides for all
+
+def accelerator() -> Accelerator:
+    """What the processes share a training by.
+
+    Where there is no device but processors it has to be told so, or each of several processes takes itself for alone.
+    """
+    import torch  # neither before a command that trains nothing
+    from accelerate import Accelerator
+
+    # autocast is the loop's own, so that validation has the same
+    return Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())

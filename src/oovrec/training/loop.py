@@ -8,22 +8,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
-from oovrec.errors import Interrupted, OovrecError, out_of_memory
+from oovrec.errors import Diverged, Interrupted, OovrecError, out_of_memory
 from oovrec.memory import give_back
 from oovrec.progress import Bar
 from oovrec.training.checkpoint import Checkpoint, EpochLog, Progress, Weights, put, weights
 from oovrec.training.compiling import compiled, failures, say_not_compiled
 from oovrec.training.config import TrainingConfig
+from oovrec.training.group import accelerator as shared_accelerator
 from oovrec.training.interrupts import Interrupts
 from oovrec.training.optimizer import adamw, autocast, learning_rate
 from oovrec.training.recording import Gradients, Tensors, moved, replayed
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 Batch = Callable[[], Tensors]
 Epoch = Callable[[np.random.Generator], Sequence[Batch]]
@@ -70,7 +73,7 @@ def train(
         OovrecError: nothing (fitting) to resume; the loss is not a number; out of memory or disk.
         Interrupted: Ctrl-C; the state is kept.
     """
-    accelerator = Accelerator(mixed_precision="no")  # autocast is the loop's own, so that validation has the same
+    accelerator = shared_accelerator()
     options = {f"training.{name}": value for name, value in config.model_dump().items()}
     options |= {f"model.{name}": value for name, value in (model or {}).items()}
     checkpoint = Checkpoint(folder, {"seed": seed, "data": data, "processes": accelerator.num_processes, **options})
@@ -227,7 +230,7 @@ class _Training:
             if not math.isfinite(loss):
                 where = f"epoch {self.progress.epoch}, batch {self.progress.batch}"
                 remedy = f"lower training.learning_rate (it is {self.config.learning_rate:g})"
-                raise OovrecError("the loss is no longer a number", where=where, remedy=remedy)
+                raise Diverged("the loss is no longer a number", where=where, remedy=remedy)
             self.progress.loss += loss
         self.unread.clear()
 
@@ -253,7 +256,8 @@ class _Training:
             return Interrupted(f"{place}; nothing was kept, as no run folder was given.")
         if not self.checkpoint.kept:
             return Interrupted(f"{place}; nothing was kept yet, so that the same command begins anew.")
-        return Interrupted(f"{place}; the same command with --resume goes on from there ({self.checkpoint.folder}).")
+        goes_on = f"the same command goes on from there ({self.checkpoint.folder})"
+        return Interrupted(f"{place}; {goes_on}, of 'train' and 'run' with --resume.")
 
     def _close_epoch(self) -> None:
         """Validate where it is time to, write the log and the state, decide whether to go on."""

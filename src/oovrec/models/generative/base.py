@@ -169,8 +169,8 @@ class GenerativeRecommender(NeuralRecommender):
             self.ratings = Trie.of(self.rating_codes)
         self.module = self.wrap(network, embedding)
         if config.lora is not None and self.base is not None:
-            own = len(pretrained_tokenizer(self.base))
-            adapt(self.module, config.lora, min(own, self.vocabulary.someone))  # OOV tokens that it has are learnt too
+            sizes = len(pretrained_tokenizer(self.base)), pretrained.config_of(self.kinds, self.base).vocab_size
+            adapt(self.module, config.lora, min(*sizes, self.vocabulary.someone))  # what it has no rows for is learnt
 
     @classmethod
     def check(cls, config: Options) -> None:

@@ -13,10 +13,11 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from oovrec.errors import OovrecError, out_of_memory
 from oovrec.files import read_json
+from oovrec.models.backbones import FOLDER
 from oovrec.progress import quiet_transformers
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-GIVE = "give a folder with config.json and model.safetensors, or a hub name while online"
+GIVE = f"give {FOLDER}, or a hub name while online"
 AGAIN = "fetch or save the checkpoint again"
 RESTORE = "restore the file"
 LAYERS = {"full_attention", "sliding_attention"}  # kinds of attention in a config
