@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -162,3 +163,19 @@ def test_what_is_compared_is_not_set(oovrec, log: Path) -> None:
     ended = oovrec(*words, "--set", "model.augmentation=mlp", code=2)
     assert "--set model.augmentation: is what is compared; leave it out." in ended.output
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(("earlier", "validation"), [("of today", "kept"), ("of old", "made anew")])
+def test_validation_figures_of_an_earlier_recipe_are_made_anew(earlier: str, validation: str, monkeypatch) -> None:
+    monkeypatch.setattr(ablation, "read_cell", lambda _: SimpleNamespace(config_hash="of today", blocks={}))
+    monkeypatch.setattr(ablation, "_validation", lambda *_: "made anew")
+    known = {"mlp": {"0": {"config_hash": earlier, "validation": "kept"}}}
+    found = ablation._figures({("mlp", 0): SimpleNamespace(file=None)}, None, known)
+    assert found == {"mlp": {"0": {"config_hash": "of today", "validation": validation, "test": {}}}}
+
+
+def test_a_kinds_figures_are_means_over_its_seeds() -> None:
+    blocks = [{name: {"hit@10": one, "ndcg@10": one / 2} for name in ("masked", "raw")} for one in (0.1, 0.3)]
+    row = ablation._row([{"validation": block, "test": block} for block in blocks])
+    assert {str(figure) for (*_, metric), figure in row.items() if metric == "hit@10"} == {"0.2000 ± 0.1414"}
+    assert {str(figure) for (*_, metric), figure in row.items() if metric == "ndcg@10"} == {"0.1000 ± 0.0707"}

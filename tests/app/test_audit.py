@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from oovrec.app.audit import COLOURS, calibration, figure, tables
+from oovrec.app.audit import COLOURS, _given, calibration, figure, tables
+from oovrec.data.load import load_dataset
 from oovrec.tokens import audit as audits
 from oovrec.tokens import references
 from oovrec.tokens.audit import Audit
@@ -212,3 +213,24 @@ def test_published_tokens_come_out_leaky(oovrec, shared: Path) -> None:
     assert found["lift"]["clean"]["validation"] < 0.7
     items_alone = found["findings"]["items"]
     assert {finding["verdict"] for finding in items_alone.values()} == {"leaky"}
+
+
+def test_the_picture_gives_these_tokens_two_deviations_either_way() -> None:
+    for axes in figure(audit_of([])).axes:
+        (bar,) = axes.containers
+        (segments,) = [lines.get_segments() for lines in bar.lines[2]]
+        assert [low_or_high for _, low_or_high in segments[0].tolist()] == [
+            FINDING.excess - 2 * FINDING.deviation,
+            FINDING.excess + 2 * FINDING.deviation,
+        ]
+
+
+def test_tokens_may_stand_in_any_order(log: Path, files: tuple[Path, Path], tmp_path: Path) -> None:
+    lines = files[0].read_text().splitlines()
+    turned = tmp_path / "items.tsv"
+    turned.write_text("\n".join(reversed(lines)) + "\n")
+    dataset = load_dataset(log)
+    table, _ = _given(dataset, turned, None)
+    names = {item: "".join(words) for item, *words in (line.split("\t") for line in lines)}
+    assert table.ids == dataset.items
+    assert [table.text(item) for item in range(len(table))] == [names[item] for item in dataset.items]

@@ -235,3 +235,54 @@ def test_what_is_refused(name: str, words: list[str], says: str, oovrec, finishe
     assert says in oovrec("batch", finished, "--out", name, *words, code=2).stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["strange.csv", "there.csv"]
     assert Path("there.csv").read_text() == "mine"
+
+
+ROWS = "u1,i3,1\nu1,i9,2\nnew,i4,3\n"
+
+
+@pytest.mark.parametrize(
+    ("system", "rows", "mask_seen"),
+    [
+        ("popularity", ROWS, False),
+        ("sasrec", ROWS, True),
+        ("popularity", ROWS.replace("i9", "i8"), True),
+        ("popularity", ROWS.replace("new", "newer"), True),
+        ("popularity", ROWS.replace("u1,i9", "new,i9"), True),
+    ],
+)
+def test_parts_are_gone_on_with_for_the_very_same_question(
+    system: str, rows: str, mask_seen: bool, finished: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Of the same model, users, histories and candidates; parts of any other are made anew."""
+    log, out, runs = tmp_path / "log.csv", tmp_path / "lists.csv", finished / "references"
+    log.write_text(f"user,item,time\n{ROWS}")
+    popular = load_run(runs / "popularity")
+    with monkeypatch.context() as patch:
+        patch.setitem(module.FORMATS, ".csv", None)  # so that the parts stay
+        with pytest.raises(TypeError):
+            popular.batch(out, k=32, log=log)
+    log.write_text(f"user,item,time\n{rows}")
+    run = load_run(runs / system)
+    whole = run.batch(tmp_path / "whole.csv", k=32, log=log, mask_seen=mask_seen).read_text()
+    assert run.batch(out, k=32, log=log, mask_seen=mask_seen).read_text() == whole
+
+
+def test_users_of_a_log_whom_the_run_knows_are_told_to_the_model(finished: Path, tmp_path: Path, monkeypatch) -> None:
+    run, log, asked = load_run(finished / "references/popularity"), tmp_path / "log.csv", []
+    recommend = type(run.model).recommend
+
+    def asking(model, histories, *words, **more):
+        asked.extend(histories.users.tolist())
+        return recommend(model, histories, *words, **more)
+
+    monkeypatch.setattr(type(run.model), "recommend", asking)
+    log.write_text("user,item,time\nu7,i3,1\nnew,i4,2\nu1,i9,3\n")
+    run.batch(tmp_path / "lists.csv", log=log)
+    known = run.model.entities.users.index
+    assert asked == [known("u7"), -1, known("u1")]
+
+
+def test_an_ending_in_capitals_is_one_too(finished: Path, tmp_path: Path) -> None:
+    run = load_run(finished / "references/popularity")
+    lists = [run.batch(tmp_path / name).read_text() for name in ("lists.csv", "LISTS.CSV")]
+    assert lists[0] == lists[1]

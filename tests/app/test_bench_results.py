@@ -15,11 +15,14 @@ from types import SimpleNamespace
 import pytest
 from filelock import FileLock
 
-from oovrec.app import processes
+from oovrec.app import cells, processes
 from oovrec.app.cells import Cell, fill, recipe_of
 from oovrec.app.recipe import called, shipped
+from oovrec.app.results_table import Published, Row, read_rows
 from oovrec.app.runs import load_run
+from oovrec.app.schedule import plan
 from oovrec.app.source import Source
+from oovrec.evaluation.consistency import Finding, Suspect
 from oovrec.evaluation.results import METRICS, Result, hardware, read_result, write_result
 
 COMMAND = [sys.executable, "-c", "from oovrec.app.cli import app; app()", "bench", "results"]
@@ -410,3 +413,52 @@ def test_why_a_cell_failed_is_told_whoever_else_writes_there() -> None:
     log.write_text(log.read_text().replace("error: films", "films"))
     process.begin = 0
     assert process.outcome() == {"films/cell": "of a time before."}
+
+
+def test_the_best_masked_stand_first_and_what_saw_held_out_items_last() -> None:
+    for name, value in (("sasrec-none-s0", 0.2), ("popularity-none-s0", 0.3), ("metaid-llama-all-s0", 0.4)):
+        path = keep(name, **{"ndcg@10": 0.9 - value})  # raw, the other way round
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"masked": block(value)}))
+    rows = read_rows(Path("results"), {})["films"]
+    assert [row.system for row in rows] == ["popularity", "sasrec", "metaid-llama"]
+
+
+def test_of_a_row_that_cannot_be_the_likeliest_figure_is_starred_or_all() -> None:
+    row = Row("sasrec", "sasrec", "none", 1, False, {})
+    for suspects, starred in ((["ndcg@10", "hit@5"], ["ndcg@10"]), ([], list(POSSIBLE))):
+        found = [Suspect(metric, 0.1, 0.2, 0.3, 0.1, 1.0) for metric in suspects]
+        table = Published({"SASRec": {"films": POSSIBLE}}, [Finding(("SASRec", "films"), "", found, 0.1)])
+        assert [metric for metric in POSSIBLE if table.starred(row, "films", metric)] == [
+            metric for metric in POSSIBLE if metric in starred
+        ]
+
+
+def test_seed_and_source_of_tokens_are_the_cells_whatever_else_is_set() -> None:
+    assert recipe_of("sasrec", 3, None, ["seed=7"]).seed == 3
+    tokens = recipe_of("metaid-llama", 0, "all", ["tokens.from=train"]).tokens
+    assert tokens.built_from == "all"
+
+
+def test_a_block_that_one_seed_lacks_is_left_out() -> None:
+    keep("sasrec-none-s0")
+    path = keep("sasrec-none-s1")
+    values = json.loads(path.read_text())
+    del values["later_day_raw"]
+    path.write_text(json.dumps(values))
+    (row,) = read_rows(Path("results"), {})["films"]
+    assert (row.seeds, set(row.blocks)) == (2, {"raw", "masked", "later_day_masked"})
+
+
+def test_a_cell_that_was_tested_is_not_tested_again(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where its file of results is gone."""
+    cell, dataset = Cell.of("popularity", found(log), 0, None, Path("results")), Source(source=str(log)).load()
+    first = fill(cell, dataset)
+    cell.file.unlink()
+    monkeypatch.setattr(cells, "evaluate", None)
+    assert fill(cell, dataset) == first == read_result(cell.file)
+
+
+def test_where_no_times_are_known_fewer_epochs_come_first_and_models_with_tokens_last(log: Path) -> None:
+    systems = ["popularity", "sasrec", "sasrec-long", "metaid-llama"]
+    asked = [Cell.of(name, found(log), 0, None, Path("results")) for name in reversed(systems)]
+    assert [one.cell.system for one in plan(asked, {"films": 100}, Path("results"))] == systems

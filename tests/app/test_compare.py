@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from typer.testing import Result
+
+from oovrec.app.leads import Contender, notes
+from oovrec.app.tables import _lead
 
 Invoke = Callable[..., Result]
 SHORT = ("--set", "training.epochs=1", "--set", "model.width=8")
@@ -93,3 +97,33 @@ def test_what_is_not_to_be_compared_is_refused(
     stderr = oovrec("compare", runs[0], runs[2], runs[0], code=2).stderr
     assert "is the same training with the same seed as" in " ".join(stderr.split())
     assert "holds no run" in oovrec("compare", tmp_path, code=2).stderr
+
+
+@pytest.mark.parametrize(("seeds", "few"), [(2, True), (3, False)])
+def test_three_seeds_are_enough(seeds: int, few: bool) -> None:
+    one = Contender("SASRec", "none", {seed: Path(str(seed)) for seed in range(seeds)}, True, {}, {}, None)
+    assert bool(notes([one])) is few
+
+
+def test_each_block_counts_its_own_users(oovrec: Invoke, runs: list[Path]) -> None:
+    (found,) = json.loads(oovrec("compare", runs[3], "--json").stdout)
+    kept = json.loads((runs[3] / "metrics.json").read_text())
+    users = {block: figures["users"] for block, figures in found["figures"].items()}
+    assert users == {block: kept[block]["users"] for block in users}
+    assert len(set(users.values())) > 1
+
+
+def test_a_training_is_refused_twice_and_other_data_whatever_the_system(
+    oovrec: Invoke, runs: list[Path], other_log: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(runs[3], tmp_path / "copy")
+    stderr = oovrec("compare", runs[3], tmp_path / "copy", code=2).stderr
+    assert f"copy: is the same training with the same seed as {runs[3]}" in " ".join(stderr.split())
+    oovrec("train", "popularity", "--data", other_log, "--out", tmp_path / "other")
+    stderr = oovrec("compare", runs[0], tmp_path / "other", code=2).stderr
+    assert f"other: was trained on other data than {runs[0]}" in " ".join(stderr.split())
+
+
+@pytest.mark.parametrize(("interval", "sure"), [((0.01, 0.2), True), ((-0.2, -0.01), True), ((-0.1, 0.1), False)])
+def test_a_lead_that_leaves_zero_out_is_bold_whoever_has_it(interval: tuple[float, float], sure: bool) -> None:
+    assert (_lead({"mean": sum(interval) / 2, "interval": interval}).style == "bold") is sure

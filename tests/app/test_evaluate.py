@@ -161,3 +161,30 @@ def test_python_takes_tokens_and_changes_as_they_are(log: Path, tmp_path: Path) 
     with pytest.raises(OovrecError, match="tokens: the item token 'I0' is not of the form <I17>"):
         package.train("metavec-sasrec", data, tmp_path / "other", tokens=doubtful)
     assert not (tmp_path / "other").exists()
+
+
+def test_lists_for_everybody_are_answered_so_too(finished: Path, tmp_path: Path, monkeypatch) -> None:
+    run, seen = load_run(finished), []
+    training = run.recipe.training.model_copy(update={"precision": "bf16"})
+    run = replace(run, recipe=run.recipe.model_copy(update={"training": training}))
+
+    def recommend(histories: Histories, k: int, *, mask_seen: bool) -> Recommendations:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return Recommender._best(run.model, histories, k, mask_seen)
+
+    monkeypatch.setattr(run.model, "recommend", recommend)
+    run.batch(tmp_path / "lists.csv")
+    assert seen == [True]
+
+
+def test_the_page_tells_the_time_of_all_and_what_validation_was_among(oovrec, finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    for name, seconds in ((".", 600.0), ("references/sasrec", 60.0), ("references/popularity", 6.0)):
+        about = run / name / "environment.json"
+        about.write_text(json.dumps(json.loads(about.read_text()) | {"seconds": seconds, "test_seconds": 0.0}))
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("validate_on: masked", "validate_on: raw"))
+    oovrec("evaluate", run)
+    page = (run / "report.html").read_text()
+    assert "11 min" in page
+    assert "items, those of the history among them, META ID (Llama) names the one" in page

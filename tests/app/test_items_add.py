@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from typer.testing import Result
 
-from oovrec.app.additions import with_items
+from oovrec.app.additions import _larger, with_items
 from oovrec.app.runs import load_run
 from oovrec.data.histories import Histories
 from oovrec.data.load import load_dataset
@@ -301,3 +302,21 @@ def test_nothing_is_left_when_writing_fails(finished: Path, newer: Path, tmp_pat
         with pytest.raises(OovrecError, match=rf"^{tmp_path}/run: cannot write \(No space left on device\); free some"):
             load_run(finished).add_items(None, tmp_path / "run", log=newer)
         assert not list(tmp_path.iterdir())
+
+
+def test_a_run_with_new_items_is_another_system_on_the_same_data(finished: Path, added: tuple[Path, Result]) -> None:
+    run = load_run(added[0])
+    assert run.common != load_run(finished).common
+    data = run.dataset()
+    assert run.dataset(data) is data
+    other = replace(data, full=replace(data.full, items=data.full.items[::-1].copy()))
+    with pytest.raises(OovrecError):
+        run.dataset(other)
+
+
+def test_titles_and_attributes_of_new_items_stand_behind_those_of_the_known() -> None:
+    known = Entities(["a", "b"], [], None, None, attributes=[(1,), (2, 3)])
+    told = _larger(known, Described(["c"], ["C"], [(4,)]), None)
+    assert (told.items, told.titles, told.attributes) == (["a", "b", "c"], ["", "", "C"], [(1,), (2, 3), (4,)])
+    bare = _larger(replace(known, titles=["A", "B"]), Described(["c"]), None)
+    assert (bare.titles, bare.attributes) == (["A", "B", ""], [(1,), (2, 3), ()])

@@ -211,7 +211,7 @@ def test_a_sequential_recommender_carries_what_tokens_stand_for_and_speaks_none(
     item = Tokens.load(tmp_path / "run" / "tokens").items.ids[0]
     answer = json.loads(oovrec("recommend", tmp_path / "run", "--history", item, "-k", 3, "--json").stdout)
     assert [entry["tokens"] for entry in answer] == ["", "", ""]
-    assert "<I" not in page.partition("<h2>Words for items")[0]
+    assert "&lt;I" not in page.partition("<h2>Words for items")[0]
     assert re.search(r"word stands for:\s+[\d,]+ words name [\d,]+ items\.", page)
     assert "Words for items and users" not in page
     config = tmp_path / "run" / "config.yaml"
@@ -219,3 +219,7 @@ def test_a_sequential_recommender_carries_what_tokens_stand_for_and_speaks_none(
     config.write_text(yaml.safe_dump({key: value for key, value in whole.items() if key != "tokens"}))
     refused = oovrec("evaluate", tmp_path / "run", code=2).stderr
     assert "says tokens.method = None, and the model beside it was trained with metavec" in refused
+
+
+def test_references_have_the_seed_of_the_run(finished: Path) -> None:
+    assert [load_run(finished / "references" / name).recipe.seed for name in ("sasrec", "popularity")] == [3, 3]

@@ -8,8 +8,10 @@ import typer
 import yaml
 
 from oovrec.app.cli import app
-from oovrec.app.recipe import parse_recipe, read_recipe, shipped
+from oovrec.app.recipe import TokenRecipe, parse_recipe, read_recipe, shipped
+from oovrec.app.source import Source
 from oovrec.errors import OovrecError
+from oovrec.tokens.build import build_tokens
 
 
 def test_the_same_method_in_other_words_keeps_its_options() -> None:
@@ -148,3 +150,19 @@ def test_a_bad_recipe_names_its_place_and_remedy(
     with pytest.raises(OovrecError) as caught:
         read_recipe(name)
     assert str(caught.value).startswith(sentence)
+
+
+def test_another_scheme_of_tokens_sees_what_the_old_one_saw(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("system: llama\ntokens: {method: meta, from: all, clusters: 7}\n")
+    for override in ("tokens.method=random", "tokens.method = random"):
+        tokens = read_recipe(path, [override]).tokens
+        assert (tokens.method, tokens.built_from, tokens.options) == ("random", "all", {})
+
+
+def test_trainings_on_tokens_that_are_there_are_told_apart_by_the_tokens_options(log: Path) -> None:
+    data, hashes = Source(source=str(log)).load(), set()
+    for clusters in (5, 7):
+        tokens = TokenRecipe.of(build_tokens(data, "random", "train", 0, {"clusters": clusters}))
+        hashes.add(read_recipe("metaid-llama").model_copy(update={"tokens": tokens}).hash)
+    assert len(hashes) == 2

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
-from oovrec.app import verdict
+from oovrec.app import figures, verdict
 from oovrec.app.figures import inline_svg, token_map, write_png
 from oovrec.app.report import write_report
 from oovrec.app.report_data import ReportData, SystemRow, example_users
@@ -299,6 +300,21 @@ class TestVerdict:
             "Main minus Second, masked ndcg@10: −0.0100 (95% interval −0.0100 to +0.0200, p = 0.400)."
         )
 
+    def test_of_equal_rivals_the_first_is_named(self, run: ReportData) -> None:
+        sentence = verdict.verdict(replace(run, systems=self.rows(0.3, 0.2, 0.2)))
+        assert sentence == "It is ahead of Second and Third; the nearest, Second, has 0.2000."
+
+    def test_chance_is_that_of_the_nearest(self, run: ReportData) -> None:
+        first, second, third = self.rows(0.3, 0.1, 0.2)
+        third = replace(third, lead={"masked": {"ndcg@10": {"mean": 0.1, "interval": (-0.01, 0.3), "p": 0.4}}})
+        sentence = verdict.verdict(replace(run, systems=[first, second, third]))
+        assert sentence.endswith("; the nearest, Third, has 0.2000, a difference that may be chance.")
+
+    @pytest.mark.parametrize(("p", "told"), [(0.0004, "p ≤ 0.001"), (0.001, "p ≤ 0.001"), (0.004, "p = 0.004")])
+    def test_a_p_is_not_told_finer_than_it_is_known(self, p: float, told: str, run: ReportData) -> None:
+        rows = self.rows(0.3, 0.2, p=p)
+        assert verdict.comparison(replace(run, systems=rows), rows[1]).endswith(f", {told}).")
+
 
 @pytest.mark.parametrize(("repeated", "told"), [(0.0, False), (0.009, False), (0.285, True)])
 def test_the_headline_says_what_masking_rules_out(run: ReportData, repeated: float, told: bool) -> None:
@@ -321,3 +337,63 @@ def test_what_was_validated_among_all_candidates_is_judged_so(run: ReportData) -
     sentence = verdict.headline(among_all)
     assert f"Asked for ten of {ITEMS} items, those of the history among them, META ID (Llama) names the" in sentence
     assert sentence.endswith(f"its ndcg@10 is {raw['ndcg@10']:.4f}.")
+
+
+def test_the_headline_gives_each_figure_its_own(run: ReportData) -> None:
+    ci = {"hit@10": (0.2, 0.3), "ndcg@10": (0.1, 0.16)}
+    block = {"hit@10": 0.25, "ndcg@10": 0.1234, "ci": ci, "users": 1234}
+    main = replace(run.systems[0], blocks=run.systems[0].blocks | {"masked": block})
+    assert verdict.headline(replace(run, systems=[main])) == (
+        f"Asked for ten of {ITEMS} items, META ID (Llama) names the one that was held out for 25.0% of 1,234 users "
+        "(95% interval 20.0% to 30.0%); its ndcg@10 is 0.1234."
+    )
+
+
+def test_a_leaky_rival_is_told_of_too(run: ReportData, tmp_path: Path) -> None:
+    rival = replace(run.systems[1], tokens_from="all")
+    write_report(replace(run, systems=[run.systems[0], rival]), tmp_path)
+    text = Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "Saw held-out interactions." in text
+
+
+def test_the_picture_of_figures_shows_each_where_it_belongs(run: ReportData) -> None:
+    """The first system at the top; masked filled, raw hollow; each with its own interval."""
+    drawn, names = figures.metrics(run.systems).axes, [system.label for system in run.systems]
+    assert [label.get_text() for label in drawn[0].get_yticklabels()] == names
+    for axes, metric in zip(drawn, ("hit@10", "ndcg@10"), strict=True):
+        assert axes.get_ylim()[0] > axes.get_ylim()[1]
+        for bar, mark in zip(axes.lines[::2], axes.lines[1::2], strict=True):
+            block = "raw" if to_hex(mark.get_markerfacecolor()) == figures.PAPER else "masked"
+            values = run.systems[round(mark.get_ydata()[0])].blocks[block]
+            assert mark.get_xdata()[0] == values[metric]
+            assert tuple(bar.get_xdata()) == tuple(values["ci"][metric])
+        assert len({(block.get_xdata()[0], block.get_ydata()[0]) for block in axes.lines[1::2]}) == 4
+
+
+def test_the_epoch_that_was_kept_is_marked() -> None:
+    ndcg = {1: 0.1, 2: None, 3: 0.3, 4: 0.2}
+    log = [{"epoch": epoch, "loss": 4.0 / epoch, "ndcg": value} for epoch, value in ndcg.items()]
+    _, below = figures.training(log, "masked").axes
+    assert below.get_title("left") == "validation ndcg@10, masked: 0.3000 at epoch 3"
+    curve, mark = below.lines
+    assert curve.get_xydata().tolist() == [[1, 0.1], [3, 0.3], [4, 0.2]]
+    assert mark.get_xydata().tolist() == [[3, 0.3]]
+
+
+def test_the_map_names_as_many_as_asked() -> None:
+    clusters = [Cluster(number, f"<CI{number}>", 1, [f"T{number}"], (number % 4, number // 4)) for number in range(16)]
+    assert len(token_map(clusters, labels=3).axes[0].texts) == 3
+
+
+def test_examples_show_ten_items_whichever_they_are(dataset: Dataset, tokens: Tokens) -> None:
+    """The first of the catalogue too."""
+    examples = example_users(dataset, evaluation(dataset, 0.0), range(60), tokens)
+    assert {len(example.recommended) for example in examples} == {10}
+    assert tokens.items.text(0) in {item.tokens for example in examples for item in example.recommended}
+
+
+def test_an_example_bears_its_own_users_tokens(dataset: Dataset, tokens: Tokens) -> None:
+    """Where others before it had too few items to be evaluated, too."""
+    found = replace(evaluation(dataset, 0.0), users=np.arange(60)[::-1])
+    (example,) = example_users(dataset, found, [0], tokens)
+    assert (example.id, example.tokens) == ("u59", "<U59>")

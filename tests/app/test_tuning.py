@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,54 @@ def test_what_learns_in_no_epochs_has_nothing_to_tune(oovrec, log):
     ended = oovrec("bench", "tune", "--recipes", "known.yaml", "--datasets", log, code=2)
     assert "known.yaml: 'popularity' learns in no epochs; tune another system." in " ".join(ended.output.split())
     assert not Path("runs").exists()
+
+
+def test_a_trial_says_when_it_was_best(oovrec, log):
+    recipe = write_recipe()
+    oovrec("bench", "tune", "--recipes", recipe, "--datasets", log, "--trials", 1, "--out", "logs", "--seed", 5)
+    oovrec("train", recipe, "--data", log, "--out", "alone", "--seed", 5)
+    epochs = [json.loads(line) for line in Path("alone/log.jsonl").read_text().splitlines()]
+    kept = json.loads(Path("logs/films/mine.json").read_text())
+    assert kept["best"]["epoch"] == max(epochs, key=lambda epoch: epoch["ndcg"])["epoch"]
+
+
+def test_of_equal_trials_the_earliest_is_best():
+    assert tuning.best([Trial(number, {}, ndcg, 1, 1.0) for number, ndcg in enumerate((0.1, 0.2, 0.2))]).number == 1
+
+
+def test_another_seed_tries_other_settings(log):
+    data = Source(source=str(log))
+    studies = [Study.of(write_recipe(), data.found(data.load()), None, seed) for seed in range(8)]
+    drawn = [tuning.propose(study, [Trial(0, study.own(), 0.1, 1, 1.0)]) for study in studies]
+    assert len({pair(settings) for settings in drawn}) > 1
+
+
+@pytest.mark.parametrize("key", ["config_hash", "fingerprint"])
+def test_trials_of_another_recipe_or_of_other_data_are_not_counted_in(key, oovrec, log, other_log):
+    words = ("bench", "tune", "--recipes", write_recipe(), "--trials", 1, "--out", "logs", "--datasets")
+    oovrec(*words, log)
+    if key == "config_hash":
+        Path("mine.yaml").write_text(Path("mine.yaml").read_text().replace("width: 8", "width: 16"))
+    else:
+        log = Path(shutil.copy(other_log, log.name))
+    found = oovrec(*words, log, code=2)
+    assert f"holds another search: {key} is " in " ".join(found.output.split())
+
+
+def test_a_search_can_train_for_shorter_and_validate_seldom(oovrec, log):
+    recipe = Path(write_recipe())
+    recipe.write_text(recipe.read_text().replace("epochs: 2", "epochs: 5\n  validate_every: 2"))
+    words = ("--trials", 1, "--epochs", 3, "--out", "logs")
+    oovrec("bench", "tune", "--recipes", recipe, "--datasets", log, *words)
+    kept = json.loads(Path("logs/films/mine.json").read_text())
+    assert kept["epochs"] == 3
+    assert kept["best"]["epoch"] in (2, 3)
+    assert not read_recipe(Path("logs/films/mine-tuned.yaml")).search  # it is no recipe to be tuned
+
+
+def test_trials_are_shown_the_best_first(log):
+    data = Source(source=str(log))
+    study = Study.of(write_recipe(), data.found(data.load()), None, 0)
+    trials = [Trial(number, study.own(), ndcg, 1, 1.0) for number, ndcg in enumerate((0.1, 0.3, 0.2))]
+    _, table = tuning.shown(study, trials)
+    assert [str(cell) for cell in table.columns[0].cells] == ["1", "2", "0"]
