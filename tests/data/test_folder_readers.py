@@ -255,3 +255,11 @@ def test_p5_companions_of_other_users_or_negative_attributes_are_refused(tmp_pat
 def test_recbole_names_may_hold_colons(tmp_path: Path) -> None:
     (tmp_path / "a.inter").write_text("user_id:token\titem_id:token\tseen:at:float\nu\ti\t5\n")
     assert read(tmp_path, Columns(time="seen:at")).frame.rows() == [("u", "i", 5)]
+
+
+def test_recbole_tokens_are_whole_attributes_and_never_titles(tmp_path: Path) -> None:
+    """Columns of one token: a country of two words is one value, and a brand is no title."""
+    text = "item_id:token\tbrand_name:token\tcountry:token\n10\tAcme\tUnited States\n20\tAcme\tUnited Kingdom\n"
+    log = read(folder(tmp_path, RECBOLE | {"toy.item": text}))
+    assert log.titles is None
+    assert log.attributes == {"10": (1, 2), "20": (1, 3)}

@@ -251,3 +251,10 @@ def test_ratings_are_finite_notes_count_rows_and_a_named_column_is_read(tmp_path
     log.write_text("user,item,rating\nu,a,3\nv,b,inf\n")
     with pytest.raises(OovrecError, match=r"line 3: 'inf' in the column 'rating' is not a number"):
         read(log)
+
+
+def test_the_item_of_an_amazon_review_is_the_product_that_its_variants_share(tmp_path: Path) -> None:
+    """Reviews of 2023 name both; metadata are by the parent."""
+    path = tmp_path / "reviews.csv"
+    path.write_text("rating,asin,parent_asin,user_id,timestamp\n5.0,RED,SHOE,A1,1391040000123\n")
+    assert read(path).frame["item"].to_list() == ["SHOE"]

@@ -82,3 +82,8 @@ def test_the_first_row_of_a_part_is_named_by_that_part(tmp_path: Path) -> None:
     )
     with pytest.raises(OovrecError, match=r"2\.parquet, row 1: has no user"):
         read(tmp_path)
+
+
+def test_a_later_part_with_a_column_more_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OovrecError, match=r"b\.parquet: has other columns \(user, item, time, rating\) than a"):
+        read(parts(tmp_path, a=FIRST, b=FIRST | {"rating": [1.0, 2.0, 3.0]}))

@@ -6,11 +6,13 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 from oovrec.data.checks import inspect
 from oovrec.data.dataset import DAY, MOST_RATINGS, Dataset
 from oovrec.data.histories import Histories
+from oovrec.data.interactions import Interactions
 
 USERS = 2_000
 
@@ -193,3 +195,15 @@ def test_a_sample_of_either_period_is_of_its_own_users() -> None:
     assert [len(between.targets(split)) for split in ("validation", "test")] == [
         min(count, max(counts) - 1) for count in counts
     ]
+
+
+def test_moments_within_a_second_are_no_ties_and_stand_beside_their_items() -> None:
+    """Twelve items of one second, ten of them at moments of their own, in a log that is out of order."""
+    moments = [700, 100, 400, 0, 900, 300, 800, 200, 600, 500, 999, 999]
+    frame = {"user": ["u"] * 12, "item": [str(moment) for moment in moments], "time": [5] * 12, "microseconds": moments}
+    data = Interactions(pl.DataFrame(frame)).dataset("d")
+    assert data.microseconds is not None
+    assert data.microseconds.tolist() == sorted(moments)
+    for seed in range(3):
+        drawn = data.with_ties_shuffled(seed)
+        assert [int(data.items[item]) for item in drawn.full.items[:10]] == sorted(moments)[:10]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -237,3 +238,17 @@ def test_times_within_a_second_keep_their_order(tmp_path: Path, form: str) -> No
 def test_fractions_before_1970_count_up_from_the_second_before() -> None:
     seconds, after = moments(pl.Series([-1.25, -1.0, 0.5, 2.0]))
     assert (seconds.to_list(), after.to_list()) == ([-2, -1, 0, 2], [750_000, 0, 500_000, 0])
+
+
+def test_times_without_an_offset_are_utc_wherever_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each way that they are read: by polars, and by Python where polars does not know the form."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        for text, form in [("2014-07-23 12:34:56", ""), ("20140723T123456", ""), ("1406118896.0", "")]:
+            assert unix_seconds(pl.Series([text]), form).to_list() == [1406118896]
+        assert unix_seconds(pl.Series(["23/07/14 12.34.56.5"]), "%d/%m/%y %H.%M.%S.%f").to_list() == [1406118896]
+        assert unix_seconds(pl.Series([datetime(2014, 7, 23, 12, 34, 56, tzinfo=UTC)])).to_list() == [1406118896]
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -227,3 +227,14 @@ def written_scores(plain: PreTrainedModel, model: T5, items: np.ndarray, user: i
     codes, prompt = torch.from_numpy(model.vocabulary.items), torch.from_numpy(model.prompt(items, user))
     begun = torch.cat([torch.zeros(len(codes), 1, dtype=torch.long), codes[:, :1]], dim=1)
     return among_legal(plain(input_ids=prompt.expand(len(codes), -1), decoder_input_ids=begun).logits, codes)
+
+
+def test_answers_that_the_window_of_some_layers_does_not_hold_are_refused(
+    kind: type[PreTrainedModel], backbone: Path, entities: Entities, tmp_path: Path
+) -> None:
+    """Of a prompt that it holds: seven tokens, and one of the answer's two to be read."""
+    if kind.config_class.model_type in ("gemma3_text", "mistral", "phi3"):  # the others have none
+        model = new(edited(backbone, tmp_path / "it", {"sliding_window": 7}), entities)
+        model.scores(Histories.of([[1, 2]], [0]))
+        with pytest.raises(OovrecError, match=r"take 8 tokens, and the pretrained model looks back 7; lower it"):
+            model.scores(Histories.of([[1, 2, 3]], [0]))

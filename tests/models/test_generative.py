@@ -274,3 +274,23 @@ def test_an_untied_t5_checkpoint_keeps_its_output_layer(entities: Entities, tmp_
     model.save(tmp_path / "run")
     loaded = load(tmp_path / "run")
     assert torch.equal(loaded.scores(histories()), model.scores(histories()))
+
+
+def test_answers_are_given_without_dropout_whatever_the_module_was_doing(model: GenerativeRecommender) -> None:
+    scores, lists = model.scores(histories()), model.recommend(histories(), 5)
+    for layer in model.module.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.5
+    model.module.train()
+    torch.testing.assert_close(model.scores(histories()), scores)
+    model.module.train()
+    np.testing.assert_allclose(model.recommend(histories(), 5).scores, lists.scores, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_some_of_the_prompts_go_on_as_if_they_had_been_read_alone(model: GenerativeRecommender) -> None:
+    paths = torch.from_numpy(model.vocabulary.items[None, :5])
+    for rows in (np.array([2, 0, 3, 1]), np.array([3, 0])):
+        part, alone = model.read(histories()).take(torch.from_numpy(rows)), model.read(histories().take(rows))
+        torch.testing.assert_close(part.root(), alone.root(), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(part.extend(paths), alone.extend(paths), atol=1e-4, rtol=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from oovrec.models.generative import augmentation, lora
 from oovrec.models.generative.augmentation import GrownTable
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.tokens.cold import Around, Described
+from oovrec.tokens.table import TokenTable
 from oovrec.training.config import TrainingConfig
 
 TRAINING = TrainingConfig(epochs=1, max_steps=5, batch_size=64, precision="fp32", validation_users=20)
@@ -353,3 +355,30 @@ def test_what_stays_takes_half_the_memory_and_changes_no_result(
 
 def frozen(model: GenerativeRecommender) -> dict[str, Tensor]:
     return {key: weight for key, weight in model.module.named_parameters() if not weight.requires_grad}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_what_adapters_read_is_dropped_at_their_rate_in_training(
+    rate: float, name: str, backbone: Path, entities: Entities, chains: Dataset
+) -> None:
+    options = {"backbone": str(backbone), "lora": {**LORA, "dropout": rate}, "dropout": 0}
+    model = new(name, entities, options)
+    for key, weight in model.module.named_parameters():
+        if "lora_B" in key:
+            torch.nn.init.normal_(weight, std=0.3)
+    batch = model.epoch(chains, 16, np.random.default_rng(0))[0]()
+    with torch.no_grad():
+        model.module.train()
+        assert (model.module(**batch).item() == model.module(**batch).item()) == (rate == 0)
+
+
+def test_the_map_of_centroids_is_learnt_beside_the_adapters(name: str, backbone: Path, entities: Entities) -> None:
+    assert entities.tokens is not None
+    items = entities.tokens.items
+    names = [tuple(items.words(row)) for row in range(len(items))]
+    placed = TokenTable.of(items.ids, names, {cluster: np.ones(3) for cluster, _ in names})
+    described = replace(entities, tokens=replace(entities.tokens, items=placed))
+    model = new(name, described, {"backbone": str(backbone), "lora": LORA})
+    maps = [table.project for table in {model.module.embedding, model.module.output}]
+    assert len(maps) == 1 + name.endswith("untied")
+    assert all(weight.requires_grad for one in maps for weight in one.parameters())

@@ -199,7 +199,7 @@ def test_a_backbone_of_the_other_kind_is_refused(
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, r"config\.json: no such file; give a folder with config\.json and model\.safetensors, or a hub name"),
+        (None, r"config\.json: no such file; give a folder with config\.json, model\.safetensors and a tokenizer"),
         ("{oops", r"config\.json, line 1: is not valid JSON"),
         ("[1]", r"config\.json: names no model_type"),
     ],
@@ -316,3 +316,11 @@ def test_a_run_without_its_tokenizer_is_refused(run: Path, tmp_path: Path) -> No
         (folder / "backbone" / name).unlink()
         with pytest.raises(OovrecError, match=rf"backbone/{name}: no such file; restore the file\.$"):
             load(folder)
+
+
+def test_a_checkpoint_in_bfloat16_is_learnt_in_float32(llama: Path, entities: Entities, tmp_path: Path) -> None:
+    folder = edited(llama, tmp_path / "it", lambda held: {n: w.bfloat16() for n, w in held.items()}, dtype="bfloat16")
+    model = new(folder, entities)
+    assert {weight.dtype for weight in model.module.parameters()} == {torch.float32}
+    held = load_file(folder / "model.safetensors")[f"{LAYER}mlp.up_proj.weight"]
+    assert torch.equal(model.module.body.layers[1].mlp.up_proj.weight, held.float())

@@ -17,10 +17,10 @@ from oovrec.errors import OovrecError
 from oovrec.language.tokenizer import pretrained_tokenizer
 from oovrec.models.base import load
 from oovrec.models.entities import Entities
-from oovrec.models.generative import llama, t5
+from oovrec.models.generative import llama, t5, tasks
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama
-from oovrec.models.generative.samples import Tasks, Training
+from oovrec.models.generative.samples import Samples, Tasks, Training
 from oovrec.models.generative.t5 import T5
 from oovrec.models.generative.tasks import rate, task_figures, write
 from oovrec.tokens.table import Tokens, TokenTable
@@ -279,3 +279,128 @@ def test_ratings_that_are_no_scale(dataset: Dataset) -> None:
     many = replace(dataset, ratings=np.linspace(0, 1, len(dataset.full.items)))
     assert many.scale is None
     assert Entities.of(many).scale is None
+
+
+def test_a_text_to_be_learnt_is_cut_to_its_room_and_always_ends(model: GenerativeRecommender, dataset: Dataset) -> None:
+    texts = np.array(["fine", "superb " * 40, ""], object)
+    told = replace(Training.of(dataset), texts={"review": texts})
+    ids, _ = model.answer(told, Samples("review", *[np.arange(3)] * 4))
+    tokenizer = model.vocabulary.tokenizer
+    pieces = [tokenizer(text, add_special_tokens=False)["input_ids"][:15] for text in texts]
+    assert ids.shape == (3, 16)  # the room
+    for row, piece in zip(ids.tolist(), pieces, strict=True):
+        assert row == [*piece, tokenizer.eos_token_id] + [-100] * (15 - len(piece))
+
+
+def test_a_prompt_is_of_the_group_that_is_asked_for_and_without_items_the_direct_tasks(
+    model: GenerativeRecommender,
+) -> None:
+    some = Histories.of([[], [1, 2, 3]], users=[4, 0])
+    for group in ("seen", "unseen"):
+        wanted = [
+            model.prompter.ids(user, history, task=task, group=group)
+            for user, history, task in zip(some.users, some, ("direct", "sequential"), strict=True)
+        ]
+        assert model.prompts(some, group=group).ids.tolist() == np.concatenate(wanted).tolist()
+
+
+def test_the_best_alone_are_scored_by_the_task_and_the_wording_that_are_asked_for(
+    model: GenerativeRecommender, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = dataset.histories("test").take(slice(0, 5))
+    asked = [("direct", "seen"), ("sequential", "unseen")]
+    wanted = [model.scores(some, task, group) for task, group in asked]
+    monkeypatch.setattr(model, "config", model.config.model_copy(update={"scored": ITEMS}))
+    for scores, (task, group) in zip(wanted, asked, strict=True):
+        torch.testing.assert_close(model.scores(some, task, group), scores, rtol=1e-4, atol=1e-4)
+
+
+def test_figures_of_tasks_are_of_their_own_wordings(
+    model: GenerativeRecommender, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks_alone = model.config.model_copy(update={"tasks": Tasks(direct=0.5, rating=2.0)})
+    monkeypatch.setattr(model, "config", tasks_alone)
+    found, known, items = task_figures(model, dataset, "test"), dataset.histories("test"), dataset.targets("test")
+    for group in ("seen", "unseen"):
+        scores = model.scores(known, "direct", group)
+        ranks = (scores >= scores[torch.arange(USERS), torch.from_numpy(items), None]).sum(dim=1)
+        assert found["direct"][f"{group}_raw"]["mrr"] == pytest.approx(float((1 / ranks).mean()))
+        apart = rate(model, known, items, group) - dataset.ratings[dataset.target_positions("test")]
+        assert found["rating"][group]["rmse"] == pytest.approx(np.sqrt((apart**2).mean()))
+
+
+def test_reviews_go_with_the_ratings_that_were_given_and_are_compared_with_what_was_said(
+    model: GenerativeRecommender, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a writer who knows from the rating what was written, where something was."""
+
+    def knowing(model, task, histories, items, ratings, group) -> list[str]:
+        return [f"it is {VERDICTS[place]} indeed" for place in ratings]
+
+    monkeypatch.setattr(tasks, "write", knowing)
+    found = tasks._writing(model, dataset, "test", "review", "seen")["seen"]
+    assert (found["rouge1"], found["users"]) == (1, (dataset.reviews[dataset.target_positions("test")] != "").sum())
+
+
+def test_a_share_of_the_prompts_of_training_names_nobody(
+    model: GenerativeRecommender, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for share in (0.0, 0.3, 1.0):
+        monkeypatch.setattr(model, "config", model.config.model_copy(update={"unknown_users": share}))
+        batches = model.samples(Training.of(dataset), 16, np.random.default_rng(0))
+        users = np.concatenate([batch.users for batch in batches])
+        assert len(users) > 400
+        assert (users == -1).mean() == pytest.approx(share, abs=0.08)
+
+
+def test_texts_are_written_without_dropout_whatever_the_module_was_doing(model: GenerativeRecommender) -> None:
+    asked = "explanation", Histories.of([[1, 2, 3], [4, 5]], users=[0, -1]), np.array([6, 7])
+    written = write(model, *asked)
+    for layer in model.module.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.5
+    model.module.train()
+    assert write(model, *asked) == written
+
+
+def test_the_loss_of_a_batch_does_not_depend_on_the_order_of_its_prompts(
+    model: GenerativeRecommender, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every, losses = model.samples(Training.of(dataset), 60, np.random.default_rng(0)), []
+    samples = next(part for part in every if part.task == "sequential")
+    for order in (np.arange(len(samples)), np.random.default_rng(1).permutation(len(samples))):
+        part = samples.take(order)
+        monkeypatch.setattr(model, "samples", lambda *_, part=part: [part])
+        (batch,) = model.epoch(dataset, 60, np.random.default_rng(0))
+        losses.append(model.module.eval()(**batch()).item())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_prompts_of_training_show_what_came_before_their_targets_and_no_more(
+    model: GenerativeRecommender, dataset: Dataset
+) -> None:
+    training = Training.of(dataset)
+    for batch in model.samples(training, 8, np.random.default_rng(1))[:12]:
+        begins = training.histories.indptr[batch.rows]
+        pasts = [training.histories.items[begin:end] for begin, end in zip(begins, batch.where, strict=True)]
+        targets = training.histories.items[batch.where]
+        wanted = model.prompter.packed(Histories.of(pasts, batch.users), batch.wordings, targets)
+        assert model.training_prompts(training, batch).ids.tolist() == wanted.ids.tolist()
+
+
+def test_what_is_to_be_written_was_written_and_all_wordings_are_drawn(
+    model: GenerativeRecommender, dataset: Dataset
+) -> None:
+    training, drawn = Training.of(dataset), set()
+    for batch in model.samples(training, 16, np.random.default_rng(0)):
+        drawn |= set(batch.wordings.tolist())
+        assert batch.task not in training.texts or (training.texts[batch.task][batch.where] != "").all()
+    for task in ("sequential", "direct", "rating"):
+        count = len(model.templates.seen[task])
+        assert {model.prompter.wording(task, number) for number in range(count)} <= drawn
+
+
+def test_without_tokens_for_users_there_are_no_figures_of_the_direct_task(entities: Entities, dataset: Dataset) -> None:
+    assert entities.tokens is not None
+    model = made("t5", replace(entities, tokens=replace(entities.tokens, users=None)), direct=0.5)
+    assert set(task_figures(model, dataset, "test")) == {"sequential"}

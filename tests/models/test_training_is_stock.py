@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.models.entities import Entities
-from oovrec.models.generative import llama, t5
+from oovrec.models.generative import attention, llama, t5, t5_layers
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.llama import Llama
 from oovrec.models.generative.t5 import T5
@@ -204,3 +204,53 @@ def legal_loss(model: GenerativeRecommender, logits: Tensor, targets: Tensor) ->
             allowed = sorted({codes[depth] for codes in known if codes[:depth] == tuple(path[:depth])})
             total = total + F.cross_entropy(row[depth, allowed], torch.tensor(allowed.index(token)))
     return total
+
+
+def less(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """In place of dropout: all numbers by as much smaller as it would drop of them."""
+    return x * (1 - p) if training else x
+
+
+class Less:
+    """The like in place of a mask."""
+
+    def __init__(self, shape: torch.Size, rate: float, device: torch.device) -> None:
+        self.rate = rate
+
+    def apply_(self, x: Tensor) -> Tensor:
+        return x.mul_(1 - self.rate)
+
+
+@pytest.mark.parametrize("system", [T5, Llama])
+def test_training_drops_what_the_stock_t5_drops_and_of_llama_the_inputs(
+    system: type[GenerativeRecommender], dataset: Dataset, entities: Entities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name, other in ((F, "dropout", less), (t5_layers, "dropout", less), (llama, "dropout", less)):
+        monkeypatch.setattr(module, name, other)
+    monkeypatch.setattr(attention, "Mask", Less)
+    torch.manual_seed(0)
+    options = {"shape": "debug", "augmentation": "none", "loss": "full", "dropout": 0.3}
+    model = system(system.Config(**options), entities)
+    for parameter in model.module.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    batch, plain = model.epoch(dataset, 24, np.random.default_rng(1))[0](), stock(model).train()
+    plain.set_attn_implementation("eager")  # whose dropout is that of F
+    if system is Llama:  # whose stock has no dropout
+        plain.get_input_embeddings().register_forward_hook(lambda *call: less(call[2], 0.3))
+    ours = model.module.train()(**batch)
+    loss = (t5_loss if system is T5 else llama_loss)(model, plain, batch)
+    torch.testing.assert_close(ours, loss, rtol=1e-5, atol=0)
+    ours.backward()
+    loss.backward()
+    for name, gradient in expected_gradients(model, plain).items():
+        torch.testing.assert_close(model.module.get_parameter(name).grad, gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_position_biases_are_those_of_the_stock_attention(entities: Entities) -> None:
+    """At any distance, in the encoder both ways."""
+    place, network = torch.arange(200), T5(T5.Config(shape="debug"), entities).module
+    for stack in (network.encoder, network.decoder):
+        bias = stack.block[0].layer[0].SelfAttention
+        nn.init.normal_(bias.relative_attention_bias.weight)
+        ours = t5_layers.position_bias(bias, place[None] - place[:, None])
+        assert torch.equal(ours, bias.compute_bias(200, 200))

@@ -334,3 +334,10 @@ def test_where_numbers_are_an_items_own_the_last_of_its_cluster_has_the_twin() -
         table, twins = extended(table, [f"new {cluster}"], [around], 0, twins)
         assert table.words(len(table) - 1) == [f"<CI{cluster}>", f"<I{1005 + cluster}>"]
         assert twins[f"<I{1005 + cluster}>"] == last
+
+
+def test_tokens_of_items_that_stand_alone_go_on_after_the_highest_number() -> None:
+    names = [(f"<I{number}>",) for number in (3, 1, 7)]
+    known = TokenTable.of(list("abc"), names, {word: np.ones(2) for (word,) in names})
+    found, _ = blended(known, list("defgh"), [around([0], [1.0], 3)] * 5, np.ones((3, 4)))
+    assert [found.text(row) for row in range(8)] == [*("<I3>", "<I1>", "<I7>"), *(f"<I{n}>" for n in range(8, 13))]

@@ -201,3 +201,22 @@ def test_similarities_by_hand() -> None:
     # items 0 and 1 share one of their 2 and 1 users, 2 has another's
     together = module._cooccurrence(Histories.of([[0, 1], [0], [2]]), 3)(past, items)
     np.testing.assert_allclose(together, [[0.5**0.5, 0], [0, 1]], rtol=1e-6)
+
+
+def test_what_is_known_of_candidates_is_what_precedes_the_probes(planted: Dataset, vectors: np.ndarray) -> None:
+    """Against plain products; the same whatever the newest three items of everybody are."""
+    texts, kept = np.random.default_rng(6).normal(size=(len(planted.items), 5)), before_probes(planted)
+    candidates = Candidates(planted, "test", seed=0)
+    found = module._known_features(candidates, planted, vectors, texts)
+    others = Histories.of([[*part, *range(3)] for part in kept], planted.full.users)
+    changed = dataclasses.replace(planted, full=others)
+    np.testing.assert_array_equal(module._known_features(candidates, changed, vectors, texts), found)
+    items, user, newest = candidates.items[9], candidates.users[9], candidates.before[9]
+    took = np.zeros((len(kept), len(planted.items)))
+    took[kept.rows, kept.items] = 1
+    place, (of_users, of_items) = np.argsort(np.argsort(planted.items)), np.split(unit(vectors), [len(kept)])
+    tables = of_items @ of_items.T, unit(took.T) @ unit(took.T).T, unit(texts) @ unit(texts).T
+    best = [table[kept[user]][:, items].max(axis=0) for table in tables]
+    wanted = [of_items[items] @ of_users[user], *best, np.sign(place[items] - place[newest])]
+    wanted += [np.log1p(took.sum(axis=0)[items])]
+    np.testing.assert_allclose(found[9][:, [0, 2, 7, 19, 16, 17]].T, wanted, rtol=1e-4, atol=1e-6)

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.sparse import csr_array
 
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
+from oovrec.tokens import geometry
 from oovrec.tokens.build import build_tokens
-from oovrec.tokens.geometry import diversity, memorisation, ratings_matrix
+from oovrec.tokens.geometry import diversity, memorisation, ratings_matrix, unit
 from oovrec.tokens.quality import (
     cluster_lift,
     clustered,
@@ -167,3 +169,19 @@ def test_of_one_alone_there_is_nothing_to_compare(sequences: list[list[int]]) ->
     found = score(build_tokens(data, "meta"), data)
     for figures in (found.memorisation, found.diversity):
         assert (figures or {}).keys() <= {"items" if items > 1 else "users"}
+
+
+def test_memorisation_of_a_sample_compares_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors that say just what the ratings say do so in every sample; of others none does."""
+    monkeypatch.setattr(geometry, "SAMPLE", 12)
+    groups = np.eye(3)[np.random.default_rng(0).integers(3, size=40)]
+    for seed in range(5):
+        assert memorisation(groups, csr_array(groups), seed) == pytest.approx(1)
+        assert memorisation(groups[::-1], csr_array(groups), seed) < 0.9
+
+
+def test_vectors_of_any_length_come_to_length_one_and_zero_stays() -> None:
+    vectors = np.random.default_rng(0).normal(size=(6, 3)) * np.array([[1e-4], [0.1], [0.5], [1], [20], [0]])
+    found = unit(vectors)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), [1, 1, 1, 1, 1, 0], rtol=1e-5)
+    np.testing.assert_allclose((found * vectors).sum(axis=1), np.linalg.norm(vectors, axis=1), rtol=1e-5)

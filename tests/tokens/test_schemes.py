@@ -291,3 +291,18 @@ def test_numbers_of_meta_rank_by_popularity_and_may_be_an_entitys_own(planted: D
             counts = [(names[e][0], -int(popularity[e])) for e in ranked]
             assert counts == sorted(counts)
             assert (len({number for _, number in names}) == len(names)) is (numbers == "own")
+
+
+@pytest.mark.parametrize("method", ["random", "independent", "metavec"])
+def test_items_and_users_are_each_dealt_their_numbers_or_clusters_by_the_seed(described: Dataset, method: str) -> None:
+    """No order of ids says who is whose neighbour."""
+    one, other = (build_tokens(described, method, seed=seed) for seed in (1, 2))
+    for kind in ("items", "users"):
+        first, second = ([getattr(t, kind).words(n)[0] for n in range(80)] for t in (one, other))
+        assert first != second
+
+
+def test_more_clusters_than_items_that_were_taken_are_refused(planted: Dataset) -> None:
+    larger = dataclasses.replace(planted, items=[*planted.items, *(f"new{n}" for n in range(5))])
+    with pytest.raises(OovrecError, match=r"82 is more than the (80|7\d) items with interactions; lower it"):
+        build_tokens(larger, "meta", options={**FAST, "clusters": 82})

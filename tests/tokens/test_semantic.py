@@ -187,3 +187,15 @@ def test_attributes_have_the_length_that_is_asked_for(monkeypatch: pytest.Monkey
     assert known.tolist() == [0, 1, 2, 3]
     lengths = np.linalg.norm(vectors[:, :5], axis=1), np.linalg.norm(vectors[:, 5:], axis=1)
     np.testing.assert_allclose(lengths, [[1, 1, 0, 1], [0.5, 0, 0.5, 0.5]], atol=1e-6)
+
+
+def test_texts_are_read_by_the_encoder_that_is_named(shop: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+
+    def reading(texts: list[str], encoder: str | None) -> np.ndarray:
+        asked.append(encoder)
+        return np.random.default_rng(0).normal(size=(len(texts), 4)).astype(np.float32)
+
+    monkeypatch.setattr(semantic, "embed_texts", reading)
+    build_tokens(shop, "semantic", options={"codes": 2, "levels": 1, "quantiser": "kmeans", "encoder": "mine"})
+    assert asked == ["mine"]
