@@ -105,6 +105,32 @@ def test_scoring_twice_gives_the_same(fitted: Recommender, some: Histories) -> N
     assert torch.equal(fitted.scores(some), fitted.scores(some))
 
 
+def test_scores_are_without_dropout_whatever_the_module_was_doing(fitted: Recommender, some: Histories) -> None:
+    if not isinstance(fitted, NeuralRecommender):
+        pytest.skip("it has no module")
+    expected = fitted.scores(some)
+    fitted.module.train()
+    found = fitted.scores(some)
+    fitted.module.eval()
+    assert torch.equal(found, expected)
+
+
+def test_every_dropout_of_a_network_has_a_part_in_training(name: str, chains: Dataset, entities: Entities) -> None:
+    model = new(name, entities)
+    if not isinstance(model, NeuralRecommender):
+        pytest.skip("it has no module")
+    if name in ("t5", "tiger"):
+        pytest.skip("the stock layers' weights are used without them: see test_training_is_stock")
+    there = {part for part in model.module.modules() if isinstance(part, torch.nn.Dropout)}
+    used = set[torch.nn.Module]()
+    for part in there:
+        part.register_forward_hook(lambda part, *_: used.add(part))
+    model.module.train()
+    for batch in model.epoch(chains, 128, np.random.default_rng(0)):
+        model.module(**batch())
+    assert used == there
+
+
 def test_fit_begins_anew_and_depends_on_the_seed_alone(
     name: str, fitted: Recommender, some: Histories, chains: Dataset, entities: Entities
 ) -> None:

@@ -16,7 +16,7 @@ from oovrec.errors import OovrecError
 Split = Literal["train", "validation", "test"]
 HoldOut = Literal["last", "time"]
 LACKING = {"train": 2, "validation": 2, "test": 1}  # newest items that the split's histories lack, of leave-one-out
-PERIODS = (0.8, 0.9)  # shares of all interactions before which neither validation nor test, and no test, begins
+PERIODS = (0.8, 0.9)  # shares of the interactions that are older than what validates, and than what tests
 DAY = 86_400  # seconds
 MOST_RATINGS = 20  # different values; more are no scale
 
