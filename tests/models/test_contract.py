@@ -131,6 +131,30 @@ def test_every_dropout_of_a_network_has_a_part_in_training(name: str, chains: Da
     assert used == there
 
 
+ATTENTION = ("sasrec", "bert4rec", "bsarec", "cl4srec", "esasrec", "fdsa", "s3rec")
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_weights_of_attention_are_dropped_in_training_alone(
+    name: str, chains: Dataset, bare: Entities, some: Histories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attend, rates = torch.nn.functional.scaled_dot_product_attention, []
+
+    def attending(*words: torch.Tensor, dropout_p: float = 0.0, **more: Any) -> torch.Tensor:
+        rates.append(dropout_p)
+        return attend(*words, dropout_p=dropout_p, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attending)
+    model = system(name)(configured(name, {**SMALL[name], "dropout": 0.3}), bare)
+    assert isinstance(model, NeuralRecommender)
+    model.module.train()
+    model.module(**model.epoch(chains, 128, np.random.default_rng(0))[0]())
+    assert set(rates) == {0.3}
+    rates.clear()
+    model.scores(some)
+    assert set(rates) == {0.0}
+
+
 def test_fit_begins_anew_and_depends_on_the_seed_alone(
     name: str, fitted: Recommender, some: Histories, chains: Dataset, entities: Entities
 ) -> None:
