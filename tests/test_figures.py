@@ -30,6 +30,8 @@ SYSTEMS = {
     "CoVE's form on a compact LLaMA": "cove",
     "SASRec with metavec's vectors (`metavec-sasrec`, ten minutes of a core)": "metavec-sasrec",
     "BSARec with them (`metavec-bsarec`)": "metavec-bsarec",
+    "SASRec with metavec's vectors": "metavec-sasrec",
+    "BSARec with metavec's vectors": "metavec-bsarec",
     **{name: name.lower() for name in ("BSARec", "SASRec", "eSASRec", "CL4SRec", "FDSA", "HGN", "GRU4Rec", "BERT4Rec")},
     "S3-Rec": "s3rec",
     "TIGER": "tiger",
@@ -107,6 +109,21 @@ def test_tables_with_a_line_a_dataset_are_of_the_results(
             wanted = stated(row, (part, "hit@10"), (part, "ndcg@10")) if row else []
             assert figures.split() == wanted, (data, system)
             assert part != "masked" or row is None or count == row.seeds, (data, system)
+
+
+BY_TIME = "| held out by time | tokens from | Beauty | Toys |"
+
+
+def test_the_table_of_what_is_held_out_by_time_is_of_the_results() -> None:
+    found = read_rows(ROOT / "results" / "time", {})
+    rows = {(dataset, row.system, row.leaky): row for dataset, some in found.items() for row in some}
+    lines = table("docs/honest-figures.md", BY_TIME)
+    for label, (origin, *cells) in lines:
+        for dataset, cell in zip(("beauty-time", "toys-time"), cells, strict=True):
+            row = rows.pop((dataset, SYSTEMS[label], origin == "all"), None)
+            figures, count = seeds(cell)
+            assert (figures.split(), count) == ((stated(row, *MASKED), row.seeds) if row else ([], 1)), (label, dataset)
+    assert not rows
 
 
 def test_results_of_todays_recipes_are_still_called_so(rows: dict[tuple[str, str, bool], Row]) -> None:
