@@ -1,4 +1,4 @@
-"""What it is worth to learn from what others do later: a recipe by time, with and without half of the users' later items.
+"""What learning from later interactions of others is worth: a recipe by time, with and without half of the users'.
 
     python benchmarks/later.py --data results/time/beauty.yaml [--recipe sasrec] [--seed 0] [--out results/time]
 
