@@ -1,4 +1,4 @@
-"""What learning from later interactions of others is worth: a recipe by time, with and without half of the users'.
+"""What it is worth to learn from what others take later: a recipe by time, without that and with it.
 
     python benchmarks/later.py --data results/time/beauty.yaml [--recipe sasrec] [--seed 0] [--out results/time]
 
