@@ -15,7 +15,8 @@ from oovrec.errors import OovrecError
 
 Split = Literal["train", "validation", "test"]
 HoldOut = Literal["last", "time"]
-LACKING = {"train": 2, "validation": 2, "test": 1}  # newest items that the split's histories lack, of leave-one-out
+# Newest items that the split's histories lack, of leave-one-out.
+LACKING: dict[Split, int] = {"train": 2, "validation": 2, "test": 1}
 PERIODS = (0.8, 0.9)  # shares of the interactions that are older than what validates, and than what tests
 DAY = 86_400  # seconds
 MOST_RATINGS = 20  # different values; more are no scale
@@ -122,9 +123,9 @@ class Dataset:
 
     def evaluated_users(self, split: Split) -> np.ndarray:
         """Indices of the users that have a target; with ``sample``, of so many of them."""
-        known = self._lengths(split)
-        end = self._lengths("test") if split == "validation" else self.full.lengths
-        users = np.flatnonzero((self._lengths("train") > 0) & (known < end))
+        known = self._lengths[split]
+        end = self._lengths["test"] if split == "validation" else self.full.lengths
+        users = np.flatnonzero((self._lengths["train"] > 0) & (known < end))
         if not 0 < self.sample < len(users):
             return users
         return np.sort(np.random.default_rng(0).choice(users, self.sample, replace=False))
@@ -182,7 +183,7 @@ class Dataset:
             raise OovrecError(what, where=self.source or self.name, remedy="leave hold_out out")
         validated, tested = (int(moment) for moment in np.quantile(self.times, PERIODS, method="higher"))
         held = replace(self, held_from=(validated, tested))
-        new = int((held._lengths("train") == 0).sum())
+        new = int((held._lengths["train"] == 0).sum())
         began, ended = held.periods
         note = f"held out by time: each user's first item from {began} on validates, that from {ended} on tests"
         late = f"; {new:,} users who came after the training part are not evaluated" if new else ""
@@ -201,7 +202,7 @@ class Dataset:
         return self._known(replace(self.full, items=np.arange(len(self.full.items))), split).items
 
     def _known(self, full: Histories, split: Split) -> Histories:
-        known = self._lengths(split)
+        known = self._lengths[split]
         parts = full.cut(full.indptr[:-1], known, full.users)
         if split != "train":
             return parts.take(self.evaluated_users(split))
@@ -209,13 +210,16 @@ class Dataset:
             return parts
         return parts.where(~replace(full, items=self.skipped).cut(full.indptr[:-1], known, full.users).items)
 
-    def _lengths(self, split: Split) -> np.ndarray:
-        """``[users]`` how many of each user's items are known before the split's target, if there is one."""
+    @cached_property
+    def _lengths(self) -> dict[Split, np.ndarray]:
+        """``[users]`` by split, how many of each user's items are known before its target, if there is one."""
         lengths = self.full.lengths
         if self.held_from is None or self.times is None:
-            return lengths - np.where(lengths < 3, 0, LACKING[split])
-        before = self.times < self.held_from[split == "test"]
-        return np.bincount(self.full.rows[before], minlength=len(lengths))
+            return {split: lengths - np.where(lengths < 3, 0, lacking) for split, lacking in LACKING.items()}
+        validated, tested = (
+            np.bincount(self.full.rows[self.times < moment], minlength=len(lengths)) for moment in self.held_from
+        )
+        return {"train": validated, "validation": validated, "test": tested}
 
     @cached_property
     def scale(self) -> np.ndarray | None:
@@ -241,4 +245,4 @@ class Dataset:
         if split == "train":
             raise ValueError("the training part has no single target")
         users = self.evaluated_users(split)
-        return self.full.indptr[users] + self._lengths(split)[users]
+        return self.full.indptr[users] + self._lengths[split][users]

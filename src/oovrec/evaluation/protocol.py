@@ -65,26 +65,25 @@ class Evaluation:
         return np.array_equal(self.users, other.users) and np.array_equal(self.targets, other.targets)
 
     def blocks(self) -> dict[str, dict[str, Any]]:
-        """``raw`` and ``masked``, and ``later_day_raw`` and ``later_day_masked`` where :attr:`parts_by_day`.
+        """``raw`` and ``masked``, and ``later_day_raw`` and ``later_day_masked`` where :attr:`apart`.
 
         Each maps metrics to means, ``ci`` to their 95% intervals and ``users`` to how many were counted.
         """
         return self._made
 
     @property
-    def parts_by_day(self) -> bool:
-        """Whether some targets are of a later day than the item before them, and others are not."""
-        return self.later_day is not None and 0 < self.later_day.sum() < len(self.later_day)
+    def apart(self) -> np.ndarray | None:
+        """``later_day`` where some targets are of a later day than the item before them, and others are not."""
+        later = self.later_day
+        return later if later is not None and 0 < later.sum() < len(later) else None
 
     @cached_property
     def _made(self) -> dict[str, dict[str, Any]]:
         """Resampled once, whoever asks for the blocks: the record of a run, its page, what is printed."""
         lists = {"raw": (self.raw, self.top_raw), "masked": (self.masked, self.top_masked)}
         blocks = _blocks(lists, self.items, self.seed)
-        if self.later_day is not None and self.parts_by_day:
-            later = {
-                f"later_day_{name}": (rank[self.later_day], top[self.later_day]) for name, (rank, top) in lists.items()
-            }
+        if (apart := self.apart) is not None:
+            later = {f"later_day_{name}": (rank[apart], top[apart]) for name, (rank, top) in lists.items()}
             blocks |= _blocks(later, self.items, self.seed)
         return blocks
 
@@ -187,8 +186,8 @@ def compare(
     if not all(one.of_same_users(first) for one in (*ours, *theirs)):
         raise ValueError("the evaluations are not of the same users and targets")
     parts = {"": np.ones(len(first.users), bool)}
-    if first.later_day is not None and first.parts_by_day:
-        parts["later_day_"] = first.later_day
+    if first.apart is not None:
+        parts["later_day_"] = first.apart
     found: dict[str, dict[str, Any]] = {}
     for (prefix, part), block in itertools.product(parts.items(), ("masked", "raw")):
         mine, other = (_averaged([getattr(one, block)[part] for one in side]) for side in (ours, theirs))
