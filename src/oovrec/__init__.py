@@ -12,13 +12,24 @@ if TYPE_CHECKING:
     from oovrec.app.export import export
     from oovrec.app.leads import compare
     from oovrec.app.pipeline import evaluate, train
+    from oovrec.app.retraining import retrain
     from oovrec.app.runs import load_run
     from oovrec.data.load import load_dataset
     from oovrec.tokens.build import build_tokens
     from oovrec.tokens.imported import import_tokens
 
 __version__ = "0.1.0"
-__all__ = ["build_tokens", "compare", "evaluate", "export", "import_tokens", "load_dataset", "load_run", "train"]
+__all__ = [
+    "build_tokens",
+    "compare",
+    "evaluate",
+    "export",
+    "import_tokens",
+    "load_dataset",
+    "load_run",
+    "retrain",
+    "train",
+]
 
 _HOMES = {
     "build_tokens": "oovrec.tokens.build",
@@ -28,6 +39,7 @@ _HOMES = {
     "import_tokens": "oovrec.tokens.imported",
     "load_dataset": "oovrec.data.load",
     "load_run": "oovrec.app.runs",
+    "retrain": "oovrec.app.retraining",
     "train": "oovrec.app.pipeline",
 }
 

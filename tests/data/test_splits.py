@@ -207,3 +207,30 @@ def test_moments_within_a_second_are_no_ties_and_stand_beside_their_items() -> N
     for seed in range(3):
         drawn = data.with_ties_shuffled(seed)
         assert [int(data.items[item]) for item in drawn.full.items[:10]] == sorted(moments)[:10]
+
+
+@pytest.mark.parametrize("by_time", [False, True])
+def test_a_training_part_reaches_up_to_what_it_is_learnt_until(by_time: bool) -> None:
+    plain = dated().held_out_by_time() if by_time else dated()
+    targets = dict(zip(plain.evaluated_users("test").tolist(), plain.target_positions("test"), strict=True))
+    test, end = plain.learnt_until("test"), plain.learnt_until("end")
+    for user, items in enumerate(plain.full):
+        reach = len(items)
+        if by_time:
+            reach = int((plain.times[plain.full.indptr[user] : plain.full.indptr[user + 1]] < plain.held_from[1]).sum())
+        elif user in targets:
+            reach = len(items) - 1
+        assert test.histories("train")[user].tolist() == items[:reach].tolist()
+        assert end.histories("train")[user].tolist() == items.tolist()
+    assert test.evaluated_users("test").tolist() == list(targets)
+    assert test.target_positions("test").tolist() == list(targets.values())
+    assert [known.tolist() for known in test.histories("test")] == [known.tolist() for known in plain.histories("test")]
+    assert not len(test.evaluated_users("validation"))
+    assert not any(len(end.evaluated_users(split)) for split in ("validation", "test"))
+    assert test.learnt_until("validation").fingerprint == plain.fingerprint
+    assert len({data.fingerprint for data in (plain, test, end)}) == 3
+
+
+def test_what_is_learnt_until_the_test_has_no_validation_to_count() -> None:
+    found = inspect(dated().learnt_until("test")).splits
+    assert (found["validation"].targets, found["test"].targets) == (0, len(dated().targets("test")))

@@ -263,3 +263,35 @@ def test_batches_and_dropout_are_drawn_from_the_seed_and_anew_each_time() -> Non
     for drawn, each in ((orders, 2), (dropouts, 6)):
         assert drawn[:each] == drawn[each : 2 * each]
         assert len({*drawn}) == 2 * each
+
+
+def without_validation(module: nn.Module, folder: Path | None = None, *, resume: bool = False, **options: Any):
+    config = TrainingConfig(precision="fp32", learning_rate=0.05, schedule="cosine", **options)
+    return train(module, in_batches(8), None, config, seed=1, folder=folder, resume=resume, data="toy")
+
+
+def test_what_stops_after_some_epochs_is_the_beginning_of_the_whole(tmp_path: Path) -> None:
+    seen: list[Tensor] = []
+    whole = Regression()
+
+    def validate() -> float:
+        seen.append(whole.map.weight.detach().clone())
+        return 0.0
+
+    logs = run(whole, validate=validate, epochs=6, schedule="cosine")
+    part = Regression()
+    found = without_validation(part, tmp_path, epochs=6, stop_after=4)
+    assert [(log.epoch, log.loss, log.learning_rate) for log in found] == [
+        (log.epoch, log.loss, log.learning_rate) for log in logs[:4]
+    ]
+    assert {log.ndcg for log in found} == {None}
+    assert torch.equal(part.map.weight, seen[3])
+    assert not part.training
+    again = Regression()
+    assert without_validation(again, tmp_path, resume=True, epochs=6, stop_after=4) == found
+    assert torch.equal(again.map.weight, seen[3])
+
+
+def test_more_epochs_to_stop_after_than_there_are_are_all() -> None:
+    assert len(without_validation(Regression(), epochs=2, stop_after=5)) == 2
+    assert len(without_validation(Regression(), epochs=2)) == 2

@@ -20,7 +20,7 @@ from oovrec.app.recipe import called
 from oovrec.app.results_table import Figure, table
 from oovrec.app.runs import load_run
 from oovrec.app.source import Source
-from oovrec.data.dataset import Dataset
+from oovrec.data.dataset import Dataset, Split
 from oovrec.errors import OovrecError
 from oovrec.files import read_json, write_json, write_text
 from oovrec.models.generative.augmentation import Augmentation
@@ -28,7 +28,7 @@ from oovrec.tokens.table import BuiltFrom
 
 COMPARED = "model.augmentation"
 SHOWN = list(product(("validation", "test"), ("masked", "raw"), ("ndcg@10", "hit@10")))
-CHOSEN_BY = ("validation", "masked", "ndcg@10")
+CHOSEN_BY: tuple[Split, str, str] = ("validation", "masked", "ndcg@10")
 LEGEND = """\
 ★: the best by masked ndcg@10 on validation; test figures choose nothing. With one seed, figures have their 95% interval
 over users; with several, they are means ± standard deviation over seeds."""
@@ -72,7 +72,9 @@ def augmentation(
         for kind in kinds
         for seed in dict.fromkeys(seeds)
     }
-    name = f"{called(recipe)}-{next(iter(cells.values())).run.tokens_from}"
+    first = next(iter(cells.values())).run
+    first.recipe.check_held_out(CHOSEN_BY[0])
+    name = f"{called(recipe)}-{first.tokens_from}"
     file = out / dataset.name / f"{name}.json"
     known = _known(file)  # not after hours of work
     failed = fill_cells(list(cells.values()), [dataset], out, jobs=jobs, dry_run=dry_run)

@@ -57,6 +57,9 @@ def bench_cell(
         str, typer.Option(help="Names the row, where --set or --tokens makes it another than the recipe's.")
     ] = "",
     overrides: Overrides = None,
+    retrained: Annotated[
+        bool, typer.Option("--retrained", help="And that of the same run, retrained until the test.")
+    ] = False,
 ) -> None:
     """Fill one cell of the table, of a recipe or a variant of it, as 'bench results' does for each."""
     from oovrec.app.cells import Cell, fill
@@ -72,6 +75,8 @@ def bench_cell(
     changes, source = tuple(overrides or ()), source.found(dataset)
     cell = Cell.of(recipe, source, seed, built_from, out, variant=variant, overrides=changes, tokens=given)
     fill(cell, dataset)
+    if retrained:
+        fill(cell.retrained(), dataset)
 
 
 @bench_app.command("augmentation", cls=Spread)

@@ -15,6 +15,7 @@ from rich.markup import escape
 from oovrec.app.facts import check_facts, write_facts
 from oovrec.app.pipeline import evaluate, train_on
 from oovrec.app.recipe import Recipe, TokenRecipe, called, read_recipe
+from oovrec.app.retraining import once_more
 from oovrec.app.runs import Run, load_run
 from oovrec.app.source import Source
 from oovrec.data.dataset import Dataset
@@ -72,7 +73,8 @@ class Cell:
             variant: names the cell, where ``overrides`` or ``tokens`` make it another than the recipe's.
 
         Raises:
-            OovrecError: as :func:`read_recipe` and :func:`called`; overrides without a variant, or one that is no name.
+            OovrecError: as :func:`read_recipe` and :func:`called`; overrides without a variant, or one that is no name;
+                a recipe that has learnt from what it would be tested on.
         """
         if (overrides or tokens) and not variant:
             what = "makes it another than the recipe, whose results it would replace"
@@ -81,12 +83,23 @@ class Cell:
         if variant:
             check_name(variant, "--variant")
         chosen = recipe_of(recipe, seed, built_from, overrides)
+        chosen.check_held_out("test")
         if tokens:
             chosen = chosen.model_copy(update={"tokens": TokenRecipe.of(tokens)})
         run = Run(RUNS, chosen, data)
         system = "-".join([called(recipe), *([variant] if variant else [])])
         folder = RUNS / data.name / f"{system}-{run.tokens_from}-s{seed}"
         return cls(system, recipe, variant, overrides, replace(run, folder=folder), out, tokens)
+
+    def retrained(self) -> Cell:
+        """The cell of this one's run, which is finished, retrained until the test.
+
+        Raises:
+            OovrecError: as :func:`oovrec.app.retraining.once_more`.
+        """
+        system, run = f"{self.system}-retrained", load_run(self.run.folder)
+        folder = RUNS / run.data.name / f"{system}-{run.tokens_from}-s{run.recipe.seed}"
+        return replace(self, system=system, run=Run(folder, once_more(run, "test"), run.data))
 
     @property
     def name(self) -> str:

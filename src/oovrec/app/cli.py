@@ -142,6 +142,24 @@ def train(
 
 
 @app.command()
+def retrain(
+    run: RunFolder,
+    out: Out,
+    until: Annotated[
+        Literal["test", "end"], typer.Option(help="The 'end' is for use; what learns until the 'test' can be tested.")
+    ] = "end",
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="A newer log, of the same form as the run's.")
+    ] = None,
+    resume: Resume = False,
+) -> None:
+    """Train a run's recipe anew on what was held out too, for as many epochs as validation chose."""
+    from oovrec.app.retraining import retrain
+
+    typer.echo(retrain(run, out, until=until, data=data, resume=resume).folder)
+
+
+@app.command()
 def evaluate(
     run: RunFolder,
     split: Annotated[Literal["validation", "test"], typer.Option(help="Which held-out items.")] = "test",

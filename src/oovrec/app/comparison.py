@@ -41,6 +41,9 @@ def compare(
         Interrupted: Ctrl-C; the folder can be resumed.
     """
     main, dataset = prepare(recipe, data, out, resume)
+    if main.recipe.retrained:
+        what = "its references would have learnt from less"
+        raise OovrecError(what, where="until", remedy="leave 'until' out, or use 'oovrec train'")
     train_on(main, dataset)
     for name in main.recipe.references:
         try:

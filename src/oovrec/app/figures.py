@@ -132,25 +132,28 @@ def _name(axes: Axes, cluster: Cluster, direction: tuple[int, int], distance: fl
 
 
 def training(log: Sequence[dict[str, Any]], validated_on: str) -> Figure:
-    """Training loss and, below it, validation ndcg@10 by epoch; the epoch that was kept is marked."""
-    figure, (above, below) = panels(3.6, 2)
+    """Training loss and, below it, validation ndcg@10 by epoch; the epoch that was kept is marked.
+
+    Where nothing was validated there is nothing below.
+    """
+    validated = [entry for entry in log if entry["ndcg"] is not None]
+    figure, panes = panels(3.6, 2) if validated else panels(1.9, 1)
+    above, below = np.ravel(panes)[[0, -1]]
     above.plot([entry["epoch"] for entry in log], [entry["loss"] for entry in log], color=MUTED, linewidth=1.6)
     above.set_title("training loss", **TITLE)
-    validated = [entry for entry in log if entry["ndcg"] is not None]
-    scores = [entry["ndcg"] for entry in validated]
-    below.plot([entry["epoch"] for entry in validated], scores, color=ACCENT, linewidth=1.8)
-    below.set_title(f"validation ndcg@10, {validated_on}", **TITLE)
     if validated:
+        scores = [entry["ndcg"] for entry in validated]
+        below.plot([entry["epoch"] for entry in validated], scores, color=ACCENT, linewidth=1.8)
         kept = max(validated, key=lambda entry: entry["ndcg"])
         below.plot(kept["epoch"], kept["ndcg"], "o", color=ACCENT, markersize=6)
         below.set_title(f"validation ndcg@10, {validated_on}: {kept['ndcg']:.4f} at epoch {kept['epoch']}", **TITLE)
+        above.set_xticklabels([])
     below.set_xlabel("epoch")
-    for axes in (above, below):
+    for axes in dict.fromkeys((above, below)):
         axes.set_xlim(log[0]["epoch"] - 0.5, log[-1]["epoch"] + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y", color=RULE, linewidth=0.6)
-    above.set_xticklabels([])
     return figure
 
 

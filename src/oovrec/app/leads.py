@@ -27,6 +27,7 @@ class Contender:
         label: its name for people; where others have it too, with the first run's folder.
         tokens_from: what its tokens were built from.
         runs: folder by seed.
+        retrained: whether it has learnt from what validates too.
         random: whether a seed changes anything.
         figures: by block, then by metric of :data:`COMPARED`.
         users: how many are counted, by block.
@@ -37,6 +38,7 @@ class Contender:
     label: str
     tokens_from: TokensFrom
     runs: dict[int, Path]
+    retrained: bool
     random: bool
     figures: dict[str, dict[str, Figure]]
     users: dict[str, int]
@@ -84,11 +86,14 @@ def notes(contenders: Sequence[Contender]) -> list[str]:
     """What a reader of the comparison must know."""
     few = [one.label for one in contenders if one.random and len(one.runs) < SEEDS]
     leaky = [one.label for one in contenders if one.tokens_from == "all"]
+    more = [one.label for one in contenders if one.retrained]
     found = []
     if few:
         found.append(f"fewer than {SEEDS} seeds of {', '.join(few)}: enough to look, too few to call one better")
     if leaky:
         found.append(f"the tokens of {', '.join(leaky)} saw held-out items; such figures compare with no others")
+    if 0 < len(more) < len(contenders):
+        found.append(f"{', '.join(more)} learnt from what validates too, the others did not")
     return found
 
 
@@ -109,6 +114,7 @@ def _contender(runs: list[Run], own: list[Evaluation], first: list[Evaluation], 
         label=runs[0].label if alone else f"{runs[0].label}, {runs[0].folder.name}",
         tokens_from=runs[0].tokens_from,
         runs={run.recipe.seed: run.folder for run in runs},
+        retrained=runs[0].recipe.retrained,
         random=issubclass(system(runs[0].recipe.system), NeuralRecommender),
         figures={
             name: {metric: Figure.of([one[name] for one in blocks], metric) for metric in COMPARED}

@@ -138,6 +138,7 @@ def train_on(run: Run, dataset: Dataset, given: Tokens | str | Path | None = Non
     Of processes that train together all train, and the first one writes.
     """
     start, folder, begun = time.monotonic(), run.folder, (run.folder / "config.yaml").exists()
+    until = dataset.learnt_until(run.recipe.until)
     tokens, place = _given(given)
     if tokens:
         if system(run.recipe.system).token_use == "none":
@@ -155,8 +156,8 @@ def train_on(run: Run, dataset: Dataset, given: Tokens | str | Path | None = Non
     if beginning:
         kind.check(options)  # before tokens, which may take long
     with kept_or_removed(folder) if beginning else nullcontext():
-        entities = Entities.of(dataset, tokens or _tokens(run, dataset))
-        if tokens and tokens.of_other_data(dataset.fingerprint):  # a leak that no page would tell of
+        entities = Entities.of(until, tokens or _tokens(run, until))
+        if tokens and all(tokens.of_other_data(data.fingerprint) for data in (dataset, until)):  # a leak untold
             what = f"were built from other data than '{dataset.name}', perhaps from what is held out here"
             raise OovrecError(what, where=place, remedy="build tokens from this data by 'oovrec tokens build'")
         model = kind(options, entities)
@@ -165,7 +166,7 @@ def train_on(run: Run, dataset: Dataset, given: Tokens | str | Path | None = Non
             entities.save(folder)
         learnt = sum(epoch["seconds"] for epoch in run.epochs)  # before it was killed, if it was
         with timed(folder, at_least=learnt) if leading() else nullcontext():
-            model.fit(dataset, recipe.training, seed=recipe.seed, folder=folder, resume=resumable(folder))
+            model.fit(until, recipe.training, seed=recipe.seed, folder=folder, resume=resumable(folder))
             if leading():
                 model.save(folder)
     meet()
@@ -210,10 +211,12 @@ def evaluate(
         data: the dataset, already read, or where it lies now, if not where it was.
 
     Raises:
-        OovrecError: the run is not finished or broken, the data is not its own, there is no such split, or figures
-            to keep have no place.
+        OovrecError: the run is not finished or broken, or has learnt from what is asked for; the data is not its own,
+            there is no such split, or figures to keep have no place.
     """
     run = run if isinstance(run, Run) else load_run(run)
+    with within(run.folder):
+        run.recipe.check_held_out(split)
     model, dataset = run.model, run.dataset(data)
     kept = split == "test" and not dataset.sample
     if kept:  # not after the work
@@ -254,4 +257,5 @@ def result(run: Run, evaluation: Evaluation) -> Result:
         tasks=evaluation.tasks,
         added=run.added,
         hold_out=evaluation.hold_out,
+        until=run.recipe.until,
     )

@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, field_validator
 
 from oovrec.config import Options, check_names, checked, flat
+from oovrec.data.dataset import Split, Until
 from oovrec.errors import OovrecError, unknown, within
 from oovrec.files import read_yaml
 from oovrec.models.backbones import chosen
@@ -36,6 +37,7 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("model", "residual_dropout", 0.0),
     ("model", "attention_dropout", None),
     ("training", "max_steps", 0),
+    ("training", "stop_after", 0),
     ("training", "validate_on", "masked"),
     ("training", "skipped", 0.0),
 )
@@ -74,6 +76,8 @@ class Recipe(Options):
         references: shipped recipes that ``oovrec run`` trains beside it, for comparison.
         published: its row in tables of published figures; None takes the one spelled like ``system`` ("S3-Rec").
         search: for some keys the values that ``oovrec bench tune`` may try.
+        until: it learns from what each user has before the ``validation`` target, before the ``test`` target, or to the
+            ``end``. With the latter two nothing is left to choose an epoch by, and the last one's weights are kept.
         seed: of every random choice.
     """
 
@@ -84,6 +88,7 @@ class Recipe(Options):
     references: tuple[str, ...] = ()
     published: str | None = None
     search: dict[str, list[Value]] = Field(default_factory=dict)
+    until: Until = "validation"
     seed: int = Field(0, ge=0, lt=2**63)
 
     @field_validator("search")
@@ -111,7 +116,8 @@ class Recipe(Options):
     @property
     def hash(self) -> str:
         """12 hex digits that tell trainings apart; what they are compared with, or compiled to, does not count."""
-        values = {key: value for key, value in self.to_dict().items() if key not in BESIDE}
+        beside = BESIDE if self.retrained else (*BESIDE, "until")
+        values = {key: value for key, value in self.to_dict().items() if key not in beside}
         values["training"] = {key: value for key, value in values["training"].items() if key != "compile"}
         for section, key, unset in LATER:
             if values[section].get(key, unset) == unset:
@@ -120,8 +126,27 @@ class Recipe(Options):
 
     @property
     def settings_hash(self) -> str:
-        """The hash that it has with any seed: seeds of one system have the same."""
-        return self.model_copy(update={"seed": 0}).hash
+        """The hash that it has with any seed, and retrained to any epoch: runs of one system have the same."""
+        training = self.training.model_copy(update={"stop_after": 0}) if self.retrained else self.training
+        return self.model_copy(update={"seed": 0, "training": training}).hash
+
+    @property
+    def retrained(self) -> bool:
+        """Whether it learns from what validation, or the test too, is made of."""
+        return self.until != "validation"
+
+    def check_held_out(self, split: Split) -> None:
+        """Make sure that it does not learn from the targets of ``split``.
+
+        Raises:
+            OovrecError: it does.
+        """
+        if self.until == "end":
+            remedy = "test one that learns until the test: 'oovrec retrain RUN --until test'"
+            raise OovrecError("it learns from the whole log, and nothing is held out", where="until", remedy=remedy)
+        if self.retrained and split == "validation":
+            what = "it learns from what would validate it"
+            raise OovrecError(what, where="until", remedy="leave 'until' as it is, or go by the test")
 
 
 def _number(value: Value) -> Value:

@@ -20,7 +20,7 @@ BLOCKS = {
 }
 LABELS = {
     "metrics": "hit@10 and ndcg@10 of each system with 95% intervals",
-    "training": "training loss and validation ndcg@10 by epoch",
+    "training": "training loss by epoch, with validation ndcg@10 where that was measured",
     "token_map": "clusters of items in two dimensions",
 }
 SHOWN_CLUSTERS = 6

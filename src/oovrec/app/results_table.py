@@ -30,6 +30,7 @@ PUBLISHED_LEGEND = """\
 Published figures are raw or of unknown masking; the ratio in brackets is our raw figure over the published one. ★: the
 published row's figures cannot all be true, and this is the one most likely wrong."""
 STALE_LEGEND = "†: of an earlier version of the recipe."
+RETRAINED_LEGEND = "`-retrained`: learnt from what validates too, for as many epochs as served the row without it best."
 APART_LEGEND = "Rows of one name and the same tokens differ in their settings."
 APART = "*not comparable: their tokens have seen held-out items*"
 
@@ -68,6 +69,7 @@ class Row:
         tokens_from: what its tokens were built from.
         seeds: how many were run.
         stale: they are of an earlier version of the recipe.
+        retrained: they are of models that learnt from what validates too.
         blocks: figures by block and metric.
     """
 
@@ -76,6 +78,7 @@ class Row:
     tokens_from: TokensFrom
     seeds: int
     stale: bool
+    retrained: bool
     blocks: dict[str, dict[str, Figure]]
 
     @property
@@ -187,13 +190,14 @@ def _row(system: str, published: str | None, results: list[Result], *, stale: bo
         if all(block in one.blocks for one in results)
     }
     spelled = published or (first.system if plain else system)
-    return Row(system, spelled, first.tokens_from, len(results), stale, blocks)
+    return Row(system, spelled, first.tokens_from, len(results), stale, first.until != "validation", blocks)
 
 
 def markdown(rows: Mapping[str, list[Row]], published: Published, out: Path) -> str:
     """The table: two tables a dataset, one of raw figures beside published ones, one of the other blocks."""
     legend = [LEGEND, *([PUBLISHED_LEGEND] if published.figures else [])]
     legend += [STALE_LEGEND] if any(row.stale for found in rows.values() for row in found) else []
+    legend += [RETRAINED_LEGEND] if any(row.retrained for found in rows.values() for row in found) else []
     legend += [APART_LEGEND] if any(map(_split, rows.values())) else []
     parts = ["\n".join(legend), *(_section(dataset, found, published, out) for dataset, found in rows.items())]
     return "\n\n".join(parts)

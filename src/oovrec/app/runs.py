@@ -73,12 +73,20 @@ class Run:
         Raises:
             OovrecError: the training is not finished, a file is broken, or the model is not what ``config.yaml`` says.
         """
-        if not (self.folder / "model.safetensors").exists():
-            remedy = "finish it by its own command with --resume"
-            raise OovrecError("its training is not finished", where=self.folder, remedy=remedy)
+        self.check_finished()
         model = load(self.folder)
         self._check_is_of(model)
         return model
+
+    def check_finished(self) -> None:
+        """Make sure that there is a trained model.
+
+        Raises:
+            OovrecError: there is none yet.
+        """
+        if not (self.folder / "model.safetensors").exists():
+            remedy = "finish it by its own command with --resume"
+            raise OovrecError("its training is not finished", where=self.folder, remedy=remedy)
 
     def _check_is_of(self, model: Recommender) -> None:
         """Make sure that what goes by the recipe's name in tables is what the recipe says."""
@@ -103,16 +111,17 @@ class Run:
         """
         count = sum(self.added.values())
         if isinstance(data, Dataset):
+            data = data.learnt_until("validation")  # which the run's source is read as
             if count and data.items[-count:] == self.model.entities.items[-count:]:
                 self.data.verified(replace(data, items=data.items[:-count]))
-                return data
+                return data.learnt_until(self.recipe.until)
             found = self.data.verified(data)
         else:
             if data is None and self.data.source not in CATALOG and not os.access(self.data.source, os.R_OK):
                 remedy = "say where it lies now by --data"
                 raise OovrecError("the run's data cannot be read there", where=self.data.source, remedy=remedy)
             found = (self.data if data is None else self.data.moved(data)).load()
-        return self._with_added(found) if count else found
+        return (self._with_added(found) if count else found).learnt_until(self.recipe.until)
 
     @cached_property
     def added(self) -> dict[str, int]:
@@ -166,7 +175,8 @@ class Run:
     def label(self) -> str:
         """The system for tables: ``SASRec``, ``META ID (Llama)``, ``SASRec with META vectors``.
 
-        With what a pretrained model is called (``META ID (Llama, Qwen3-0.6B)``), and the mark of items that were added.
+        With what a pretrained model is called (``META ID (Llama, Qwen3-0.6B)``), and the marks of a retrained one and
+        of items that were added.
         """
         name, tokens = system(self.recipe.system).__name__, self.recipe.tokens
         if backbone := self.recipe.model.get("backbone"):
@@ -176,6 +186,7 @@ class Run:
         if tokens is not None:
             method = tokens.method.upper()
             label = f"{method} ID ({name})" if self.speaks else f"{name} with {method} vectors"
+        label = f"{label}, retrained" if self.recipe.retrained else label
         return f"{label} + {count:,} new items" if count else label
 
     def add_items(
@@ -212,6 +223,12 @@ class Run:
         path = self.folder / "log.jsonl"
         lines = numbered_lines(read_text(path)) if path.exists() else ()
         return [_epoch(line, f"{path}, line {number}") for number, line in lines]
+
+    @property
+    def best_epoch(self) -> dict[str, Any] | None:
+        """The one of :attr:`epochs` whose weights were kept; None where nothing was validated."""
+        validated = [epoch for epoch in self.epochs if epoch["ndcg"] is not None]
+        return max(validated, key=lambda epoch: (epoch["ndcg"], -epoch["epoch"]), default=None)
 
     def recommend(
         self,

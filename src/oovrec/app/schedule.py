@@ -45,7 +45,7 @@ class Planned:
         """What is cheaper comes first: by time; where that is not known, models without tokens and epochs first."""
         recipe = self.cell.run.recipe
         learned = issubclass(system(recipe.system), NeuralRecommender)
-        work = learned * recipe.training.epochs * self.interactions
+        work = learned * recipe.training.last_epoch * self.interactions
         return self.seconds is None, self.seconds or 0.0, recipe.tokens is not None, work
 
 

@@ -76,6 +76,14 @@ class Source(DataFile):
             raise OovrecError(what, where=data, remedy="write one for where the data lies now")
         return self.model_copy(update={"source": data})
 
+    def renewed(self, data: str) -> Source:
+        """Another log, which is read as this one was.
+
+        Raises:
+            OovrecError: as :meth:`moved`.
+        """
+        return self.moved(data).model_copy(update=dict.fromkeys(("name", *MARKS), ""))
+
     @property
     def left_out(self) -> str:
         """What reading it left out, in words; '' where nothing."""

@@ -76,13 +76,14 @@ class Study:
         """A search for the settings of a recipe, given by name or path.
 
         Raises:
-            OovrecError: its system learns in no epochs; the recipe has no ``search``; it names an unknown key; the
-                recipe's own value of one is not in its list.
+            OovrecError: its system learns in no epochs, or from what would validate it; the recipe has no ``search``;
+                it names an unknown key; the recipe's own value of one is not in its list.
         """
         overrides = [f"seed={seed}", *([f"training.epochs={epochs}"] if epochs else [])]
         base = read_recipe(recipe, overrides)
         if not issubclass(system(base.system), NeuralRecommender):
             raise OovrecError(f"'{base.system}' learns in no epochs", where=recipe, remedy="tune another system")
+        base.check_held_out("validation")
         if not base.search:
             what = "has no 'search'"
             raise OovrecError(what, where=recipe, remedy="list values to try: search: {model.dropout: [0.2, 0.5]}")
@@ -218,8 +219,8 @@ def _carried_out(study: Study, number: int, settings: dict[str, Any], dataset: D
     with taken_up(study.run(number, settings)) as run:
         try:
             train_on(run, dataset)
-            ndcg, epoch = max((log["ndcg"], -log["epoch"]) for log in run.epochs if log["ndcg"] is not None)
-            trial = Trial(number, settings, ndcg, -epoch, round(seconds(run.folder), 1))
+            best = run.best_epoch or {}
+            trial = Trial(number, settings, best["ndcg"], best["epoch"], round(seconds(run.folder), 1))
         except Diverged as error:
             say(escape(f"{study.recipe} {settings}: {error}"))
             trial = Trial(number, settings, 0.0, 0, 0.0)

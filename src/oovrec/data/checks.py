@@ -120,7 +120,7 @@ def inspect(dataset: Dataset) -> Report:
 
 def _split_report(dataset: Dataset, split: Split, trained: np.ndarray) -> SplitReport:
     known = dataset.histories(split)
-    if split == "train":
+    if split == "train" or not len(known):
         return SplitReport(len(known), len(known.items))
     targets, later = dataset.targets(split), dataset.later_day(split)
     repeated = np.zeros(len(targets), bool)

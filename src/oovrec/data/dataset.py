@@ -15,6 +15,7 @@ from oovrec.errors import OovrecError
 
 Split = Literal["train", "validation", "test"]
 HoldOut = Literal["last", "time"]
+Until = Literal["validation", "test", "end"]
 # Newest items that the split's histories lack, of leave-one-out.
 LACKING: dict[Split, int] = {"train": 2, "validation": 2, "test": 1}
 PERIODS = (0.8, 0.9)  # shares of the interactions that are older than what validates, and than what tests
@@ -52,6 +53,8 @@ class Dataset:
         skipped: ``[total]`` bool along ``full.items``, interactions that the training part lacks; None for none.
         tie_seed: with which each user's items of the same time were put in random order; None leaves the log's order.
         held_from: unix seconds from which on items are held out for validation, and for the test; None leaves one out.
+        until: what the training part ends before: each user's ``validation`` target, its ``test`` target, or nothing
+            (``end``). A target that is learnt from is none.
         reading: what ``load_dataset`` was told beside ``source`` and ``tie_seed``, to read the same again.
     """
 
@@ -73,6 +76,7 @@ class Dataset:
     skipped: np.ndarray | None = None
     tie_seed: int | None = None
     held_from: tuple[int, int] | None = None
+    until: Until = "validation"
     reading: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -87,11 +91,12 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, histories, times and ``held_from``: equal only where the same is held out of the same."""
+        """SHA-256 over ids, histories, times and what is held out: equal where the same is held out of the same."""
         digest = hashlib.sha256("\n".join([*self.users, "", *self.items]).encode())
         for array in (self.full.indptr, self.full.items, self.times):
             digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
         digest.update(b"" if self.held_from is None else str(self.held_from).encode())
+        digest.update(b"" if self.until == "validation" else self.until.encode())
         return digest.hexdigest()
 
     @cached_property
@@ -125,7 +130,7 @@ class Dataset:
         """Indices of the users that have a target; with ``sample``, of so many of them."""
         known = self._lengths[split]
         end = self._lengths["test"] if split == "validation" else self.full.lengths
-        users = np.flatnonzero((self._lengths["train"] > 0) & (known < end))
+        users = np.flatnonzero((self._held_out["train"] > 0) & (known < end))  # the same users, learnt until when ever
         if not 0 < self.sample < len(users):
             return users
         return np.sort(np.random.default_rng(0).choice(users, self.sample, replace=False))
@@ -183,11 +188,15 @@ class Dataset:
             raise OovrecError(what, where=self.source or self.name, remedy="leave hold_out out")
         validated, tested = (int(moment) for moment in np.quantile(self.times, PERIODS, method="higher"))
         held = replace(self, held_from=(validated, tested))
-        new = int((held._lengths["train"] == 0).sum())
+        new = int((held._held_out["train"] == 0).sum())
         began, ended = held.periods
         note = f"held out by time: each user's first item from {began} on validates, that from {ended} on tests"
         late = f"; {new:,} users who came after the training part are not evaluated" if new else ""
         return replace(held, notes=[*self.notes, note + late])
+
+    def learnt_until(self, until: Until) -> Dataset:
+        """The same data, whose training part ends before ``until``; those who are tested stay the same users."""
+        return self if until == self.until else replace(self, until=until)
 
     def histories(self, split: Split) -> Histories:
         """What is known before the split's targets; for ``train``, every user's training part.
@@ -213,6 +222,14 @@ class Dataset:
     @cached_property
     def _lengths(self) -> dict[Split, np.ndarray]:
         """``[users]`` by split, how many of each user's items are known before its target, if there is one."""
+        if self.until == "validation":
+            return self._held_out
+        learnt = self._held_out["test"] if self.until == "test" else self.full.lengths
+        return {split: np.maximum(known, learnt) for split, known in self._held_out.items()}
+
+    @cached_property
+    def _held_out(self) -> dict[Split, np.ndarray]:
+        """As :meth:`_lengths`, of a training part that ends before validation."""
         lengths = self.full.lengths
         if self.held_from is None or self.times is None:
             return {split: lengths - np.where(lengths < 3, 0, lacking) for split, lacking in LACKING.items()}

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from oovrec.config import Options, checked
-from oovrec.data.dataset import HoldOut
+from oovrec.data.dataset import HoldOut, Until
 from oovrec.errors import OovrecError
 from oovrec.files import read_json, write_json
 
@@ -41,6 +41,7 @@ class Result(Options):
         added: items named after the training, by what told where they belong; in files only where there are any.
         settings_hash: of the recipe but for its seed; '' in files of before 2026-11-28.
         hold_out: how the test items were held out; in files only where it was by ``time``.
+        until: what was learnt until; in files only where it was the ``test``: from what validates too.
     """
 
     system: str
@@ -56,6 +57,7 @@ class Result(Options):
     added: dict[str, int] = Field(default_factory=dict)
     settings_hash: str = ""
     hold_out: HoldOut = "last"
+    until: Until = "validation"
 
     def flat(self) -> dict[str, Any]:
         """Plain values, the blocks beside the other keys."""

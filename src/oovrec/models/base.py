@@ -205,7 +205,8 @@ class NeuralRecommender(Recommender):
         options = self.config.model_dump(mode="json")
         model = {"system": self.name, **options, "tokens": self.entities.tokens_origin, **self.marks}
         data = dataset.fingerprint
-        return train(module, epoch, validate, training, seed=seed, folder=folder, resume=resume, data=data, model=model)
+        held = validate if dataset.until == "validation" else None
+        return train(module, epoch, held, training, seed=seed, folder=folder, resume=resume, data=data, model=model)
 
     @property
     def marks(self) -> dict[str, str]:

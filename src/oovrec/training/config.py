@@ -15,6 +15,7 @@ class TrainingConfig(Options):
     Attributes:
         epochs: passes over the training part, at most.
         max_steps: optimiser steps, at most; 0 leaves it to ``epochs``.
+        stop_after: epochs after which it ends, the schedule being that of all ``epochs``; 0 for none.
         batch_size: targets in a batch: positions of histories, or prompts.
         learning_rate: AdamW's, after warm-up.
         weight_decay: AdamW's, on matrices only (not on biases, norms and embeddings of one dimension).
@@ -36,6 +37,7 @@ class TrainingConfig(Options):
 
     epochs: int = Field(30, ge=1)
     max_steps: int = Field(0, ge=0)
+    stop_after: int = Field(0, ge=0)
     batch_size: int = Field(512, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
@@ -50,3 +52,8 @@ class TrainingConfig(Options):
     skipped: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool | Literal["auto"] = "auto"
+
+    @property
+    def last_epoch(self) -> int:
+        """The one with which it ends, unless something ends it before."""
+        return min(self.epochs, self.stop_after or self.epochs)

@@ -39,7 +39,7 @@ LOOK = 10  # updates between two looks at the loss on an accelerator, which each
 def train(
     module: nn.Module,
     epoch: Epoch,
-    validate: Callable[[], float],
+    validate: Callable[[], float] | None,
     config: TrainingConfig,
     *,
     seed: int,
@@ -50,6 +50,8 @@ def train(
 ) -> list[EpochLog]:
     """Train ``module`` in place; it ends on the accelerator, in eval mode, with the weights of its best epoch.
 
+    Without validation it learns for all epochs and ends with the last one's weights.
+
     The batches of an epoch are drawn from a generator of (seed, epoch), dropout in a batch from one of
     (seed, epoch, batch, process): a training that was interrupted anywhere goes on as if it had not been, on a
     processor to the last bit. With several processes (``accelerate launch``) each takes every n-th batch.
@@ -58,7 +60,8 @@ def train(
         module: called with a batch's tensors by keyword; returns the loss, a scalar.
         epoch: lists an epoch's batches, each a function that makes its tensors (or lists of them), the
             first of which has a row a sample.
-        validate: a figure to maximise (validation ndcg@10); called in eval mode, without gradients.
+        validate: a figure to maximise (validation ndcg@10); called in eval mode, without gradients. None where nothing
+            is held out to validate by.
         config: the shared options.
         seed: of every random choice.
         folder: ``log.jsonl`` and ``checkpoint/`` go there; None keeps nothing.
@@ -90,7 +93,7 @@ class _Training:
         accelerator: Accelerator,
         module: nn.Module,
         epoch: Epoch,
-        validate: Callable[[], float],
+        validate: Callable[[], float] | None,
         config: TrainingConfig,
         seed: int,
         checkpoint: Checkpoint,
@@ -133,7 +136,7 @@ class _Training:
         if self.progress.finished:
             return
         batches = self._batches()
-        left = len(batches) * (self.config.epochs - self.progress.epoch + 1) - self.progress.batch
+        left = len(batches) * (self.config.last_epoch - self.progress.epoch + 1) - self.progress.batch
         if self.config.max_steps:
             left = min(left, (self.config.max_steps - self.progress.updates) * self.config.accumulate)
         main = self.accelerator.is_main_process
@@ -251,7 +254,7 @@ class _Training:
         self.checkpoint_at = ended + max(CHECKPOINT_SECONDS, (ended - began) / CHECKPOINT_SHARE)
 
     def _interrupted(self) -> Interrupted:
-        place = f"stopped in epoch {self.progress.epoch} of {self.config.epochs}"
+        place = f"stopped in epoch {self.progress.epoch} of {self.config.last_epoch}"
         if self.checkpoint.folder is None:
             return Interrupted(f"{place}; nothing was kept, as no run folder was given.")
         if not self.checkpoint.kept:
@@ -262,9 +265,9 @@ class _Training:
     def _close_epoch(self) -> None:
         """Validate where it is time to, write the log and the state, decide whether to go on."""
         state, config = self.progress, self.config
-        last = state.epoch == config.epochs or self._enough
+        last = state.epoch >= config.last_epoch or self._enough
         due = state.epoch % config.validate_every == 0 or last
-        ndcg = self._validated() if due else None
+        ndcg = self._validated(self.validate) if due and self.validate else None
         loss, speed = state.loss / state.batch, state.samples / max(state.seconds, 1e-9)
         state.logs.append(EpochLog(state.epoch, loss, ndcg, state.seconds, speed, state.rate))
         if ndcg is not None:
@@ -273,16 +276,18 @@ class _Training:
             if better:
                 state.best, self.best = ndcg, weights(self.module)
         state.finished = last or state.waited >= config.patience
+        if state.finished and self.best is None:  # nothing validated
+            self.best = weights(self.module)
         if not state.finished:
             state.begin_next()
         self._keep()
         give_back()
 
-    def _validated(self) -> float:
+    def _validated(self, validate: Callable[[], float]) -> float:
         self.module.eval()
         try:
             with self.interrupts.at_once(), torch.no_grad(), autocast(self.config, self.device):
-                return self._mean(self.validate())
+                return self._mean(validate())
         except KeyboardInterrupt as error:  # validation changes nothing, so the state is whole
             self._keep()
             raise self._interrupted() from error
@@ -298,7 +303,7 @@ class _Training:
         state = self.progress
         loss = f"loss {state.loss / max(state.batch, 1):.3f}"
         best = "" if state.best is None else f"  best ndcg@10 {state.best:.4f}"
-        return f"epoch {state.epoch}/{self.config.epochs}  {loss}{best}"
+        return f"epoch {state.epoch}/{self.config.last_epoch}  {loss}{best}"
 
 
 @contextmanager

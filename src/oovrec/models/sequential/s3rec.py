@@ -212,7 +212,7 @@ class S3Rec(SequentialRecommender):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = Pretraining(self.module, attribute_table(self.entities), self.config)
-        stage = training.model_copy(update={"epochs": epochs, "validate_every": epochs})
+        stage = training.model_copy(update={"epochs": epochs, "stop_after": 0, "validate_every": epochs})
         self.train(module, self.corrupted_epoch, dataset, stage, seed=seed, folder=folder, resume=resume)
 
     def corrupted_epoch(self, dataset: Dataset, batch_size: int, rng: np.random.Generator) -> list[Batch]:
