@@ -138,7 +138,7 @@ def training(log: Sequence[dict[str, Any]], validated_on: str) -> Figure:
     """
     validated = [entry for entry in log if entry["ndcg"] is not None]
     figure, panes = panels(3.6, 2) if validated else panels(1.9, 1)
-    above, below = np.ravel(panes)[[0, -1]]
+    above, below = panes[0], panes[-1]
     above.plot([entry["epoch"] for entry in log], [entry["loss"] for entry in log], color=MUTED, linewidth=1.6)
     above.set_title("training loss", **TITLE)
     if validated:

@@ -27,22 +27,22 @@ class Contender:
         label: its name for people; where others have it too, with the first run's folder.
         tokens_from: what its tokens were built from.
         runs: folder by seed.
-        retrained: whether it has learnt from what validates too.
         random: whether a seed changes anything.
         figures: by block, then by metric of :data:`COMPARED`.
         users: how many are counted, by block.
         lead: what the first system has over this one, as :func:`oovrec.evaluation.protocol.compare` gives it; None
             for the first.
+        retrained: whether it has learnt from what validates too.
     """
 
     label: str
     tokens_from: TokensFrom
     runs: dict[int, Path]
-    retrained: bool
     random: bool
     figures: dict[str, dict[str, Figure]]
     users: dict[str, int]
     lead: dict[str, dict[str, Any]] | None
+    retrained: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """For programs: figures as ``mean`` and, of several seeds, ``deviation``."""
@@ -114,7 +114,6 @@ def _contender(runs: list[Run], own: list[Evaluation], first: list[Evaluation], 
         label=runs[0].label if alone else f"{runs[0].label}, {runs[0].folder.name}",
         tokens_from=runs[0].tokens_from,
         runs={run.recipe.seed: run.folder for run in runs},
-        retrained=runs[0].recipe.retrained,
         random=issubclass(system(runs[0].recipe.system), NeuralRecommender),
         figures={
             name: {metric: Figure.of([one[name] for one in blocks], metric) for metric in COMPARED}
@@ -122,6 +121,7 @@ def _contender(runs: list[Run], own: list[Evaluation], first: list[Evaluation], 
         },
         users={name: block["users"] for name, block in blocks[0].items()},
         lead=None if own is first else compared(first, own),
+        retrained=runs[0].recipe.retrained,
     )
 
 

@@ -69,8 +69,8 @@ class Row:
         tokens_from: what its tokens were built from.
         seeds: how many were run.
         stale: they are of an earlier version of the recipe.
-        retrained: they are of models that learnt from what validates too.
         blocks: figures by block and metric.
+        retrained: they are of models that learnt from what validates too.
     """
 
     system: str
@@ -78,8 +78,8 @@ class Row:
     tokens_from: TokensFrom
     seeds: int
     stale: bool
-    retrained: bool
     blocks: dict[str, dict[str, Figure]]
+    retrained: bool = False
 
     @property
     def leaky(self) -> bool:
@@ -190,7 +190,7 @@ def _row(system: str, published: str | None, results: list[Result], *, stale: bo
         if all(block in one.blocks for one in results)
     }
     spelled = published or (first.system if plain else system)
-    return Row(system, spelled, first.tokens_from, len(results), stale, first.until != "validation", blocks)
+    return Row(system, spelled, first.tokens_from, len(results), stale, blocks, first.until != "validation")
 
 
 def markdown(rows: Mapping[str, list[Row]], published: Published, out: Path) -> str:
