@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from oovrec.config import Options, checked
 from oovrec.errors import OovrecError
 from oovrec.models.base import configured
 
@@ -67,6 +68,9 @@ def test_weights_of_tasks_are_finite_and_not_without_measure(tasks: dict[str, fl
 
 
 def test_a_system_without_options_says_that_there_are_none() -> None:
+    class Nothing(Options):
+        """Of a system of another package."""
+
     with pytest.raises(OovrecError) as error:
-        configured("popularity", {"shape": "debug"})
+        checked(Nothing, {"shape": "debug"}, where="model")
     assert str(error.value) == "model: unknown key 'shape'; leave it out: there is no key to set."

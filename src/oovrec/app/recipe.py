@@ -36,6 +36,7 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("model", "dropout", None),
     ("model", "residual_dropout", 0.0),
     ("model", "attention_dropout", None),
+    ("model", "days", 0),
     ("training", "max_steps", 0),
     ("training", "stop_after", 0),
     ("training", "validate_on", "masked"),
