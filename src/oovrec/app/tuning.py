@@ -219,7 +219,8 @@ def _carried_out(study: Study, number: int, settings: dict[str, Any], dataset: D
     with taken_up(study.run(number, settings)) as run:
         try:
             train_on(run, dataset)
-            best = run.best_epoch or {}
+            best = run.best_epoch
+            assert best is not None  # a study's recipe leaves something to validate by
             trial = Trial(number, settings, best["ndcg"], best["epoch"], round(seconds(run.folder), 1))
         except Diverged as error:
             say(escape(f"{study.recipe} {settings}: {error}"))

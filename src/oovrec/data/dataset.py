@@ -130,7 +130,7 @@ class Dataset:
         """Indices of the users that have a target; with ``sample``, of so many of them."""
         known = self._lengths[split]
         end = self._lengths["test"] if split == "validation" else self.full.lengths
-        users = np.flatnonzero((self._held_out["train"] > 0) & (known < end))  # the same users, learnt until when ever
+        users = np.flatnonzero((self._held_out["train"] > 0) & (known < end))  # whatever is learnt
         if not 0 < self.sample < len(users):
             return users
         return np.sort(np.random.default_rng(0).choice(users, self.sample, replace=False))

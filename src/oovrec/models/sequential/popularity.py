@@ -81,4 +81,4 @@ def _newest(dataset: Dataset, days: int) -> np.ndarray:
         what = "the log has no times to tell the last days by"
         raise OovrecError(what, where=f"model.days = {days}", remedy="set it to 0")
     times = dataset.times[dataset.positions("train")]
-    return times > times.max(initial=0) - days * DAY
+    return times > times.max() - days * DAY
