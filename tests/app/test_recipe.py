@@ -166,3 +166,12 @@ def test_trainings_on_tokens_that_are_there_are_told_apart_by_the_tokens_options
         tokens = TokenRecipe.of(build_tokens(data, "random", "train", 0, {"clusters": clusters}))
         hashes.add(read_recipe("metaid-llama").model_copy(update={"tokens": tokens}).hash)
     assert len(hashes) == 2
+
+
+def test_a_recipe_that_says_nothing_of_until_keeps_the_hash_of_results_that_are_there() -> None:
+    plain = read_recipe("popularity")
+    assert plain.hash == read_recipe("popularity", ["until=validation", "training.stop_after=0"]).hash == "f0b6496735d7"
+    changed = {
+        read_recipe("popularity", [change]).hash for change in ("until=test", "until=end", "training.stop_after=3")
+    }
+    assert len(changed - {plain.hash}) == 3

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,12 @@ from safetensors.numpy import load_file
 from typer.testing import Result
 
 from oovrec.app.pipeline import train
-from oovrec.app.retraining import retrain
+from oovrec.app.retraining import once_more, retrain
 from oovrec.app.runs import Run, load_run
 from oovrec.data.load import load_dataset
 from oovrec.errors import OovrecError
 from oovrec.evaluation.results import read_result
+from oovrec.models.sequential.s3rec import S3Rec
 from oovrec.tokens.table import Tokens
 
 Invoke = Callable[..., Result]
@@ -96,7 +99,7 @@ def test_what_learns_until_the_test_is_tested_on_the_same_users_and_says_so(
     oovrec: Invoke, base: Path, until_test: Path
 ) -> None:
     printed = " ".join(oovrec("compare", until_test, base).output.split())
-    assert "SASRec, retrained learnt from what validates too, the others did not" in printed
+    assert "SASRec, retrained: learnt from what validates too, as the others did not" in printed
     first, again = (load_file(run / "ranks.safetensors") for run in (base, until_test))
     for part in ("users", "targets"):
         assert np.array_equal(first[part], again[part])
@@ -124,7 +127,7 @@ def test_seeds_that_were_retrained_to_other_epochs_are_one_system(base: Path, un
 def test_what_has_learnt_from_targets_is_not_asked_for_them(oovrec: Invoke, base: Path, until_test: Path) -> None:
     oovrec("retrain", base, "--out", base.with_name("for-use"))
     ended = oovrec("evaluate", base.with_name("for-use"), code=2)
-    assert "for-use, until: it learns from the whole log, and nothing is held out; test one" in ended.stderr
+    assert "for-use, until: it learns from the whole log, and nothing is held out; leave 'until' out" in ended.stderr
     ended = oovrec("evaluate", until_test, "--split", "validation", code=2)
     assert "until-test, until: it learns from what would validate it" in ended.stderr
     assert len(json.loads(oovrec("recommend", base.with_name("for-use"), "--user", "u1", "--json").output)) == 10
@@ -195,7 +198,7 @@ def test_where_an_epoch_is_chosen_by_validation_there_must_be_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ended = oovrec("run", "--data", log, "--set", "until=test", code=2)
-    assert "until: its references would have learnt from less" in ended.stderr
+    assert "until: the main job compares what learns until validation" in ended.stderr
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({"system": "sasrec", "until": "test", "search": {"model.dropout": [0.5]}}))
     ended = oovrec("bench", "tune", "--recipes", path, "--datasets", log, code=2)
@@ -221,8 +224,8 @@ def test_the_table_has_a_row_of_what_was_retrained(
     }
     oovrec("bench", "results", "--systems", "popularity", "--datasets", log)
     page = Path("results/README.md").read_text()
-    assert "| `sasrec-short-retrained` | none | 1 |" in page
-    assert page.count("`-retrained`: learnt from what validates too") == 1
+    assert "| `sasrec-short-retrained`‡ | none | 1 |" in page
+    assert page.count("‡: learnt from what validates too") == 1
 
 
 def test_a_run_that_is_not_finished_or_names_added_items_is_refused(oovrec: Invoke, base: Path, tmp_path: Path) -> None:
@@ -236,7 +239,160 @@ def test_a_run_that_is_not_finished_or_names_added_items_is_refused(oovrec: Invo
     assert not (tmp_path / "new").exists()
 
 
-def test_pretraining_is_not_cut_short(log: Path, tmp_path: Path) -> None:
+def test_pretraining_is_not_cut_short(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, draw = [], S3Rec.corrupted_epoch
+    monkeypatch.setattr(S3Rec, "corrupted_epoch", lambda *given: drawn.append(1) or draw(*given))
     changes = ["training.epochs=3", "model.pretrain_epochs=3", "training.stop_after=1"]
     run = train("s3rec", log, tmp_path / "s3", overrides=changes)
-    assert len(run.epochs) == 1
+    assert (len(drawn), len(run.epochs)) == (3, 1)
+
+
+def test_of_epochs_that_served_equally_well_the_first_is_taken(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "even")
+    lines = [json.loads(line) | {"ndcg": 0.5} for line in (base / "log.jsonl").read_text().splitlines()]
+    (tmp_path / "even" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert once_more(load_run(tmp_path / "even"), "end").training.stop_after == 1
+
+
+def test_a_run_that_names_added_items_is_not_retrained(oovrec: Invoke, log: Path, tmp_path: Path) -> None:
+    oovrec("train", "metaid-llama", "--data", log, "--out", tmp_path / "base", *SMALL)
+    (tmp_path / "new.csv").write_text("item_id,title\nnew,Film [2]\n")
+    oovrec("items", "add", tmp_path / "base", tmp_path / "new.csv", "--out", tmp_path / "more")
+    ended = oovrec("retrain", tmp_path / "more", "--out", tmp_path / "again", code=2)
+    assert "names items that were added, which its log lacks; retrain the run that they were added to" in ended.stderr
+    assert not (tmp_path / "again").exists()
+    oovrec("retrain", tmp_path / "base", "--out", tmp_path / "again", "--until", "test")
+    run = load_run(tmp_path / "again").add_items(tmp_path / "new.csv", tmp_path / "again-more")
+    data = load_dataset(log)
+    read = replace(data, items=[*data.items, "new"], titles=[*data.titles, "Film [2]"])
+    assert (run.label, run.dataset().until) == ("META ID (Llama), retrained + 1 new items", "test")
+    assert run.dataset(read).until == "test"
+
+
+def test_tokens_that_were_built_for_what_is_learnt_until_are_taken(oovrec: Invoke, log: Path, tmp_path: Path) -> None:
+    oovrec("train", "metaid-llama", "--data", log, "--out", tmp_path / "base", *SMALL)
+    oovrec("retrain", tmp_path / "base", "--out", tmp_path / "again", "--until", "test")
+    used = ("--tokens", tmp_path / "again" / "tokens", *SMALL)
+    oovrec("train", "metaid-llama", "--data", log, "--out", tmp_path / "test", "--set", "until=test", *used)
+    assert same(weights(tmp_path / "again"), weights(tmp_path / "test"))
+    ended = oovrec("train", "metaid-llama", "--data", log, "--out", tmp_path / "leaky", *used, code=2)
+    assert "were built from other data than 'films'" in ended.stderr
+
+
+def test_neither_split_of_what_learnt_from_everything_can_be_asked_for(
+    oovrec: Invoke, base: Path, tmp_path: Path
+) -> None:
+    oovrec("retrain", base, "--out", tmp_path / "end")
+    for split in ("validation", "test"):
+        ended = oovrec("evaluate", tmp_path / "end", "--split", split, code=2)
+        assert "it learns from the whole log, and nothing is held out; leave 'until' out" in ended.stderr
+
+
+def test_ratings_that_only_a_held_out_interaction_has_are_known_once_it_is_learnt_from(
+    log: Path, tmp_path: Path
+) -> None:
+    rows = pl.read_csv(log)
+    last = pl.int_range(pl.len()).over("user_id") == pl.len().over("user_id") - 1
+    rows.sort("timestamp", maintain_order=True).with_columns(
+        rating=pl.when(last).then(5).otherwise(pl.int_range(pl.len()) % 3 + 1)
+    ).write_csv(tmp_path / "rated.csv")
+    run = train("popularity", tmp_path / "rated.csv", tmp_path / "base")
+    assert retrain(run, tmp_path / "test", until="test").model.entities.scale == (1.0, 2.0, 3.0)
+    assert retrain(run, tmp_path / "end").model.entities.scale == (1.0, 2.0, 3.0, 5.0)
+
+
+def test_where_all_were_retrained_there_is_nothing_to_tell_apart(oovrec: Invoke, until_test: Path) -> None:
+    assert "learnt from what validates too" not in oovrec("compare", until_test).output
+
+
+def test_users_who_came_while_validation_ran_are_not_tested_once_it_is_learnt_from(tmp_path: Path) -> None:
+    rows = [(f"u{number % 9}", f"i{number % 7}", number) for number in range(800)]
+    rows += [("late", f"i{number % 7}", 800 + number) for number in range(0, 200, 10)]
+    rows += [(f"u{number % 9}", f"i{number % 5}", 800 + number) for number in range(1, 200, 2)]
+    pl.DataFrame(rows, ["user_id", "item_id", "timestamp"], orient="row").write_csv(tmp_path / "log.csv")
+    plain = load_dataset(tmp_path / "log.csv", hold_out="time")
+    late = plain.user_index["late"]
+    assert len(plain.learnt_until("test").histories("train")[late])
+    assert not len(plain.histories("train")[late])
+    assert np.array_equal(plain.learnt_until("test").evaluated_users("test"), plain.evaluated_users("test"))
+
+
+def test_without_the_log_of_epochs_nobody_knows_for_how_many(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "lost")
+    (tmp_path / "lost" / "log.jsonl").unlink()
+    with pytest.raises(OovrecError, match=r"lost/log\.jsonl: does not say which epoch validation chose; restore"):
+        retrain(tmp_path / "lost", tmp_path / "new")
+    with pytest.raises(OovrecError, match="sasrec: is the run that is to be retrained; give another --out"):
+        retrain(base, base)
+
+
+def test_what_was_exported_for_use_begins_no_training_that_is_tested(
+    oovrec: Invoke, log: Path, other_log: Path, tmp_path: Path
+) -> None:
+    oovrec("train", "metaid-llama", "--data", log, "--out", tmp_path / "base", *SMALL)
+    oovrec("retrain", tmp_path / "base", "--out", tmp_path / "end")
+    oovrec("export", tmp_path / "end", "--out", tmp_path / "plain")
+    card = (tmp_path / "plain" / "README.md").read_text(encoding="utf-8")
+    assert "nothing is left to test it by; the run it comes from has figures." in card
+    assert "Not evaluated" not in card
+    assert "`tokens_from: all`" in card
+    train_on = ("train", "metaid-llama", "--backbone", tmp_path / "plain", *ONE)
+    ended = oovrec(*train_on, "--data", log, "--out", tmp_path / "leaky", code=2)
+    assert "plain: has learnt from what is held out of 'films' here; export a run that did not" in ended.stderr
+    assert not (tmp_path / "leaky").exists()
+    oovrec(*train_on, "--data", log, "--out", tmp_path / "use", "--set", "until=end")
+    oovrec(*train_on, "--data", other_log, "--out", tmp_path / "other")
+    oovrec("export", tmp_path / "base", "--out", tmp_path / "clean")
+    oovrec("train", "metaid-llama", "--backbone", tmp_path / "clean", *ONE, "--data", log, "--out", tmp_path / "more")
+
+
+def test_pages_and_tokens_of_a_retrained_run_say_what_it_has_learnt_from(
+    oovrec: Invoke, log: Path, tmp_path: Path
+) -> None:
+    oovrec("train", "metaid-llama", "--data", log, "--out", tmp_path / "base", *SMALL)
+    said = {"test": "all interactions before the test, those that validate included", "end": "Saw held-out"}
+    seen = {"test": "until the test", "end": "all"}
+    for until, words in said.items():
+        oovrec("retrain", tmp_path / "base", "--out", tmp_path / until, "--until", until)
+        tokens = tmp_path / until / "tokens"
+        ended = oovrec("tokens", "score", tokens, log, "--json")
+        assert json.loads(ended.stdout)["tokens_from"] == seen[until]
+        assert "these tokens were built from other data" in ended.stderr
+        oovrec("tokens", "report", tokens, log, "--out", tmp_path / f"page-{until}")
+        assert words in (tmp_path / f"page-{until}" / "tokens.html").read_text(encoding="utf-8")
+    printed = oovrec("evaluate", tmp_path / "test").output
+    assert "It has learnt from what validates too." in printed
+    page = (tmp_path / "test" / "report.html").read_text(encoding="utf-8")
+    assert "It has learnt from what validates too." in page
+    assert said["test"] in page
+
+
+def test_a_log_that_changed_is_retrained_on_where_that_is_said(oovrec: Invoke, log: Path, tmp_path: Path) -> None:
+    path = tmp_path / "moving.csv"
+    path.write_bytes(log.read_bytes())
+    oovrec("train", "popularity", "--data", path, "--out", tmp_path / "base")
+    path.write_bytes(log.read_bytes().replace(b"u1,", b"v1,"))
+    ended = oovrec("retrain", tmp_path / "base", "--out", tmp_path / "again", code=2)
+    assert "is not the dataset 'moving' that the run was trained on; give --data to retrain on it" in ended.stderr
+    ended = oovrec("retrain", tmp_path / "base", "--out", tmp_path / "again", "--data", path)
+    assert "note: moving lacks 1 of the 60 users of" in " ".join(ended.stderr.split())
+    assert "items of" not in ended.stderr
+
+
+def test_imported_tokens_are_not_taken_for_those_of_a_newer_log(oovrec: Invoke, log: Path, tmp_path: Path) -> None:
+    words = "".join(f"{item}\t<B{number}>\n" for number, item in enumerate(load_dataset(log).items))
+    (tmp_path / "items.tsv").write_text(words)
+    oovrec("tokens", "import", log, "--items", tmp_path / "items.tsv", "--out", tmp_path / "theirs")
+    oovrec("train", "metaid-llama", "--data", log, "--tokens", tmp_path / "theirs", "--out", tmp_path / "a", *SMALL)
+    ended = oovrec("retrain", tmp_path / "a", "--out", tmp_path / "b", "--data", longer(log, tmp_path, 1), code=2)
+    assert "a: has tokens that were imported, which no newer log can be given; import some for it" in ended.stderr
+
+
+def test_a_cell_that_learns_from_what_validates_is_not_retrained_once_more(
+    oovrec: Invoke, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = ("--variant", "more", "--set", "until=test", *ONE)
+    ended = oovrec("bench", "cell", "sasrec", "--data", log, *more, "--retrained", code=2)
+    assert "it learns from what would validate it" in ended.stderr
+    assert not Path("results").exists()

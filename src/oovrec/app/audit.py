@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from oovrec.app.pipeline import warn_of_other_data
 from oovrec.app.tables import grid
 from oovrec.data.dataset import Dataset
 from oovrec.files import write_json
@@ -58,6 +59,8 @@ def run(dataset: Dataset, items: Path, users: Path | None = None, out: Path | No
 def _given(dataset: Dataset, items: Path, users: Path | None) -> tuple[TokenTable, TokenTable | None]:
     """The tables of items and users, each in the dataset's order."""
     built = Tokens.load(items) if items.is_dir() else None
+    if built:
+        warn_of_other_data(built, dataset)
     of_items = (built.items if built else read_table(items)).reindexed(dataset.items)
     of_users = read_table(users) if users else built.users if built else None
     return of_items, of_users and of_users.reindexed(dataset.users)

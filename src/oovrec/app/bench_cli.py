@@ -74,6 +74,8 @@ def bench_cell(
     dataset = source.load()
     changes, source = tuple(overrides or ()), source.found(dataset)
     cell = Cell.of(recipe, source, seed, built_from, out, variant=variant, overrides=changes, tokens=given)
+    if retrained:
+        cell.run.recipe.check_held_out("validation")  # by which it is told how long
     fill(cell, dataset)
     if retrained:
         fill(cell.retrained(), dataset)

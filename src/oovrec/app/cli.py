@@ -188,7 +188,8 @@ def evaluate(
     if json:
         tables.show_json(pipeline.result(trained, evaluation).flat())
     else:
-        tables.show(*tables.metrics([SystemRow.of(trained.label, trained.tokens_from, evaluation)]))
+        shown = tables.metrics([SystemRow.of(trained.label, trained.tokens_from, evaluation)])
+        tables.show(*shown, *filter(None, [trained.recipe.notice]))
 
 
 @app.command()

@@ -42,7 +42,7 @@ def compare(
     """
     main, dataset = prepare(recipe, data, out, resume)
     if main.recipe.retrained:
-        what = "its references would have learnt from less"
+        what = "the main job compares what learns until validation"
         raise OovrecError(what, where="until", remedy="leave 'until' out, or use 'oovrec train'")
     train_on(main, dataset)
     for name in main.recipe.references:
@@ -72,6 +72,7 @@ def report(main: Run, dataset: Dataset) -> ReportData:
         seconds=sum(seconds(run.folder) for run in runs),
         training=main.epochs,
         validated_on=main.recipe.training.validate_on,
+        notice=main.recipe.notice,
         tokens=TokenFacts.of(tokens, dataset) if tokens else None,
         spoken=main.speaks,
         examples=example_users(

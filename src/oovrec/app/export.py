@@ -13,6 +13,7 @@ import numpy as np
 from transformers import GenerationConfig, PreTrainedModel
 
 from oovrec.app.folders import check_free
+from oovrec.app.learnt import KEY, learnt
 from oovrec.app.runs import Run, load_run
 from oovrec.data.histories import Histories
 from oovrec.decoding.catalogue import FILE, write_catalogue
@@ -95,6 +96,7 @@ def export(run: Run | str | Path, out: str | Path) -> Path:
     with quiet_transformers(), atomic_folder(out) as folder:
         plain = model.module.plain()
         plain.generation_config = _generation(model, plain)
+        setattr(plain.config, KEY, learnt(run))
         plain.save_pretrained(folder)
         _write_words(model, folder)
         write_text(folder / "README.md", _card(run, model, plain))
@@ -148,6 +150,7 @@ def _call(model: GenerativeRecommender) -> str:
 
 def _card(run: Run, model: GenerativeRecommender, plain: PreTrainedModel) -> str:
     metrics, tokens, words = run.folder / "metrics.json", model.entities.tokens, model.vocabulary
+    notice = run.recipe.notice
     assert tokens is not None
     alone = Histories.of([[item] for item in range(len(model.entities.items))])
     return CARD.format(
@@ -157,19 +160,19 @@ def _card(run: Run, model: GenerativeRecommender, plain: PreTrainedModel) -> str
         items=len(model.entities.items),
         depth=words.items.shape[1],
         method=tokens.method,
-        tokens_from=tokens.built_from,
+        tokens_from=tokens.seen,
         leak=LEAK if tokens.built_from == "all" else "",
         users=USERS if words.users is not None else "",
         history=model.config.history,
         filled=FILLED if words.end in model.prompts(alone).ids else "",
         auto="AutoModelForCausalLM" if model.causal else "AutoModelForSeq2SeqLM",
         prompt=_call(model),
-        figures=_figures(read_result(metrics)) if metrics.exists() else "Not evaluated.",
+        figures=_figures(read_result(metrics), notice) if metrics.exists() else notice or "Not evaluated.",
     )
 
 
-def _figures(result: Result) -> str:
-    """The test figures with their 95% intervals, a row a block."""
+def _figures(result: Result, notice: str) -> str:
+    """The test figures with their 95% intervals, a row a block, and what else is to be known of them."""
     lines = ["| test targets | " + " | ".join(FIGURES) + " |", "|---" * (1 + len(FIGURES)) + "|"]
     for name in BLOCKS:
         if block := result.blocks.get(name):
@@ -177,4 +180,4 @@ def _figures(result: Result) -> str:
             lines.append(" | ".join([f"| {name}, {block['users']:,} users", *cells]) + " |")
     about = "The whole catalogue is ranked; *masked*: without the history's own items. "
     about += f"`tokens_from: {result.tokens_from}`; seed {result.seed}; {result.hardware}."
-    return "\n".join([*lines, "", about])
+    return "\n".join([*lines, "", f"{about} {notice}".rstrip()])

@@ -51,7 +51,7 @@ class Contender:
             for block, metrics in self.figures.items()
         }
         runs = {str(seed): str(folder) for seed, folder in self.runs.items()}
-        about = {"system": self.label, "tokens_from": self.tokens_from, "runs": runs}
+        about = {"system": self.label, "tokens_from": self.tokens_from, "retrained": self.retrained, "runs": runs}
         return {**about, "figures": figures, "lead": self.lead}
 
 
@@ -93,7 +93,7 @@ def notes(contenders: Sequence[Contender]) -> list[str]:
     if leaky:
         found.append(f"the tokens of {', '.join(leaky)} saw held-out items; such figures compare with no others")
     if 0 < len(more) < len(contenders):
-        found.append(f"{', '.join(more)} learnt from what validates too, the others did not")
+        found.append(f"{', '.join(more)}: learnt from what validates too, as the others did not")
     return found
 
 

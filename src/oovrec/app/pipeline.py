@@ -13,6 +13,7 @@ from typing import Any, Literal
 from rich.markup import escape
 
 from oovrec.app.folders import begin, check_free, check_same, check_writable, kept_or_removed, resumable, seconds, timed
+from oovrec.app.learnt import check_backbone
 from oovrec.app.ranks import read_ranks, write_ranks
 from oovrec.app.recipe import Recipe, TokenRecipe, read_recipe
 from oovrec.app.runs import Run, load_run
@@ -39,6 +40,12 @@ def warn(dataset: Dataset) -> None:
         say(escape(f"note: {note}"))
     for warning in inspect(dataset).warnings:
         say(f"[bold red]WARNING[/] {escape(warning)}")
+
+
+def warn_of_other_data(tokens: Tokens, dataset: Dataset) -> None:
+    """Say, loudly, that tokens may know of ``dataset`` what is held out, if they say what they were built from."""
+    if tokens.of_other_data(dataset.fingerprint):
+        say("[bold red]WARNING[/] these tokens were built from other data, perhaps from what is held out here")
 
 
 def build(
@@ -96,7 +103,7 @@ def prepare(
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     source = Source.of(data)
     dataset = source.load()
-    warn(dataset)
+    warn(dataset.learnt_until(recipe.until))
     return Run(folder, recipe, source.found(dataset)), dataset
 
 
@@ -155,9 +162,11 @@ def train_on(run: Run, dataset: Dataset, given: Tokens | str | Path | None = Non
     kind, options = system(recipe.system), configured(recipe.system, recipe.model)
     if beginning:
         kind.check(options)  # before tokens, which may take long
+        check_backbone(run)
     with kept_or_removed(folder) if beginning else nullcontext():
         entities = Entities.of(until, tokens or _tokens(run, until))
-        if tokens and all(tokens.of_other_data(data.fingerprint) for data in (dataset, until)):  # a leak untold
+        known = (dataset.fingerprint, until.fingerprint)
+        if tokens and recipe.until != "end" and all(map(tokens.of_other_data, known)):  # a leak that no page would tell
             what = f"were built from other data than '{dataset.name}', perhaps from what is held out here"
             raise OovrecError(what, where=place, remedy="build tokens from this data by 'oovrec tokens build'")
         model = kind(options, entities)

@@ -42,6 +42,10 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("training", "validate_on", "masked"),
     ("training", "skipped", 0.0),
 )
+NOTICES = {
+    "test": "It has learnt from what validates too.",
+    "end": "It has learnt from the whole log, so nothing is left to test it by; the run it comes from has figures.",
+}
 
 
 Value = bool | int | float | str  # that a key may have
@@ -136,6 +140,11 @@ class Recipe(Options):
         """Whether it learns from what validation, or the test too, is made of."""
         return self.until != "validation"
 
+    @property
+    def notice(self) -> str:
+        """What a reader of a retrained run's pages must know, as a sentence; '' where there is nothing."""
+        return NOTICES.get(self.until, "")
+
     def check_held_out(self, split: Split) -> None:
         """Make sure that it does not learn from the targets of ``split``.
 
@@ -143,7 +152,7 @@ class Recipe(Options):
             OovrecError: it does.
         """
         if self.until == "end":
-            remedy = "test one that learns until the test: 'oovrec retrain RUN --until test'"
+            remedy = "leave 'until' out, or test a run of 'oovrec retrain RUN --until test'"
             raise OovrecError("it learns from the whole log, and nothing is held out", where="until", remedy=remedy)
         if self.retrained and split == "validation":
             what = "it learns from what would validate it"

@@ -124,6 +124,7 @@ class ReportData:
         tokens: how items are named; None where the main system uses no tokens.
         spoken: whether it names items by them, and does not only carry what they stand for.
         examples: users with the main system's recommendations.
+        notice: what else a reader must know of what the main system has learnt from.
     """
 
     dataset: Report
@@ -136,6 +137,7 @@ class ReportData:
     tokens: TokenFacts | None
     spoken: bool
     examples: list[ExampleUser]
+    notice: str = ""
 
     @property
     def title(self) -> str:

@@ -30,7 +30,8 @@ PUBLISHED_LEGEND = """\
 Published figures are raw or of unknown masking; the ratio in brackets is our raw figure over the published one. ★: the
 published row's figures cannot all be true, and this is the one most likely wrong."""
 STALE_LEGEND = "†: of an earlier version of the recipe."
-RETRAINED_LEGEND = "`-retrained`: learnt from what validates too, for as many epochs as served the row without it best."
+RETRAINED_LEGEND = """\
+‡: learnt from what validates too; `-retrained` for as many epochs as served the row without that best."""
 APART_LEGEND = "Rows of one name and the same tokens differ in their settings."
 APART = "*not comparable: their tokens have seen held-out items*"
 
@@ -262,7 +263,8 @@ def _set_apart(rows: list[Row], lines: list[list[str]]) -> list[list[str]]:
 
 
 def _names(row: Row) -> list[str]:
-    return [f"`{row.system}`{'†' if row.stale else ''}", row.tokens_from, str(row.seeds)]
+    marks = ("†" if row.stale else "") + ("‡" if row.retrained else "")
+    return [f"`{row.system}`{marks}", row.tokens_from, str(row.seeds)]
 
 
 def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

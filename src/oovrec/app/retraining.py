@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from rich.markup import escape
+
 from oovrec.app.pipeline import prepare, train_on
 from oovrec.app.recipe import Recipe
 from oovrec.app.runs import Run, load_run
-from oovrec.data.dataset import Until
+from oovrec.data.dataset import Dataset, Until
 from oovrec.errors import OovrecError
+from oovrec.models.base import NeuralRecommender, system
+from oovrec.models.entities import Entities
+from oovrec.progress import say
 from oovrec.tokens.build import scheme
 from oovrec.tokens.table import Tokens
 
@@ -36,26 +41,57 @@ def retrain(
         resume: go on with the run in ``out``.
 
     Raises:
-        OovrecError: the run is not finished, or names items that were added; otherwise as :func:`train`.
+        OovrecError: the run is not finished, or names items that were added; its log is another by now, and ``data``
+            is not given; its tokens were imported, and it is; otherwise as :func:`train`.
         Interrupted: Ctrl-C; the folder can be resumed.
     """
     run = run if isinstance(run, Run) else load_run(run)
-    source = run.data if data is None else run.data.renewed(data)
-    again, dataset = prepare(once_more(run, until), source, out, resume)
-    return train_on(again, dataset, imported(run))
+    if Path(out).resolve() == run.folder.resolve():
+        raise OovrecError("is the run that is to be retrained", where=out, remedy="give another --out")
+    recipe, tokens = once_more(run, until), imported(run)
+    if data is not None and tokens is not None:
+        what = "has tokens that were imported, which no newer log can be given"
+        remedy = "import some for it, and give them to 'oovrec train' with --set until=end"
+        raise OovrecError(what, where=run.folder, remedy=remedy)
+    if data is None:
+        _check_there(run)
+    again, dataset = prepare(recipe, run.data if data is None else run.data.renewed(data), out, resume)
+    _say_what_is_lost(run, dataset)
+    if recipe.training.stop_after:
+        say(escape(f"for {recipe.training.stop_after} epochs, as served {run.folder} best"))
+    return train_on(again, dataset, tokens)
+
+
+def _check_there(run: Run) -> None:
+    """Make sure that the run's own log is what it was."""
+    try:
+        run.dataset()
+    except OovrecError as error:
+        raise OovrecError(error.what, where=error.where, remedy="give --data to retrain on it as it is now") from error
+
+
+def _say_what_is_lost(run: Run, dataset: Dataset) -> None:
+    """Say what the run knows and a newer log does not, such as all of it in a log of something else."""
+    entities = Entities.load(run.folder)
+    for kind, before, now in (("users", entities.users, dataset.users), ("items", entities.items, dataset.items)):
+        if lost := len({*before} - {*now}):
+            say(escape(f"note: {dataset.name} lacks {lost:,} of the {len(before):,} {kind} of {run.folder}"))
 
 
 def once_more(run: Run, until: Until) -> Recipe:
     """The recipe of a finished run, to learn ``until`` then for as many epochs as served it best.
 
     Raises:
-        OovrecError: the run is not finished, or names items that were added.
+        OovrecError: the run is not finished, names items that were added, or has lost its log of epochs.
     """
     if run.added:
         what, remedy = "names items that were added, which its log lacks", "retrain the run that they were added to"
         raise OovrecError(what, where=run.folder, remedy=remedy)
     run.check_finished()
     best = run.best_epoch
+    if best is None and not run.recipe.retrained and issubclass(system(run.recipe.system), NeuralRecommender):
+        where, remedy = run.folder / "log.jsonl", "restore the file or train again"
+        raise OovrecError("does not say which epoch validation chose", where=where, remedy=remedy)
     training = run.recipe.training.model_copy(update={"stop_after": best["epoch"]} if best else {})
     return run.recipe.model_copy(update={"until": until, "training": training})
 

@@ -127,18 +127,27 @@ class Service:
         """The id of an item."""
         return self._run.model.entities.items[0]
 
+    @property
+    def notice(self) -> str:
+        """What else is to be known of what the model has learnt from."""
+        return self._run.recipe.notice
+
     def health(self) -> dict[str, str]:
         """Whether the server answers."""
         return {"status": "ok"}
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """Of the run; ``figures`` are the masked ones of its test, None where it was not evaluated."""
+        """Of the run; ``figures`` are the masked ones of its test, None where it was not evaluated.
+
+        ``until`` says what it learnt from, as in a recipe.
+        """
         path = self._run.folder / "metrics.json"
         return {
             "system": self._run.label,
             "data": self._run.data.name,
             "tokens_from": self._run.tokens_from,
+            "until": self._run.recipe.until,
             "items": len(self._run.model.entities.items),
             "users": None if self._dataset is None else len(self._dataset.users),
             "figures": read_result(path).blocks["masked"] if path.exists() else None,
@@ -187,7 +196,7 @@ def application(service: Service) -> FastAPI:
     about = service.facts
     title = f"oovrec: {about['system']} on {about['data']}"
     app = FastAPI(title=title, version=__version__, lifespan=service.lifespan, docs_url=None, redoc_url=None)
-    home = HTMLResponse(page("serve.html.j2", run=about, most=MOST, angle=GOLDEN_ANGLE))
+    home = HTMLResponse(page("serve.html.j2", run=about, notice=service.notice, most=MOST, angle=GOLDEN_ANGLE))
     body = {"required": True, "content": {"application/json": {"schema": Wanted.model_json_schema()}}}
 
     def docs(request: Request) -> HTMLResponse:

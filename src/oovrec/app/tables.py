@@ -208,7 +208,7 @@ def tokens(built: Tokens, dataset: Dataset) -> Table:
     popular = np.argsort(-counts, kind="stable")[:SHOWN]
     titles = dataset.titles or [""] * len(dataset.items)
     rows = [[dataset.items[item], titles[item], built.items.text(item), f"{counts[item]:,}"] for item in popular]
-    title = f"{built.method} tokens, built from {built.built_from}: {len(built.items):,} items"
+    title = f"{built.method} tokens, built from {built.seen}: {len(built.items):,} items"
     title += f", {len(built.users):,} users" if built.users else ""
     return grid({"item": "left", "title": "left", "tokens": "left", "taken (training)": "right"}, rows, title)
 

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from oovrec.data.dataset import Dataset
 from oovrec.tokens.rules import END
-from oovrec.tokens.table import BuiltFrom, Tokens, TokenTable
+from oovrec.tokens.table import Tokens, TokenTable
 
 TITLES = 4  # example titles a cluster
 SAMPLE = 12  # items of a cluster, from the best to the least known
@@ -80,7 +80,7 @@ class TokenFacts:
 
     Attributes:
         method: the scheme.
-        built_from: ``train``, or ``all`` where held-out interactions were seen.
+        built_from: as :attr:`Tokens.seen <oovrec.tokens.table.Tokens.seen>` says it.
         depth: tokens an item, of the longest name.
         item_words, user_words: tokens in the two vocabularies; no ``user_words`` where users have none.
         words_by_level: different tokens at each place of an item's name.
@@ -91,7 +91,7 @@ class TokenFacts:
     """
 
     method: str
-    built_from: BuiltFrom
+    built_from: str
     depth: int
     item_words: int
     user_words: int | None
@@ -106,7 +106,7 @@ class TokenFacts:
         table = tokens.items
         levels = [sum(table.vocabulary[code] != END for code in level) for level in table.levels]
         users = None if tokens.users is None else _words(tokens.users)
-        names = (tokens.method, tokens.built_from, table.depth, _words(table), users, levels)
+        names = (tokens.method, tokens.seen, table.depth, _words(table), users, levels)
         if levels[0] == len(table):
             return cls(*names, clusters=[])
         compared = _Compared.of(table, dataset)

@@ -75,20 +75,18 @@ def tokens_score(
     json: AsJson = False,
 ) -> None:
     """How well tokens keep what the interactions say (MS, DS, lift on held-out items)."""
-    from oovrec.app import tables
-    from oovrec.progress import say
+    from oovrec.app import pipeline, tables
     from oovrec.tokens.quality import score
     from oovrec.tokens.table import Tokens
 
     built = Tokens.load(tokens)
     dataset = reading.of(data).load()
-    if built.of_other_data(dataset.fingerprint):
-        say("[bold red]WARNING[/] these tokens were built from other data, perhaps from what is held out here")
+    pipeline.warn_of_other_data(built, dataset)
     quality = score(built, dataset)
     if json:
-        tables.show_json({"tokens_from": built.built_from, **quality.to_json()})
+        tables.show_json({"tokens_from": built.seen, **quality.to_json()})
     else:
-        tables.show(tables.quality(quality, built.built_from))
+        tables.show(tables.quality(quality, built.seen))
 
 
 @tokens_app.command("audit")

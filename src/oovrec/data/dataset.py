@@ -19,6 +19,7 @@ Until = Literal["validation", "test", "end"]
 # Newest items that the split's histories lack, of leave-one-out.
 LACKING: dict[Split, int] = {"train": 2, "validation": 2, "test": 1}
 PERIODS = (0.8, 0.9)  # shares of the interactions that are older than what validates, and than what tests
+LEARNT = {"test": "what validates is learnt from too", "end": "all is learnt from, and nothing is held out"}
 DAY = 86_400  # seconds
 MOST_RATINGS = 20  # different values; more are no scale
 
@@ -196,7 +197,10 @@ class Dataset:
 
     def learnt_until(self, until: Until) -> Dataset:
         """The same data, whose training part ends before ``until``; those who are tested stay the same users."""
-        return self if until == self.until else replace(self, until=until)
+        if until == self.until:
+            return self
+        notes = [note for note in self.notes if note not in LEARNT.values()]
+        return replace(self, until=until, notes=[*notes, *([LEARNT[until]] if until in LEARNT else [])])
 
     def histories(self, split: Split) -> Histories:
         """What is known before the split's targets; for ``train``, every user's training part.

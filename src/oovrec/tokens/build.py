@@ -179,8 +179,9 @@ def build_tokens(
 
 def provenance(dataset: Dataset) -> dict[str, dict[str, str]]:
     """For ``tokens.json``: the data whose ids tokens name, and by what versions they were made."""
+    further = {} if dataset.until == "validation" else {"until": dataset.until}
     return {
-        "dataset": {"name": dataset.name, "sha256": dataset.sha256, "fingerprint": dataset.fingerprint},
+        "dataset": {"name": dataset.name, "sha256": dataset.sha256, "fingerprint": dataset.fingerprint, **further},
         "versions": {
             "oovrec": oovrec.__version__,
             "numpy": np.__version__,

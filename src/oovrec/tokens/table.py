@@ -227,6 +227,13 @@ class Tokens:
             write_tensors(folder / "centroids.safetensors", centroids)
         write_json(folder / "tokens.json", self.summary())
 
+    @property
+    def seen(self) -> str:
+        """What they were built from, for people: ``train``, ``until the test`` (what validates included) or ``all``."""
+        about = self.details.get("dataset")
+        until = about.get("until") if isinstance(about, dict) else None
+        return "all" if self.built_from == "all" or until == "end" else "until the test" if until else "train"
+
     def of_other_data(self, fingerprint: str) -> bool:
         """Whether they say that they were built from other data than those of ``fingerprint``."""
         about = self.details.get("dataset")

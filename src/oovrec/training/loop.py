@@ -260,7 +260,7 @@ class _Training:
         if not self.checkpoint.kept:
             return Interrupted(f"{place}; nothing was kept yet, so that the same command begins anew.")
         goes_on = f"the same command goes on from there ({self.checkpoint.folder})"
-        return Interrupted(f"{place}; {goes_on}, of 'train' and 'run' with --resume.")
+        return Interrupted(f"{place}; {goes_on}, of 'train', 'retrain' and 'run' with --resume.")
 
     def _close_epoch(self) -> None:
         """Validate where it is time to, write the log and the state, decide whether to go on."""
