@@ -396,3 +396,23 @@ def test_a_cell_that_learns_from_what_validates_is_not_retrained_once_more(
     ended = oovrec("bench", "cell", "sasrec", "--data", log, *more, "--retrained", code=2)
     assert "it learns from what would validate it" in ended.stderr
     assert not Path("results").exists()
+
+
+def test_a_retrained_row_of_an_earlier_recipe_is_marked_and_none_stands_beside_what_was_published(
+    oovrec: Invoke, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    oovrec("bench", "cell", "popularity", "--data", log, "--retrained")
+    table = {"popularity": {"films": {"hit@10": 0.2}}}
+    Path("table.json").write_text(json.dumps(table))
+    shown = ("bench", "results", "--systems", "popularity", "--datasets", log, "--published", "table.json")
+    oovrec(*shown)
+    (row, other) = (line for line in Path("results/README.md").read_text().splitlines() if "`popularity-ret" in line)
+    assert row.startswith("| `popularity-retrained`‡ | none | 1 |")
+    assert "0.2000" not in row
+    file = Path("results/films/popularity-retrained-none-s0.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"settings_hash": "0" * 12}))
+    oovrec(*shown)
+    assert "| `popularity-retrained`†‡ | none | 1 |" in Path("results/README.md").read_text()
+    assert "| `popularity` | none | 1 |" in Path("results/README.md").read_text()
+    assert other.startswith("| `popularity-retrained`‡ |")

@@ -27,6 +27,7 @@ from oovrec.progress import say
 from oovrec.tokens.table import BuiltFrom, Tokens
 
 RUNS = Path("runs") / "bench"
+AGAIN = "-retrained"  # how a cell is called that learns from what validates too
 NAME = re.compile(r"(?P<system>.+)-(?P<tokens_from>train|all|none)-s(?P<seed>\d+)\.json")
 PATIENCE = 20.0  # seconds for a process of a killed command to be gone
 
@@ -97,7 +98,7 @@ class Cell:
         Raises:
             OovrecError: as :func:`oovrec.app.retraining.once_more`.
         """
-        system, run = f"{self.system}-retrained", load_run(self.run.folder)
+        system, run = f"{self.system}{AGAIN}", load_run(self.run.folder)
         folder = RUNS / run.data.name / f"{system}-{run.tokens_from}-s{run.recipe.seed}"
         return replace(self, system=system, run=Run(folder, once_more(run, "test"), run.data))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from oovrec.app.cells import NAME, read_cells, recipe_of
+from oovrec.app.cells import AGAIN, NAME, read_cells, recipe_of
 from oovrec.app.facts import FACTS, read_facts
-from oovrec.app.recipe import shipped
+from oovrec.app.recipe import Recipe, shipped
 from oovrec.errors import OovrecError
 from oovrec.evaluation.consistency import Finding, check_table
 from oovrec.evaluation.results import BLOCKS, Result, TokensFrom
@@ -159,7 +159,7 @@ def read_rows(out: Path, recipes: Mapping[str, str]) -> dict[str, list[Row]]:
             grouped.setdefault((result.dataset, name["system"], result.tokens_from), []).append(result)
     rows: dict[str, list[Row]] = {}
     for (dataset, system, _), results in grouped.items():
-        rows.setdefault(dataset, []).extend(_rows(system, known.get(system), results))
+        rows.setdefault(dataset, []).extend(_rows(system, known.get(system.removesuffix(AGAIN)), results))
     return {
         dataset: sorted(found, key=lambda row: (row.leaky, -row.blocks["masked"]["ndcg@10"].value))
         for dataset, found in rows.items()
@@ -172,8 +172,8 @@ def _rows(system: str, recipe: str | None, results: list[Result]) -> list[Row]:
     built_from = None if first.tokens_from == "none" else first.tokens_from
     published = None
     if recipe is not None:
-        published = recipe_of(recipe, 0, None).published
-        if fresh := [one for one in results if one.config_hash == recipe_of(recipe, one.seed, built_from).hash]:
+        published = None if system.endswith(AGAIN) else recipe_of(recipe, 0, None).published
+        if fresh := [one for one in results if _is_of(one, recipe_of(recipe, one.seed, built_from))]:
             return [_row(system, published, fresh, stale=False)]
     alike: dict[str, list[Result]] = {}
     for one in results:
@@ -181,10 +181,18 @@ def _rows(system: str, recipe: str | None, results: list[Result]) -> list[Row]:
     return [_row(system, published, found, stale=recipe is not None) for found in alike.values()]
 
 
+def _is_of(result: Result, recipe: Recipe) -> bool:
+    """Whether it is of today's recipe; retrained, for whatever number of epochs."""
+    if result.until == recipe.until:
+        return result.config_hash == recipe.hash
+    return result.settings_hash == recipe.model_copy(update={"until": result.until}).settings_hash
+
+
 def _row(system: str, published: str | None, results: list[Result], *, stale: bool) -> Row:
     """The row of results that differ in their seed alone."""
     first = results[0]
-    plain = first.tokens_from == "none" or kind(first.system).token_use == "needed"  # else it only carries vectors
+    carried = first.tokens_from != "none" and kind(first.system).token_use != "needed"  # tokens, for their vectors
+    plain = not carried and first.until == "validation"
     blocks = {
         block: {metric: Figure.of([one.blocks[block] for one in results], metric) for metric in COMPARED}
         for block in BLOCKS
