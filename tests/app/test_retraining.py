@@ -374,6 +374,10 @@ def test_a_log_that_changed_is_retrained_on_where_that_is_said(oovrec: Invoke, l
     path.write_bytes(log.read_bytes().replace(b"u1,", b"v1,"))
     ended = oovrec("retrain", tmp_path / "base", "--out", tmp_path / "again", code=2)
     assert "is not the dataset 'moving' that the run was trained on; give --data to retrain on it" in ended.stderr
+    path.rename(tmp_path / "moved.csv")
+    ended = oovrec("retrain", tmp_path / "base", "--out", tmp_path / "again", code=2)
+    assert "moving.csv: no such file or folder; give --data to retrain on it" in ended.stderr
+    path = (tmp_path / "moved.csv").rename(path)
     ended = oovrec("retrain", tmp_path / "base", "--out", tmp_path / "again", "--data", path)
     assert "note: moving lacks 1 of the 60 users of" in " ".join(ended.stderr.split())
     assert "items of" not in ended.stderr

@@ -89,8 +89,7 @@ class Cell:
             chosen = chosen.model_copy(update={"tokens": TokenRecipe.of(tokens)})
         run = Run(RUNS, chosen, data)
         system = "-".join([called(recipe), *([variant] if variant else [])])
-        folder = RUNS / data.name / f"{system}-{run.tokens_from}-s{seed}"
-        return cls(system, recipe, variant, overrides, replace(run, folder=folder), out, tokens)
+        return cls(system, recipe, variant, overrides, _placed(run, system), out, tokens)
 
     def retrained(self) -> Cell:
         """The cell of this one's run, which is finished, retrained until the test.
@@ -99,8 +98,8 @@ class Cell:
             OovrecError: as :func:`oovrec.app.retraining.once_more`.
         """
         system, run = f"{self.system}{AGAIN}", load_run(self.run.folder)
-        folder = RUNS / run.data.name / f"{system}-{run.tokens_from}-s{run.recipe.seed}"
-        return replace(self, system=system, run=Run(folder, once_more(run, "test"), run.data))
+        again = Run(RUNS, once_more(run, "test"), run.data)
+        return replace(self, system=system, run=_placed(again, system))
 
     @property
     def name(self) -> str:
@@ -115,6 +114,11 @@ class Cell:
     def result(self) -> Result | None:
         """What is there already, of whatever settings."""
         return read_cell(self.file) if self.file.exists() else None
+
+
+def _placed(run: Run, system: str) -> Run:
+    """The run in the folder that is a cell's of the name."""
+    return replace(run, folder=RUNS / run.data.name / f"{system}-{run.tokens_from}-s{run.recipe.seed}")
 
 
 def recipe_of(name: str, seed: int, built_from: BuiltFrom | None, overrides: Iterable[str] = ()) -> Recipe:

@@ -25,6 +25,7 @@ from matplotlib.transforms import Bbox
 from oovrec.app.report_data import SystemRow
 from oovrec.app.token_facts import Cluster
 from oovrec.files import atomic
+from oovrec.training.checkpoint import best_epoch
 
 INK, MUTED, RULE, ACCENT, PAPER = "#1d1f22", "#6a6e75", "#dcdcd7", "#0e6e6e", "#fffffe"
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", ACCENT: "--accent", PAPER: "--paper"}
@@ -136,15 +137,14 @@ def training(log: Sequence[dict[str, Any]], validated_on: str) -> Figure:
 
     Where nothing was validated there is nothing below.
     """
-    validated = [entry for entry in log if entry["ndcg"] is not None]
-    figure, panes = panels(3.6, 2) if validated else panels(1.9, 1)
+    kept = best_epoch(log)
+    figure, panes = panels(3.6, 2) if kept else panels(1.9, 1)
     above, below = panes[0], panes[-1]
     above.plot([entry["epoch"] for entry in log], [entry["loss"] for entry in log], color=MUTED, linewidth=1.6)
     above.set_title("training loss", **TITLE)
-    if validated:
-        scores = [entry["ndcg"] for entry in validated]
-        below.plot([entry["epoch"] for entry in validated], scores, color=ACCENT, linewidth=1.8)
-        kept = max(validated, key=lambda entry: entry["ndcg"])
+    if kept:
+        validated = [(entry["epoch"], entry["ndcg"]) for entry in log if entry["ndcg"] is not None]
+        below.plot(*zip(*validated, strict=True), color=ACCENT, linewidth=1.8)
         below.plot(kept["epoch"], kept["ndcg"], "o", color=ACCENT, markersize=6)
         below.set_title(f"validation ndcg@10, {validated_on}: {kept['ndcg']:.4f} at epoch {kept['epoch']}", **TITLE)
         above.set_xticklabels([])

@@ -41,6 +41,7 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("training", "stop_after", 0),
     ("training", "validate_on", "masked"),
     ("training", "skipped", 0.0),
+    ("", "until", "validation"),  # of no section
 )
 NOTICES = {
     "test": "It has learnt from what validates too.",
@@ -121,12 +122,12 @@ class Recipe(Options):
     @property
     def hash(self) -> str:
         """12 hex digits that tell trainings apart; what they are compared with, or compiled to, does not count."""
-        beside = BESIDE if self.retrained else (*BESIDE, "until")
-        values = {key: value for key, value in self.to_dict().items() if key not in beside}
+        values = {key: value for key, value in self.to_dict().items() if key not in BESIDE}
         values["training"] = {key: value for key, value in values["training"].items() if key != "compile"}
         for section, key, unset in LATER:
-            if values[section].get(key, unset) == unset:
-                values[section].pop(key, None)
+            place = values[section] if section else values
+            if place.get(key, unset) == unset:
+                place.pop(key, None)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

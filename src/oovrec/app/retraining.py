@@ -17,6 +17,7 @@ from oovrec.models.entities import Entities
 from oovrec.progress import say
 from oovrec.tokens.build import scheme
 from oovrec.tokens.table import Tokens
+from oovrec.training.checkpoint import best_epoch
 
 
 def retrain(
@@ -53,21 +54,16 @@ def retrain(
         what = "has tokens that were imported, which no newer log can be given"
         remedy = "import some for it, and give them to 'oovrec train' with --set until=end"
         raise OovrecError(what, where=run.folder, remedy=remedy)
-    if data is None:
-        _check_there(run)
-    again, dataset = prepare(recipe, run.data if data is None else run.data.renewed(data), out, resume)
+    try:
+        again, dataset = prepare(recipe, run.data if data is None else run.data.renewed(data), out, resume)
+    except OovrecError as error:
+        if data is not None or str(error.where) != run.data.source:
+            raise
+        raise OovrecError(error.what, where=error.where, remedy="give --data to retrain on it as it is now") from error
     _say_what_is_lost(run, dataset)
     if recipe.training.stop_after:
         say(escape(f"for {recipe.training.stop_after} epochs, as served {run.folder} best"))
     return train_on(again, dataset, tokens)
-
-
-def _check_there(run: Run) -> None:
-    """Make sure that the run's own log is what it was."""
-    try:
-        run.dataset()
-    except OovrecError as error:
-        raise OovrecError(error.what, where=error.where, remedy="give --data to retrain on it as it is now") from error
 
 
 def _say_what_is_lost(run: Run, dataset: Dataset) -> None:
@@ -88,7 +84,7 @@ def once_more(run: Run, until: Until) -> Recipe:
         what, remedy = "names items that were added, which its log lacks", "retrain the run that they were added to"
         raise OovrecError(what, where=run.folder, remedy=remedy)
     run.check_finished()
-    best = run.best_epoch
+    best = best_epoch(run.epochs)
     if best is None and not run.recipe.retrained and issubclass(system(run.recipe.system), NeuralRecommender):
         where, remedy = run.folder / "log.jsonl", "restore the file or train again"
         raise OovrecError("does not say which epoch validation chose", where=where, remedy=remedy)

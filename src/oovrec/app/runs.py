@@ -224,12 +224,6 @@ class Run:
         lines = numbered_lines(read_text(path)) if path.exists() else ()
         return [_epoch(line, f"{path}, line {number}") for number, line in lines]
 
-    @property
-    def best_epoch(self) -> dict[str, Any] | None:
-        """The one of :attr:`epochs` whose weights were kept; None where nothing was validated."""
-        validated = [epoch for epoch in self.epochs if epoch["ndcg"] is not None]
-        return max(validated, key=lambda epoch: (epoch["ndcg"], -epoch["epoch"]), default=None)
-
     def recommend(
         self,
         *,

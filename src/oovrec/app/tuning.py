@@ -33,6 +33,7 @@ from oovrec.evaluation.results import git_commit, hardware, versions
 from oovrec.files import read_json, write_json, write_yaml
 from oovrec.models.base import NeuralRecommender, system
 from oovrec.progress import say
+from oovrec.training.checkpoint import best_epoch
 
 RUNS = Path("runs") / "tuning"
 DRAWS = 100  # for settings that were not tried yet; where there are none, the space is searched through
@@ -219,7 +220,7 @@ def _carried_out(study: Study, number: int, settings: dict[str, Any], dataset: D
     with taken_up(study.run(number, settings)) as run:
         try:
             train_on(run, dataset)
-            best = run.best_epoch
+            best = best_epoch(run.epochs)
             assert best is not None  # a study's recipe leaves something to validate by
             trial = Trial(number, settings, best["ndcg"], best["epoch"], round(seconds(run.folder), 1))
         except Diverged as error:

@@ -57,7 +57,7 @@ def score(tokens: Tokens, dataset: Dataset, seed: int = 0) -> Quality:
     items = tokens.items.reindexed(dataset.items)
     users = None if tokens.users is None else tokens.users.reindexed(dataset.users)
     clusters = clusters_of(items)
-    splits = [split for split in SPLITS if alike(items) and len(dataset.evaluated_users(split))]
+    splits = [split for split in SPLITS if len(dataset.evaluated_users(split))] if alike(items) else []
     repeats = {split: repeated_clusters(clusters, dataset.histories(split), dataset.targets(split)) for split in splits}
     sides = {side: table for side, table in (("items", items), ("users", users)) if table is not None}
     vectors = {side: found for side, table in sides.items() if (found := table.vectors) is not None and len(table) > 1}

@@ -9,7 +9,7 @@ new one. Random generators need no place in it, as the loop derives each step's 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,12 @@ class EpochLog:
     seconds: float
     samples_per_second: float
     learning_rate: float
+
+
+def best_epoch(log: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The epoch whose weights are kept, of a log of :class:`EpochLog`'s values; None where nothing was validated."""
+    validated = (epoch for epoch in log if epoch["ndcg"] is not None)
+    return max(validated, key=lambda epoch: (epoch["ndcg"], -epoch["epoch"]), default=None)
 
 
 @dataclass
