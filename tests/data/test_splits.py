@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 from oovrec.data.checks import inspect
-from oovrec.data.dataset import DAY, MOST_RATINGS, Dataset
+from oovrec.data.dataset import DAY, MOST_RATINGS, Dataset, Split
 from oovrec.data.histories import Histories
 from oovrec.data.interactions import Interactions
+from oovrec.errors import OovrecError
 
 USERS = 2_000
 
@@ -159,6 +160,46 @@ def test_by_time_a_target_is_the_first_item_of_its_period_and_all_before_is_know
     for split, evaluated in users.items():
         assert data.evaluated_users(split).tolist() == evaluated == data.histories(split).users.tolist()
         assert len(data.targets(split)) == len(evaluated) > 5
+
+
+def stretched() -> Dataset:
+    """The same over more than half a year."""
+    return replace(dated(), times=dated().times * 2000)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_age_counts_days_from_where_the_training_part_ends(split: Split) -> None:
+    data = stretched().held_out_by_time()
+    validated, tested = data.held_from
+    users = data.evaluated_users(split)
+    moments = [
+        min(time for time in data.times[data.full.indptr[user] : data.full.indptr[user + 1]] if time >= begin)
+        for begin in [validated if split == "validation" else tested]
+        for user in users
+    ]
+    assert data.age(split).tolist() == [(moment - validated) // DAY for moment in moments]
+    if split == "test":
+        retrained = data.learnt_until("test")
+        assert retrained.age(split).tolist() == [(moment - tested) // DAY for moment in moments]
+    assert dated().age(split) is None
+
+
+def test_young_targets_alone_are_of_the_first_days() -> None:
+    data = stretched().held_out_by_time()
+    ages = data.age("validation")
+    days = int(np.median(ages)) + 1
+    young = data.within(days)
+    assert young.evaluated_users("validation").tolist() == data.evaluated_users("validation")[ages < days].tolist()
+    assert young.targets("validation").tolist() == data.targets("validation")[ages < days].tolist()
+    assert 0 < len(young.targets("validation")) < len(ages)
+    assert set(young.sampled(3).evaluated_users("validation")) < set(young.evaluated_users("validation"))
+    assert data.within(0) is data
+    with pytest.raises(OovrecError, match="some: no targets are held out by time, so none has an age; leave"):
+        dated().within(days)
+    late = replace(data, times=np.where(data.times >= data.held_from[0], data.times + 3 * DAY, data.times))
+    with pytest.raises(OovrecError, match="some: nobody has a target within 3 days of the training part; give"):
+        late.within(3)
+    assert len(late.within(4).targets("validation"))
 
 
 def test_nothing_of_the_training_part_came_after_a_target() -> None:

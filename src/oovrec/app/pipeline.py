@@ -103,6 +103,8 @@ def prepare(
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     source = Source.of(data)
     dataset = source.load()
+    if not recipe.retrained:
+        dataset.within(recipe.training.validate_days)  # not after tokens were made
     warn(dataset.learnt_until(recipe.until))
     return Run(folder, recipe, source.found(dataset)), dataset
 
@@ -264,6 +266,7 @@ def result(run: Run, evaluation: Evaluation) -> Result:
         wall_seconds=seconds(run.folder),
         blocks=evaluation.blocks(),
         tasks=evaluation.tasks,
+        by_age=evaluation.by_age,
         added=run.added,
         hold_out=evaluation.hold_out,
         until=run.recipe.until,

@@ -42,6 +42,7 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("training", "validate_on", "masked"),
     ("training", "skipped", 0.0),
     ("training", "ema_epochs", 0.0),
+    ("training", "validate_days", 0),
     ("", "until", "validation"),  # of no section
 )
 NOTICES = {

@@ -65,9 +65,20 @@ def grid(columns: Mapping[str, str], rows: Sequence[Sequence[object]], title: st
 
 
 def metrics(systems: Sequence[SystemRow]) -> list[Table]:
-    """A table a block: systems down, figures with their 95% intervals across, the best in bold; then other tasks'."""
+    """A table a block: systems down, figures with 95% intervals across, the best in bold; by age; other tasks'."""
     blocks = [_block(name, about, systems) for name, about in BLOCKS.items() if name in systems[0].blocks]
-    return [*blocks, *(table for system in systems for table in _tasks(system))]
+    return [*blocks, *_by_age(systems), *(table for system in systems for table in _tasks(system))]
+
+
+def _by_age(systems: Sequence[SystemRow]) -> list[Table]:
+    """Where targets were held out by time: a row for each system and its days."""
+    rows = [
+        [system.label, days, f"{block['users']:,}", *(_with_interval(block, metric) for metric in WITH_INTERVAL)]
+        for system in systems
+        for days, block in system.by_age.get("masked", {}).items()
+    ]
+    columns = {"system": "left", "days": "right", "users": "right", **dict.fromkeys(WITH_INTERVAL, "right")}
+    return [grid(columns, rows, "masked, by the days from the end of what was learnt to the target")] if rows else []
 
 
 def _block(name: str, about: str, systems: Sequence[SystemRow]) -> Table:
@@ -81,11 +92,13 @@ def _block(name: str, about: str, systems: Sequence[SystemRow]) -> Table:
 
 
 def _figure(block: Mapping[str, Any], metric: str, best: float) -> Text:
-    text = f"{block[metric]:.4f}"
-    if metric in WITH_INTERVAL:
-        low, high = block["ci"][metric]
-        text += f" [{low:.3f}, {high:.3f}]"
+    text = _with_interval(block, metric) if metric in WITH_INTERVAL else f"{block[metric]:.4f}"
     return Text(text, "bold" if block[metric] == best else "")
+
+
+def _with_interval(block: Mapping[str, Any], metric: str) -> str:
+    low, high = block["ci"][metric]
+    return f"{block[metric]:.4f} [{low:.3f}, {high:.3f}]"
 
 
 def _tasks(system: SystemRow) -> list[Table]:
@@ -99,9 +112,7 @@ def _task(task: str, rows: Mapping[str, Mapping[str, Any]], label: str) -> Table
     shown = METRICS if set(METRICS) <= set(names) else names
     cells = []
     for row, block in rows.items():
-        ends = [block["ci"][name] for name in shown]
-        figures = [f"{block[name]:.4f} [{low:.3f}, {high:.3f}]" for name, (low, high) in zip(shown, ends, strict=True)]
-        cells.append([row.replace("_", " "), *figures])
+        cells.append([row.replace("_", " "), *(_with_interval(block, name) for name in shown)])
     columns = {"wordings": "left", **dict.fromkeys(shown, "right")}
     return grid(columns, cells, f"{task}: {label}; {first['users']:,} users")
 

@@ -25,6 +25,7 @@ Split = Literal["validation", "test"]
 Figures = dict[str, dict[str, Any]]  # by row (wordings, or a reference), then by metric; ``ci`` and ``users`` too
 SPLITS = get_args(Split)
 COMPARED = ("ndcg@10", "hit@10")
+WEEK = 7  # days
 AT_ONCE = 1024 if torch.accelerator.is_available() else 512  # users whose items are scored together
 
 
@@ -44,6 +45,7 @@ class Evaluation:
         repeat_targets: how many targets stand in their own history, where masking makes them a miss.
         seed: of the bootstrap.
         hold_out: how the targets were held out.
+        age: ``[n]`` int64 how many days before the target what the system has learnt ended; None but by time.
         tasks: by task the figures of what else the model was trained to do, and under other wordings: blocks by row.
     """
 
@@ -58,6 +60,7 @@ class Evaluation:
     repeat_targets: int
     seed: int = 0
     hold_out: HoldOut = "last"
+    age: np.ndarray | None = None
     tasks: dict[str, Figures] = field(default_factory=dict)
 
     def of_same_users(self, other: Evaluation) -> bool:
@@ -78,6 +81,23 @@ class Evaluation:
         return later if later is not None and 0 < later.sum() < len(later) else None
 
     @cached_property
+    def by_age(self) -> Figures:
+        """``masked`` and ``raw`` by how many days after the end of what was learnt the target is (``0-6``).
+
+        Blocks of :data:`COMPARED` as those of :meth:`blocks`; empty but by time.
+        """
+        found: Figures = {"masked": {}, "raw": {}} if self.age is not None else {}
+        for days, part in _periods(self.age):
+            for name, rows in found.items():
+                values = metrics.per_user(getattr(self, name)[part])
+                table = np.stack([values[metric] for metric in COMPARED], axis=1)
+                intervals = metrics.percentile_intervals(resampled_means(table, seed=self.seed))
+                means = dict(zip(COMPARED, table.mean(axis=0).tolist(), strict=True))
+                ends = {metric: list(interval) for metric, interval in zip(COMPARED, intervals, strict=True)}
+                rows[days] = {**means, "ci": ends, "users": len(table)}
+        return found
+
+    @cached_property
     def _made(self) -> dict[str, dict[str, Any]]:
         """Resampled once, whoever asks for the blocks: the record of a run, its page, what is printed."""
         lists = {"raw": (self.raw, self.top_raw), "masked": (self.masked, self.top_masked)}
@@ -86,6 +106,16 @@ class Evaluation:
             later = {f"later_day_{name}": (rank[apart], top[apart]) for name, (rank, top) in lists.items()}
             blocks |= _blocks(later, self.items, self.seed)
         return blocks
+
+
+def _periods(age: np.ndarray | None) -> Iterator[tuple[str, np.ndarray]]:
+    """Days by name, and where ``age`` lies in them: a week at first, then as many as there were before."""
+    first, after = 0, WEEK
+    while age is not None and first <= age.max():
+        part = (age >= first) & (age < after)
+        if part.any():
+            yield f"{first}-{after - 1}", part
+        first, after = after, 2 * after
 
 
 def _blocks(lists: dict[str, tuple[np.ndarray, np.ndarray]], items: int, seed: int) -> dict[str, dict[str, Any]]:
@@ -144,6 +174,7 @@ def evaluate(
         repeat_targets=int(repeats.sum()),
         seed=seed,
         hold_out=dataset.hold_out,
+        age=dataset.age(split),
     )
 
 
@@ -152,18 +183,14 @@ def validation_score(
     dataset: Dataset,
     block: Literal["masked", "raw"] = "masked",
     *,
-    users: int = 0,
     batch_size: int = AT_ONCE,
 ) -> float:
     """ndcg@10 on validation targets: the one figure by which models and epochs are chosen.
 
-    Args:
-        users: take a sample of this many users, always the same; 0 takes all.
-
     Raises:
         OovrecError: a score is NaN, an item has none, or no user has a target.
     """
-    histories, targets = _split(dataset.sampled(users), "validation")
+    histories, targets = _split(dataset, "validation")
     found = np.empty_like(targets)
     for rows, batch, scored in _scored(scores, histories, batch_size, len(dataset.items)):
         found[rows] = getattr(ranks(scored, targets[rows], batch), block)

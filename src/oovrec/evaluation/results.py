@@ -38,6 +38,7 @@ class Result(Options):
         wall_seconds: of training and evaluation together.
         blocks: as :meth:`oovrec.evaluation.protocol.Evaluation.blocks` gives them; ``raw`` and ``masked`` at least.
         tasks: as in :class:`oovrec.evaluation.protocol.Evaluation`; in files only where there are any.
+        by_age: the like; in files only where test items were held out by time, and not in those of before 2026-11-29.
         added: items named after the training, by what told where they belong; in files only where there are any.
         settings_hash: of the recipe but for its seed; '' in files of before 2026-11-28.
         hold_out: how the test items were held out; in files only where it was by ``time``.
@@ -54,6 +55,7 @@ class Result(Options):
     wall_seconds: float
     blocks: dict[str, dict[str, Any]]
     tasks: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    by_age: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     added: dict[str, int] = Field(default_factory=dict)
     settings_hash: str = ""
     hold_out: HoldOut = "last"
@@ -83,7 +85,8 @@ def read_result(path: Path) -> Result:
     blocks = {name: values.pop(name) for name in BLOCKS if name in values}
     result = checked(Result, {**values, "blocks": blocks}, where=str(path))
     _check_blocks(result.blocks, path)
-    _check_tasks(result.tasks, path)
+    _check_figures(result.tasks, f"{path}, tasks")
+    _check_figures(result.by_age, f"{path}, by_age")
     return result
 
 
@@ -102,8 +105,8 @@ def _check_blocks(blocks: dict[str, dict[str, Any]], path: Path) -> None:
                 raise OovrecError(what, where=f"{path}, {name}", remedy="evaluate the run again")
 
 
-def _check_tasks(tasks: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
-    for task, row, block in ((task, row, block) for task, rows in tasks.items() for row, block in rows.items()):
+def _check_figures(figures: dict[str, dict[str, dict[str, Any]]], where: str) -> None:
+    for part, row, block in ((part, row, block) for part, rows in figures.items() for row, block in rows.items()):
         for metric in block.keys() - {"ci", "users"}:
             try:
                 low, high = block["ci"][metric]
@@ -112,7 +115,7 @@ def _check_tasks(tasks: dict[str, dict[str, dict[str, Any]]], path: Path) -> Non
                 sound = False
             if not sound:
                 what = f"'{metric}' is no figure between its interval's ends"
-                raise OovrecError(what, where=f"{path}, tasks, {task}, {row}", remedy="evaluate the run again")
+                raise OovrecError(what, where=f"{where}, {part}, {row}", remedy="evaluate the run again")
 
 
 def hardware() -> str:

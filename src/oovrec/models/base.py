@@ -194,9 +194,11 @@ class NeuralRecommender(Recommender):
         resume: bool,
     ) -> list[EpochLog]:
         """Train ``module`` (the recommender's own, or one around it) on an epoch's ``batches``, as :meth:`fit` says."""
+        validated = dataset.until == "validation"
+        held = dataset.within(training.validate_days).sampled(training.validation_users) if validated else dataset
 
         def validate() -> float:
-            return validation_score(self.ranked, dataset, training.validate_on, users=training.validation_users)
+            return validation_score(self.ranked, held, training.validate_on)
 
         def epoch(rng: np.random.Generator) -> list[Batch]:
             seen = dataset.thinned(training.skipped, rng) if training.skipped else dataset
@@ -205,8 +207,8 @@ class NeuralRecommender(Recommender):
         options = self.config.model_dump(mode="json")
         model = {"system": self.name, **options, "tokens": self.entities.tokens_origin, **self.marks}
         data = dataset.fingerprint
-        held = validate if dataset.until == "validation" else None
-        return train(module, epoch, held, training, seed=seed, folder=folder, resume=resume, data=data, model=model)
+        figure = validate if validated else None
+        return train(module, epoch, figure, training, seed=seed, folder=folder, resume=resume, data=data, model=model)
 
     @property
     def marks(self) -> dict[str, str]:
