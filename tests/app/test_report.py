@@ -375,6 +375,8 @@ def test_the_epoch_that_was_kept_is_marked() -> None:
     log = [{"epoch": epoch, "loss": 4.0 / epoch, "ndcg": value} for epoch, value in ndcg.items()]
     _, below = figures.training(log, "masked").axes
     assert below.get_title("left") == "validation ndcg@10, masked: 0.3000 at epoch 3"
+    early = figures.training(log, "masked", 14).axes[1]
+    assert early.get_title("left") == "validation ndcg@10, masked, first 14 days: 0.3000 at epoch 3"
     curve, mark = below.lines
     assert curve.get_xydata().tolist() == [[1, 0.1], [3, 0.3], [4, 0.2]]
     assert mark.get_xydata().tolist() == [[3, 0.3]]

@@ -72,6 +72,7 @@ def report(main: Run, dataset: Dataset) -> ReportData:
         seconds=sum(seconds(run.folder) for run in runs),
         training=main.epochs,
         validated_on=main.recipe.training.validate_on,
+        validated_days=main.recipe.training.validate_days,
         notice=main.recipe.notice,
         tokens=TokenFacts.of(tokens, dataset) if tokens else None,
         spoken=main.speaks,

@@ -132,10 +132,10 @@ def _name(axes: Axes, cluster: Cluster, direction: tuple[int, int], distance: fl
     return label
 
 
-def training(log: Sequence[dict[str, Any]], validated_on: str) -> Figure:
+def training(log: Sequence[dict[str, Any]], validated_on: str, days: int = 0) -> Figure:
     """Training loss and, below it, validation ndcg@10 by epoch; the epoch that was kept is marked.
 
-    Where nothing was validated there is nothing below.
+    Where nothing was validated there is nothing below. With ``days`` only targets of so many were.
     """
     kept = best_epoch(log)
     figure, panes = panels(3.6, 2) if kept else panels(1.9, 1)
@@ -146,7 +146,8 @@ def training(log: Sequence[dict[str, Any]], validated_on: str) -> Figure:
         validated = [(entry["epoch"], entry["ndcg"]) for entry in log if entry["ndcg"] is not None]
         below.plot(*zip(*validated, strict=True), color=ACCENT, linewidth=1.8)
         below.plot(kept["epoch"], kept["ndcg"], "o", color=ACCENT, markersize=6)
-        below.set_title(f"validation ndcg@10, {validated_on}: {kept['ndcg']:.4f} at epoch {kept['epoch']}", **TITLE)
+        on = f"{validated_on}, first {days:,} days" if days else validated_on
+        below.set_title(f"validation ndcg@10, {on}: {kept['ndcg']:.4f} at epoch {kept['epoch']}", **TITLE)
         above.set_xticklabels([])
     below.set_xlabel("epoch")
     for axes in dict.fromkeys((above, below)):

@@ -46,7 +46,7 @@ def write_report(run: ReportData, folder: Path) -> Path:
 def _figures(run: ReportData) -> dict[str, Figure]:
     drawn = {"metrics": figures.metrics(run.systems)}
     if run.training:
-        drawn["training"] = figures.training(run.training, run.validated_on)
+        drawn["training"] = figures.training(run.training, run.validated_on, run.validated_days)
     if run.tokens and run.tokens.explained is not None:
         drawn["token_map"] = figures.token_map(run.tokens.clusters)
     return drawn

@@ -122,6 +122,7 @@ class ReportData:
         seconds: wall time of the whole run.
         training: the main system's epochs, each a line of ``log.jsonl``.
         validated_on: the candidates of its validation.
+        validated_days: of how many days its targets were; 0 for all.
         tokens: how items are named; None where the main system uses no tokens.
         spoken: whether it names items by them, and does not only carry what they stand for.
         examples: users with the main system's recommendations.
@@ -139,6 +140,7 @@ class ReportData:
     spoken: bool
     examples: list[ExampleUser]
     notice: str = ""
+    validated_days: int = 0
 
     @property
     def title(self) -> str:
