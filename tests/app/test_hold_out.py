@@ -57,37 +57,37 @@ def test_a_main_job_is_tested_on_what_came_first_after_a_moment(job: tuple[Path,
     assert len(wanted) > 20
 
 
-def test_figures_by_age_are_kept_printed_and_on_the_page(job: tuple[Path, str], told: Path) -> None:
+def test_figures_by_days_are_kept_printed_and_on_the_page(job: tuple[Path, str], told: Path) -> None:
     out, printed = job
     record = read_result(out / "metrics.json")
     for name in ("masked", "raw"):
-        rows = record.by_age[name].values()
+        rows = record.by_days[name].values()
         assert sum(row["users"] for row in rows) == record.blocks[name]["users"]
         total = sum(row["users"] * row["hit@10"] for row in rows)
         assert total / record.blocks[name]["users"] == pytest.approx(record.blocks[name]["hit@10"])
-    assert load_file(out / "ranks.safetensors")["age"].tolist() == load_dataset(told).age("test").tolist()
-    assert "by the days from the end of what was learnt to the target" in printed
+    assert load_file(out / "ranks.safetensors")["days"].tolist() == load_dataset(told).days("test").tolist()
+    assert "by how many days after the moment of the test" in printed
     page = (out / "report.html").read_text(encoding="utf-8")
-    first = next(iter(record.by_age["masked"].values()))
-    assert f"{first['hit@10']:.4f}" in page.split("How it ages")[1].split("</table>")[0]
+    first = next(iter(record.by_days["masked"].values()))
+    assert f"{first['hit@10']:.4f}" in page.split("As time passes")[1].split("</table>")[0]
 
 
-def test_an_epoch_can_be_chosen_by_targets_as_young_as_a_model_in_use_meets(
+def test_an_epoch_can_be_chosen_by_the_targets_of_the_first_days(
     oovrec: Invoke, told: Path, mixed_log: Path, tmp_path: Path
 ) -> None:
     data = load_dataset(told)
-    days = int(np.median(data.age("validation"))) + 1
+    days = int(np.median(data.days("validation"))) + 1
     asked = ("--set", "training.epochs=1", "--set", f"training.validate_days={days}")
     run = tmp_path / "run"
     oovrec("train", "sasrec", "--data", told, "--out", run, *asked, "--set", "training.precision=fp32")
     found = protocol.evaluate(load_run(run).model.ranked, data, "validation")
-    young = found.masked[data.age("validation") < days]
-    assert 0 < len(young) < len(found.masked)
+    early = found.masked[data.days("validation") < days]
+    assert 0 < len(early) < len(found.masked)
     (epoch,) = (json.loads(line) for line in (run / "log.jsonl").read_text().splitlines())
-    assert epoch["ndcg"] == pytest.approx(np.where(young <= 10, 1 / np.log2(young + 1.0), 0).mean())
-    oovrec("retrain", run, "--out", tmp_path / "again")  # where nothing is validated, nor any age asked about
+    assert epoch["ndcg"] == pytest.approx(np.where(early <= 10, 1 / np.log2(early + 1.0), 0).mean())
+    oovrec("retrain", run, "--out", tmp_path / "again")  # where nothing is validated, nor any day asked about
     refused = oovrec("train", "metaid-llama", "--data", mixed_log, "--out", tmp_path / "plain", *asked, code=2)
-    assert "no targets are held out by time, so none has an age; leave training.validate_days out" in refused.stderr
+    assert "nothing is held out by time, so no first days are; leave training.validate_days out" in refused.stderr
     assert not (tmp_path / "plain").exists()
 
 

@@ -168,33 +168,31 @@ def stretched() -> Dataset:
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_the_age_counts_days_from_where_the_training_part_ends(split: Split) -> None:
+def test_days_are_counted_from_where_the_split_begins(split: Split) -> None:
     data = stretched().held_out_by_time()
     validated, tested = data.held_from
-    users = data.evaluated_users(split)
+    began = validated if split == "validation" else tested
     moments = [
-        min(time for time in data.times[data.full.indptr[user] : data.full.indptr[user + 1]] if time >= begin)
-        for begin in [validated if split == "validation" else tested]
-        for user in users
+        min(time for time in data.times[data.full.indptr[user] : data.full.indptr[user + 1]] if time >= began)
+        for user in data.evaluated_users(split)
     ]
-    assert data.age(split).tolist() == [(moment - validated) // DAY for moment in moments]
+    assert data.days(split).tolist() == [(moment - began) // DAY for moment in moments]
     if split == "test":
-        retrained = data.learnt_until("test")
-        assert retrained.age(split).tolist() == [(moment - tested) // DAY for moment in moments]
-    assert dated().age(split) is None
+        assert data.learnt_until("test").days(split).tolist() == data.days(split).tolist()
+    assert dated().days(split) is None
 
 
-def test_young_targets_alone_are_of_the_first_days() -> None:
+def test_early_targets_alone_can_be_evaluated() -> None:
     data = stretched().held_out_by_time()
-    ages = data.age("validation")
-    days = int(np.median(ages)) + 1
-    young = data.within(days)
-    assert young.evaluated_users("validation").tolist() == data.evaluated_users("validation")[ages < days].tolist()
-    assert young.targets("validation").tolist() == data.targets("validation")[ages < days].tolist()
-    assert 0 < len(young.targets("validation")) < len(ages)
-    assert set(young.sampled(3).evaluated_users("validation")) < set(young.evaluated_users("validation"))
+    after = data.days("validation")
+    days = int(np.median(after)) + 1
+    early = data.within(days)
+    assert early.evaluated_users("validation").tolist() == data.evaluated_users("validation")[after < days].tolist()
+    assert early.targets("validation").tolist() == data.targets("validation")[after < days].tolist()
+    assert 0 < len(early.targets("validation")) < len(after)
+    assert set(early.sampled(3).evaluated_users("validation")) < set(early.evaluated_users("validation"))
     assert data.within(0) is data
-    with pytest.raises(OovrecError, match="some: no targets are held out by time, so none has an age; leave"):
+    with pytest.raises(OovrecError, match="some: nothing is held out by time, so no first days are; leave"):
         dated().within(days)
     late = replace(data, times=np.where(data.times >= data.held_from[0], data.times + 3 * DAY, data.times))
     with pytest.raises(OovrecError, match="some: nobody has a target within 3 days of the training part; give"):

@@ -54,27 +54,27 @@ def test_popularity_by_hand() -> None:
     np.testing.assert_allclose(blocks["masked"]["ndcg@10"], (1 / np.log2(3) + 1 / np.log2(4)) / 3)
 
 
-def test_figures_by_age_are_of_weeks_that_double() -> None:
+def test_figures_by_days_are_of_weeks_that_double() -> None:
     rng = np.random.default_rng(0)
     scores = torch.from_numpy(rng.standard_normal((40, 30)).astype(np.float32))
     data = dataset([[int(item) for item in rng.permutation(30)[:4]] for _ in range(40)], 30)
     plain = evaluate(lambda histories: scores[histories.users], data)
-    age = np.array([0, 6, 7, 13, 14, 27, 56, 111] * 5)
-    found = replace(plain, age=age)
+    after = np.array([0, 6, 7, 13, 14, 27, 56, 111] * 5)
+    found = replace(plain, days=after)
     periods = {"0-6": (0, 6), "7-13": (7, 13), "14-27": (14, 27), "56-111": (56, 111)}  # nobody's is 28 to 55 days
-    assert list(found.by_age) == ["masked", "raw"]
-    for name, rows in found.by_age.items():
+    assert list(found.by_days) == ["masked", "raw"]
+    for name, rows in found.by_days.items():
         assert list(rows) == list(periods)
         for days, (first, last) in periods.items():
-            ranks = getattr(plain, name)[(first <= age) & (age <= last)]
+            ranks = getattr(plain, name)[(first <= after) & (after <= last)]
             assert rows[days]["users"] == len(ranks) == 10
             assert rows[days]["hit@10"] == pytest.approx(np.mean(ranks <= 10))
             gains = [1 / np.log2(rank + 1) if rank <= 10 else 0 for rank in ranks]
             assert rows[days]["ndcg@10"] == pytest.approx(np.mean(gains))
-    all_new = replace(plain, age=np.zeros(40, np.int64)).by_age["masked"]["0-6"]
+    all_new = replace(plain, days=np.zeros(40, np.int64)).by_days["masked"]["0-6"]
     masked = plain.blocks()["masked"]
     assert all_new["ci"] == {metric: masked["ci"][metric] for metric in ("ndcg@10", "hit@10")}
-    assert plain.by_age == {}
+    assert plain.by_days == {}
 
 
 def test_test_histories_hold_the_validation_item_and_no_target() -> None:

@@ -266,7 +266,7 @@ def result(run: Run, evaluation: Evaluation) -> Result:
         wall_seconds=seconds(run.folder),
         blocks=evaluation.blocks(),
         tasks=evaluation.tasks,
-        by_age=evaluation.by_age,
+        by_days=evaluation.by_days,
         added=run.added,
         hold_out=evaluation.hold_out,
         until=run.recipe.until,

@@ -9,7 +9,7 @@ from oovrec.errors import OovrecError
 from oovrec.evaluation.protocol import Evaluation
 from oovrec.files import read_tensors, write_tensors
 
-ARRAYS = ("users", "targets", "raw", "masked", "later_day", "age", "top_raw", "top_masked")
+ARRAYS = ("users", "targets", "raw", "masked", "later_day", "days", "top_raw", "top_masked")
 NUMBERS = ("items", "repeat_targets", "seed")
 
 

@@ -28,7 +28,7 @@ class SystemRow:
         tokens_from: what its tokens were built from; ``none`` without tokens.
         blocks: as :meth:`Evaluation.blocks` gives them.
         lead: what the report's main system has over this one, as :func:`compare` gives it; None for itself.
-        tasks, by_age: as in :class:`Evaluation`.
+        tasks, by_days: as in :class:`Evaluation`.
     """
 
     label: str
@@ -36,7 +36,7 @@ class SystemRow:
     blocks: dict[str, dict[str, Any]]
     lead: dict[str, dict[str, Any]] | None = None
     tasks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    by_age: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    by_days: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -44,7 +44,7 @@ class SystemRow:
     ) -> SystemRow:
         """The row of an evaluation; ``main`` is the main system's, for every row but its own."""
         lead = None if main is None else compare(main, evaluation)
-        return cls(label, tokens_from, evaluation.blocks(), lead, evaluation.tasks, evaluation.by_age)
+        return cls(label, tokens_from, evaluation.blocks(), lead, evaluation.tasks, evaluation.by_days)
 
     def task_tables(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The tasks' figures for people: rows by task, those under seen wordings beside those under unseen ones."""

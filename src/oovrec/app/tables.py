@@ -65,20 +65,21 @@ def grid(columns: Mapping[str, str], rows: Sequence[Sequence[object]], title: st
 
 
 def metrics(systems: Sequence[SystemRow]) -> list[Table]:
-    """A table a block: systems down, figures with 95% intervals across, the best in bold; by age; other tasks'."""
+    """A table a block: systems down, figures with 95% intervals across, the best in bold; by days; other tasks'."""
     blocks = [_block(name, about, systems) for name, about in BLOCKS.items() if name in systems[0].blocks]
-    return [*blocks, *_by_age(systems), *(table for system in systems for table in _tasks(system))]
+    return [*blocks, *_by_days(systems), *(table for system in systems for table in _tasks(system))]
 
 
-def _by_age(systems: Sequence[SystemRow]) -> list[Table]:
+def _by_days(systems: Sequence[SystemRow]) -> list[Table]:
     """Where targets were held out by time: a row for each system and its days."""
     rows = [
         [system.label, days, f"{block['users']:,}", *(_with_interval(block, metric) for metric in WITH_INTERVAL)]
         for system in systems
-        for days, block in system.by_age.get("masked", {}).items()
+        for days, block in system.by_days.get("masked", {}).items()
     ]
     columns = {"system": "left", "days": "right", "users": "right", **dict.fromkeys(WITH_INTERVAL, "right")}
-    return [grid(columns, rows, "masked, by the days from the end of what was learnt to the target")] if rows else []
+    title = "masked, by how many days after the moment of the test the item was taken"
+    return [grid(columns, rows, title)] if rows else []
 
 
 def _block(name: str, about: str, systems: Sequence[SystemRow]) -> Table:

@@ -50,7 +50,7 @@ class Dataset:
         source: where it was read from.
         sha256: of the source files' bytes.
         notes: what reading changed (k-core removals, dropped columns), a sentence each.
-        young: days after the end of what is learnt within which a target is evaluated, by time; 0 takes all.
+        early: days of a split, held out by time, whose targets are evaluated; 0 takes all.
         sample: how many users are evaluated, drawn at random, always the same ones; 0 takes all.
         skipped: ``[total]`` bool along ``full.items``, interactions that the training part lacks; None for none.
         tie_seed: with which each user's items of the same time were put in random order; None leaves the log's order.
@@ -74,7 +74,7 @@ class Dataset:
     source: str = ""
     sha256: str = ""
     notes: list[str] = field(default_factory=list)
-    young: int = 0
+    early: int = 0
     sample: int = 0
     skipped: np.ndarray | None = None
     tie_seed: int | None = None
@@ -130,12 +130,12 @@ class Dataset:
         return [moment.removesuffix("T00:00:00").replace("T", " ") for moment in moments]
 
     def evaluated_users(self, split: Split) -> np.ndarray:
-        """Indices of the users that have a target, with ``young`` an early one; with ``sample``, of so many of them."""
+        """Indices of the users that have a target, with ``early`` an early one; with ``sample``, of so many of them."""
         known = self._lengths[split]
         end = self._lengths["test"] if split == "validation" else self.full.lengths
         users = np.flatnonzero((self._held_out["train"] > 0) & (known < end))  # whatever is learnt
-        if self.young:
-            users = users[self._days_to(self.full.indptr[users] + known[users]) < self.young]
+        if self.early:
+            users = users[self._days(split, self.full.indptr[users] + known[users]) < self.early]
         if not 0 < self.sample < len(users):
             return users
         return np.sort(np.random.default_rng(0).choice(users, self.sample, replace=False))
@@ -146,7 +146,7 @@ class Dataset:
         return replace(self, sample=users) if 0 < users < most else self
 
     def within(self, days: int) -> Dataset:
-        """The same data, of which users with a target in the first ``days`` after what is learnt are evaluated; 0: all.
+        """The same data, of which users with a target in the first ``days`` of a split are evaluated; 0 takes all.
 
         Raises:
             OovrecError: nothing is held out by time, or for nobody so early.
@@ -155,12 +155,12 @@ class Dataset:
             return self
         if self.held_from is None:
             remedy = "leave training.validate_days out, or give a data file with hold_out: time"
-            raise OovrecError("no targets are held out by time, so none has an age", where=self.name, remedy=remedy)
-        young = replace(self, young=days)
-        if not len(young.evaluated_users("validation")):
+            raise OovrecError("nothing is held out by time, so no first days are", where=self.name, remedy=remedy)
+        early = replace(self, early=days)
+        if not len(early.evaluated_users("validation")):
             what = f"nobody has a target within {days:,} days of the training part"
             raise OovrecError(what, where=self.name, remedy="give training.validate_days more, or leave it out")
-        return young
+        return early
 
     def thinned(self, share: float, rng: np.random.Generator) -> Dataset:
         """The same data, where the training part of about every second user lacks a ``share`` of its items.
@@ -282,14 +282,14 @@ class Dataset:
         where = self.target_positions(split)
         return self.times[where] // DAY > self.times[where - 1] // DAY
 
-    def age(self, split: Split) -> np.ndarray | None:
-        """``[evaluated users]`` whole days from the end of what is learnt to the target; None but by time."""
-        return None if self.held_from is None else self._days_to(self.target_positions(split))
+    def days(self, split: Split) -> np.ndarray | None:
+        """``[evaluated users]`` whole days from the split's beginning to the target; None but by time."""
+        return None if self.held_from is None else self._days(split, self.target_positions(split))
 
-    def _days_to(self, positions: np.ndarray) -> np.ndarray:
+    def _days(self, split: Split, positions: np.ndarray) -> np.ndarray:
         if self.held_from is None or self.times is None:
             raise ValueError("nothing is held out by time")
-        return (self.times[positions] - self.held_from[self.until == "test"]) // DAY
+        return (self.times[positions] - self.held_from[split == "test"]) // DAY
 
     def target_positions(self, split: Split) -> np.ndarray:
         """``[evaluated users]`` where the targets stand in ``full.items``, ``times`` and ``ratings``."""

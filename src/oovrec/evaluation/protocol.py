@@ -45,7 +45,7 @@ class Evaluation:
         repeat_targets: how many targets stand in their own history, where masking makes them a miss.
         seed: of the bootstrap.
         hold_out: how the targets were held out.
-        age: ``[n]`` int64 how many days before the target what the system has learnt ended; None but by time.
+        days: ``[n]`` int64 how many days after the split's beginning the target is; None but by time.
         tasks: by task the figures of what else the model was trained to do, and under other wordings: blocks by row.
     """
 
@@ -60,7 +60,7 @@ class Evaluation:
     repeat_targets: int
     seed: int = 0
     hold_out: HoldOut = "last"
-    age: np.ndarray | None = None
+    days: np.ndarray | None = None
     tasks: dict[str, Figures] = field(default_factory=dict)
 
     def of_same_users(self, other: Evaluation) -> bool:
@@ -81,20 +81,20 @@ class Evaluation:
         return later if later is not None and 0 < later.sum() < len(later) else None
 
     @cached_property
-    def by_age(self) -> Figures:
-        """``masked`` and ``raw`` by how many days after the end of what was learnt the target is (``0-6``).
+    def by_days(self) -> Figures:
+        """``masked`` and ``raw`` by how many days after the split's beginning the target is (``0-6``).
 
         Blocks of :data:`COMPARED` as those of :meth:`blocks`; empty but by time.
         """
-        found: Figures = {"masked": {}, "raw": {}} if self.age is not None else {}
-        for days, part in _periods(self.age):
+        found: Figures = {"masked": {}, "raw": {}} if self.days is not None else {}
+        for period, part in _periods(self.days):
             for name, rows in found.items():
                 values = metrics.per_user(getattr(self, name)[part])
                 table = np.stack([values[metric] for metric in COMPARED], axis=1)
                 intervals = metrics.percentile_intervals(resampled_means(table, seed=self.seed))
                 means = dict(zip(COMPARED, table.mean(axis=0).tolist(), strict=True))
                 ends = {metric: list(interval) for metric, interval in zip(COMPARED, intervals, strict=True)}
-                rows[days] = {**means, "ci": ends, "users": len(table)}
+                rows[period] = {**means, "ci": ends, "users": len(table)}
         return found
 
     @cached_property
@@ -108,11 +108,11 @@ class Evaluation:
         return blocks
 
 
-def _periods(age: np.ndarray | None) -> Iterator[tuple[str, np.ndarray]]:
-    """Days by name, and where ``age`` lies in them: a week at first, then as many as there were before."""
+def _periods(days: np.ndarray | None) -> Iterator[tuple[str, np.ndarray]]:
+    """Periods by name, and which of the ``days`` lie there: a week at first, then as long as all before."""
     first, after = 0, WEEK
-    while age is not None and first <= age.max():
-        part = (age >= first) & (age < after)
+    while days is not None and first <= days.max():
+        part = (days >= first) & (days < after)
         if part.any():
             yield f"{first}-{after - 1}", part
         first, after = after, 2 * after
@@ -174,7 +174,7 @@ def evaluate(
         repeat_targets=int(repeats.sum()),
         seed=seed,
         hold_out=dataset.hold_out,
-        age=dataset.age(split),
+        days=dataset.days(split),
     )
 
 

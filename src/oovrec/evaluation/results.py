@@ -38,7 +38,7 @@ class Result(Options):
         wall_seconds: of training and evaluation together.
         blocks: as :meth:`oovrec.evaluation.protocol.Evaluation.blocks` gives them; ``raw`` and ``masked`` at least.
         tasks: as in :class:`oovrec.evaluation.protocol.Evaluation`; in files only where there are any.
-        by_age: the like; in files only where test items were held out by time, and not in those of before 2026-11-29.
+        by_days: the like; in files only where test items were held out by time, and not in those of before 2026-11-29.
         added: items named after the training, by what told where they belong; in files only where there are any.
         settings_hash: of the recipe but for its seed; '' in files of before 2026-11-28.
         hold_out: how the test items were held out; in files only where it was by ``time``.
@@ -55,7 +55,7 @@ class Result(Options):
     wall_seconds: float
     blocks: dict[str, dict[str, Any]]
     tasks: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
-    by_age: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    by_days: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     added: dict[str, int] = Field(default_factory=dict)
     settings_hash: str = ""
     hold_out: HoldOut = "last"
@@ -86,7 +86,7 @@ def read_result(path: Path) -> Result:
     result = checked(Result, {**values, "blocks": blocks}, where=str(path))
     _check_blocks(result.blocks, path)
     _check_figures(result.tasks, f"{path}, tasks")
-    _check_figures(result.by_age, f"{path}, by_age")
+    _check_figures(result.by_days, f"{path}, by_days")
     return result
 
 

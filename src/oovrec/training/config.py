@@ -29,8 +29,8 @@ class TrainingConfig(Options):
         validate_every: epochs from one validation to the next.
         validate_on: ``masked`` ranks the target among the items that its history has not, ``raw`` among all, which is
             for data whose users take the same items again.
-        validate_days: held out by time, validate on targets of the first so many days alone: on such as a model meets
-            that is retrained so often; 0 takes all.
+        validate_days: held out by time, validate on targets of the first so many days alone, which a model meets that
+            is retrained so often; 0 takes all.
         validation_users: validate on a fixed sample of this many users; 0 takes all.
         skipped: share of the items that about every second history of the training part lacks, drawn anew for each
             epoch, so that an item is also learnt from what came before the item before it.
