@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from oovrec.app.results_table import Row, read_rows
+from oovrec.evaluation.results import read_result
 
 ROOT = Path(__file__).parents[1]
 # A table's label, without bold and seeds, by the row of results/ that it is.
@@ -127,6 +128,27 @@ def test_the_table_of_what_is_held_out_by_time_is_of_the_results() -> None:
             wanted = (stated(row, *MASKED), row.seeds) if row else ([], 1)
             assert (figures.split(), count) == wanted, (label, dataset, again)
     assert not rows
+
+
+PAIRS = ["SASRec", "metavec on a compact LLaMA", "META ID", "popularity of 14 days"]
+BY_DAYS = "| days after the test began | users | " + "".join(f"{name} | retrained | " for name in PAIRS).rstrip()
+ACROSS = [("sasrec", "none"), ("metavec-llama", "train"), ("metaid-llama", "train"), ("popularity-14-days", "none")]
+
+
+def test_the_table_of_days_after_the_test_began_is_of_the_results() -> None:
+    lines = table("docs/honest-figures.md", BY_DAYS)
+    assert len(lines) > 10
+    for label, (users, *cells) in lines:
+        dataset, days = label.replace(" to ", "-").split(", ")
+        folder = ROOT / "results" / "time" / f"{dataset.lower()}-time"
+        wanted = []
+        for system, origin in ACROSS:
+            for again in ("", "-retrained"):
+                results = [read_result(path) for path in folder.glob(f"{system}{again}-{origin}-s?.json")]
+                rows = [result.by_days["masked"][days] for result in results]
+                assert {f"{row['users']:,}" for row in rows} == {users}, label
+                wanted.append(f"{sum(row['hit@10'] for row in rows) / len(rows):.4f}".lstrip("0"))
+        assert cells == wanted, label
 
 
 def test_results_of_todays_recipes_are_still_called_so(rows: dict[tuple[str, str, bool], Row]) -> None:
