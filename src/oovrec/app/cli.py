@@ -172,6 +172,10 @@ def evaluate(
             show_default=False,
         ),
     ] = 0,
+    later: Annotated[
+        str | None,
+        typer.Option(metavar="LOG", help="A newer log: test on what came after the run's, and keep nothing of it."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Rank every user's held-out item among the whole catalogue."""
@@ -179,17 +183,25 @@ def evaluate(
     from oovrec.app.comparison import report
     from oovrec.app.report_data import SystemRow
     from oovrec.app.runs import load_run
+    from oovrec.errors import OovrecError
 
     trained = load_run(run)
-    dataset = trained.dataset(data).sampled(users)
-    evaluation = pipeline.evaluate(trained, split, dataset)
-    if split == "test" and not dataset.sample:
-        report(trained, dataset)
-    if json:
-        tables.show_json(pipeline.result(trained, evaluation).flat())
+    if later is not None and split == "validation":
+        raise OovrecError("what came later is a test", where="--split", remedy="give one of --split and --later")
+    if later is not None:
+        evaluation = trained.evaluate_later(later, data, users)
     else:
+        dataset = trained.dataset(data).sampled(users)
+        evaluation = pipeline.evaluate(trained, split, dataset)
+        if split == "test" and not dataset.sample:
+            report(trained, dataset)
+    if json:
+        found = pipeline.result(trained, evaluation)
+        tables.show_json(found.flat() if later is None else {**found.flat(), "dataset": Path(later).stem})
+    else:
+        notices = [trained.recipe.notice] if later is None else []
         shown = tables.metrics([SystemRow.of(trained.label, trained.tokens_from, evaluation)])
-        tables.show(*shown, *filter(None, [trained.recipe.notice]))
+        tables.show(*shown, *filter(None, notices))
 
 
 @app.command()

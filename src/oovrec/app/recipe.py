@@ -47,7 +47,7 @@ LATER: tuple[tuple[str, str, Any], ...] = (
 )
 NOTICES = {
     "test": "It has learnt from what validates too.",
-    "end": "It has learnt from the whole log, so nothing is left to test it by; the run it comes from has figures.",
+    "end": "It has learnt from the whole log, so only a newer one can test it (evaluate --later); the run it is of has figures.",
 }
 
 
@@ -155,7 +155,7 @@ class Recipe(Options):
             OovrecError: it does.
         """
         if self.until == "end":
-            remedy = "leave 'until' out, or test a run of 'oovrec retrain RUN --until test'"
+            remedy = "leave 'until' out, test one of 'oovrec retrain --until test', or 'evaluate' by --later"
             raise OovrecError("it learns from the whole log, and nothing is held out", where="until", remedy=remedy)
         if self.retrained and split == "validation":
             what = "it learns from what would validate it"

@@ -26,6 +26,7 @@ from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.data.text import numbered_lines
 from oovrec.errors import OovrecError, brief, unknown
+from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import TokensFrom
 from oovrec.files import read_json, read_text, read_yaml
 from oovrec.models.base import Recommendations, Recommender, load, system
@@ -216,6 +217,12 @@ class Run:
         from oovrec.app.batch import batch
 
         return batch(self, out, k=k, log=log, columns=columns, data=data, mask_seen=mask_seen)
+
+    def evaluate_later(self, log: str | Path, data: Dataset | str | None = None, users: int = 0) -> Evaluation:
+        """How well it does on what came after its log; see :func:`oovrec.app.later.evaluate_later`."""
+        from oovrec.app.later import evaluate_later
+
+        return evaluate_later(self, log, data, users)
 
     @property
     def epochs(self) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from oovrec.progress import Bar
 
 Scores = Callable[[Histories], Tensor | Products]  # histories -> [batch, items], higher is better
 Split = Literal["validation", "test"]
+HeldOut = HoldOut | Literal["later"]  # the latter: in a newer log than the system's
 Figures = dict[str, dict[str, Any]]  # by row (wordings, or a reference), then by metric; ``ci`` and ``users`` too
 SPLITS = get_args(Split)
 COMPARED = ("ndcg@10", "hit@10")
@@ -59,7 +60,7 @@ class Evaluation:
     items: int
     repeat_targets: int
     seed: int = 0
-    hold_out: HoldOut = "last"
+    hold_out: HeldOut = "last"
     days: np.ndarray | None = None
     tasks: dict[str, Figures] = field(default_factory=dict)
 

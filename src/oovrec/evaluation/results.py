@@ -41,7 +41,7 @@ class Result(Options):
         by_days: the like; in files only where test items were held out by time, and not in those of before 2026-11-29.
         added: items named after the training, by what told where they belong; in files only where there are any.
         settings_hash: of the recipe but for its seed; '' in files of before 2026-11-28.
-        hold_out: how the test items were held out; in files only where it was by ``time``.
+        hold_out: how the test items were held out; in files only where they were not each user's ``last``.
         until: what was learnt until; in files only where it was the ``test``: from what validates too.
     """
 
@@ -58,7 +58,7 @@ class Result(Options):
     by_days: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     added: dict[str, int] = Field(default_factory=dict)
     settings_hash: str = ""
-    hold_out: HoldOut = "last"
+    hold_out: HoldOut | Literal["later"] = "last"
     until: Until = "validation"
 
     def flat(self) -> dict[str, Any]:
