@@ -333,7 +333,7 @@ def test_what_was_exported_for_use_begins_no_training_that_is_tested(
     oovrec("retrain", tmp_path / "base", "--out", tmp_path / "end")
     oovrec("export", tmp_path / "end", "--out", tmp_path / "plain")
     card = (tmp_path / "plain" / "README.md").read_text(encoding="utf-8")
-    assert "so only a newer one can test it (evaluate --later); the run it is of has figures." in card
+    assert "a newer one tests it (evaluate --later), the run it is of has figures." in card
     assert "Not evaluated" not in card
     assert "`tokens_from: all`" in card
     train_on = ("train", "metaid-llama", "--backbone", tmp_path / "plain", *ONE)

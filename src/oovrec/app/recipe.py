@@ -47,7 +47,7 @@ LATER: tuple[tuple[str, str, Any], ...] = (
 )
 NOTICES = {
     "test": "It has learnt from what validates too.",
-    "end": "It has learnt from the whole log, so only a newer one can test it (evaluate --later); the run it is of has figures.",
+    "end": "It has learnt from the whole log; a newer one tests it (evaluate --later), the run it is of has figures.",
 }
 
 
