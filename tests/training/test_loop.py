@@ -47,7 +47,7 @@ def run(
     module: nn.Module,
     *,
     batch: int = 8,
-    validate: Callable[[], float] | None = lambda: 0.0,
+    validate: Callable[[], float] = lambda: 0.0,
     folder: Path | None = None,
     **options: Any,
 ):
@@ -118,37 +118,6 @@ def test_accumulated_gradients_are_averaged(monkeypatch: pytest.MonkeyPatch) -> 
     other = Regression()
     other(X[:16], Y[:16]).backward()
     torch.testing.assert_close(met[0], other.map.weight.grad)
-
-
-@pytest.mark.parametrize("validated", [True, False])
-def test_what_is_validated_and_kept_is_the_average_of_the_weights(validated: bool) -> None:
-    """Against what trainings without it leave after each of their steps, averaged by the definition."""
-
-    def after(steps: int) -> Tensor:
-        module = Regression()
-        run(module, max_steps=steps, clip_norm=0, validate=None)
-        return module.map.weight.detach()
-
-    average, averages = after(1) * 2 / 3 + Regression().map.weight.detach() / 3, []
-    for step in range(2, 7):
-        share = max(1 / (1.5 * 3), 2 / (step + 2))  # 1.5 epochs of three steps
-        average = (1 - share) * average + share * after(step)
-        averages += [average] if step % 3 == 0 else []
-    module, met = Regression(), []
-
-    def validate() -> float:
-        met.append(module.map.weight.detach().clone())
-        return float(len(met))
-
-    run(module, epochs=2, clip_norm=0, ema_epochs=1.5, validate=validate if validated else None)
-    torch.testing.assert_close(module.map.weight.detach(), averages[-1])
-    for mine, theirs in zip(met, averages if validated else [], strict=True):
-        torch.testing.assert_close(mine, theirs)
-
-
-def test_averaging_changes_nothing_that_is_learnt() -> None:
-    plain, averaged = run(Regression()), run(Regression(), ema_epochs=0.5)
-    assert [log.loss for log in averaged] == [log.loss for log in plain]
 
 
 def test_an_epoch_that_is_no_better_does_not_end_the_waiting() -> None:

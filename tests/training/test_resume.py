@@ -62,17 +62,12 @@ def toy_epoch(before: Callable[[], None] = lambda: None) -> Callable[[np.random.
 
 
 def toy_train(
-    module: Toy,
-    folder: Path | None,
-    *,
-    resume: bool = False,
-    before: Callable[[], None] = lambda: None,
-    config: TrainingConfig = CONFIG,
+    module: Toy, folder: Path | None, *, resume: bool = False, before: Callable[[], None] = lambda: None
 ) -> list[EpochLog]:
     def validate() -> float:
         return float(-module.table.abs().sum())
 
-    return train(module, toy_epoch(before), validate, config, seed=9, folder=folder, resume=resume, data="toy")
+    return train(module, toy_epoch(before), validate, CONFIG, seed=9, folder=folder, resume=resume, data="toy")
 
 
 def interrupting(when: int) -> Callable[[], None]:
@@ -121,24 +116,6 @@ def test_many_interruptions_give_the_same_bits(tmp_path: Path, whole: tuple[Toy,
             toy_train(Toy(), tmp_path, resume=attempt > 0, before=interrupting(3))
     module = Toy()
     assert_same(module, toy_train(module, tmp_path, resume=True), whole)
-
-
-def test_the_average_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    """Stopped in an epoch, and in a validation, which has the average in the weights' place."""
-    config = CONFIG.model_copy(update={"ema_epochs": 2.0})
-
-    def validate() -> float:
-        signal.raise_signal(signal.SIGINT)
-        raise AssertionError("validation went on")
-
-    module = Toy()
-    reference = module, toy_train(module, None, config=config)
-    with pytest.raises(Interrupted):
-        toy_train(Toy(), tmp_path, before=interrupting(3), config=config)
-    with pytest.raises(Interrupted, match="epoch 1 of 4"):
-        train(Toy(), toy_epoch(), validate, config, seed=9, folder=tmp_path, resume=True, data="toy")
-    again = Toy()
-    assert_same(again, toy_train(again, tmp_path, resume=True, config=config), reference)
 
 
 @pytest.mark.parametrize(("when", "said"), [(3, "nothing was kept yet"), (BATCHES + 2, "same command goes on from")])

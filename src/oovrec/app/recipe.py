@@ -41,7 +41,6 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("training", "stop_after", 0),
     ("training", "validate_on", "masked"),
     ("training", "skipped", 0.0),
-    ("training", "ema_epochs", 0.0),
     ("training", "validate_days", 0),
     ("", "until", "validation"),  # of no section
 )

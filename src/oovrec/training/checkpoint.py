@@ -1,10 +1,9 @@
 """The state of an unfinished training, in one file that is always whole.
 
 ``checkpoint/state.safetensors`` holds the weights that the module learns (``module.*``), the optimiser's moments
-(``optimizer.*``), the average of the weights where one is kept (``average.*``), the best weights so far (``best.*``)
-and, in its header, a JSON of :class:`Progress` and of the settings. One file, replaced in one step: a process killed at
-any moment leaves the old state or the new one. Random generators need no place in it, as the loop derives each step's
-from the seed.
+(``optimizer.*``), the best weights so far (``best.*``) and, in its header, a JSON of :class:`Progress` and of
+the settings. One file, replaced in one step: a process killed at any moment leaves the old state or the
+new one. Random generators need no place in it, as the loop derives each step's from the seed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from torch.optim import Optimizer
 
 from oovrec.errors import OovrecError
 from oovrec.files import read_tensors, write_tensors, write_text
-from oovrec.training.averaging import Average
 
 
 @dataclass(frozen=True)
@@ -137,14 +135,7 @@ class Checkpoint:
             self.path.unlink(missing_ok=True)
             (self.folder / "log.jsonl").unlink(missing_ok=True)
 
-    def write(
-        self,
-        progress: Progress,
-        module: nn.Module,
-        optimizer: Optimizer,
-        best: Weights | None,
-        average: Average | None = None,
-    ) -> None:
+    def write(self, progress: Progress, module: nn.Module, optimizer: Optimizer, best: Weights | None) -> None:
         """Replace the state; of a finished training only the best weights are kept."""
         if self.folder is None or self.path is None:
             return
@@ -152,7 +143,6 @@ class Checkpoint:
         if not progress.finished:
             tensors |= {f"module.{name}": tensor for name, tensor in learnt(module).items()}
             tensors |= _moments(optimizer)
-            tensors |= {f"average.{name}": tensor for name, tensor in (average.weights if average else {}).items()}
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         header = {"progress": json.dumps(asdict(progress)), "settings": json.dumps(self.settings)}
         write_tensors(self.path, arrays, header)
@@ -163,10 +153,8 @@ class Checkpoint:
         if self.folder and lines:
             write_text(self.folder / "log.jsonl", "".join(lines))
 
-    def read(
-        self, module: nn.Module, optimizer: Optimizer, average: Average | None = None
-    ) -> tuple[Progress, Weights | None]:
-        """Put the state back into ``module``, ``optimizer`` and ``average``; returns the progress and the best weights.
+    def read(self, module: nn.Module, optimizer: Optimizer) -> tuple[Progress, Weights | None]:
+        """Put the state back into ``module`` and ``optimizer``; returns the progress and the best weights.
 
         Raises:
             OovrecError: there is no state, it is broken, or it belongs to other settings.
@@ -183,8 +171,6 @@ class Checkpoint:
             if not progress.finished:
                 put(module, parts["module"])
                 _load_moments(optimizer, parts.get("optimizer", {}))
-                if average is not None:
-                    average.load(parts["average"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             remedy = "start again without --resume"
             raise OovrecError("is not a state of this training", where=self.path, remedy=remedy) from error

@@ -24,8 +24,6 @@ class TrainingConfig(Options):
         clip_norm: the gradient's norm is cut to this; 0 leaves it.
         accumulate: batches an optimiser step.
         patience: stop after this many validations without a better ndcg@10.
-        ema_epochs: the weights that are validated and kept are their exponential moving average over about this many
-            epochs; 0 keeps the weights themselves.
         validate_every: epochs from one validation to the next.
         validate_on: ``masked`` ranks the target among the items that its history has not, ``raw`` among all, which is
             for data whose users take the same items again.
@@ -50,7 +48,6 @@ class TrainingConfig(Options):
     clip_norm: float = Field(1.0, ge=0)
     accumulate: int = Field(1, ge=1)
     patience: int = Field(10, ge=1)
-    ema_epochs: float = Field(0.0, ge=0)
     validate_every: int = Field(1, ge=1)
     validate_on: Literal["masked", "raw"] = "masked"
     validate_days: int = Field(0, ge=0)

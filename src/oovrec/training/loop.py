@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from oovrec.errors import Diverged, Interrupted, OovrecError, out_of_memory
 from oovrec.memory import give_back
 from oovrec.progress import Bar
-from oovrec.training.averaging import Average
 from oovrec.training.checkpoint import Checkpoint, EpochLog, Progress, Weights, put, weights
 from oovrec.training.compiling import compiled, failures, say_not_compiled
 from oovrec.training.config import TrainingConfig
@@ -51,8 +50,7 @@ def train(
 ) -> list[EpochLog]:
     """Train ``module`` in place; it ends on the accelerator, in eval mode, with the weights of its best epoch.
 
-    Without validation it learns for all epochs and ends with the last one's weights. With ``ema_epochs`` an epoch's
-    weights are their average as it leaves it, which is what is validated too.
+    Without validation it learns for all epochs and ends with the last one's weights.
 
     The batches of an epoch are drawn from a generator of (seed, epoch), dropout in a batch from one of
     (seed, epoch, batch, process): a training that was interrupted anywhere goes on as if it had not been, on a
@@ -110,7 +108,6 @@ class _Training:
         if accelerator.num_processes == config.accumulate == 1 and self.model is self.plain:  # a step is a batch
             self.gradients = replayed(self._gradients, self.module, self.device)
         self.progress = Progress()
-        self.average = Average(self.module, config.ema_epochs) if config.ema_epochs else None
         self.best: Weights | None = None
         self.interrupts = Interrupts()
         self.bar: Bar | None = None
@@ -120,7 +117,7 @@ class _Training:
 
     def run(self, resume: bool) -> list[EpochLog]:
         if resume:
-            self.progress, self.best = self.checkpoint.read(self.module, self.optimizer, self.average)
+            self.progress, self.best = self.checkpoint.read(self.module, self.optimizer)
         elif self.accelerator.is_main_process:
             self.checkpoint.clear()
         try:
@@ -220,8 +217,6 @@ class _Training:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.progress.updates += 1
-        if self.average is not None:
-            self.average.take(self.progress.updates, math.ceil(total / self.config.accumulate))
 
     def _gradients(self, batch: Tensors) -> Tensor:
         """Add the gradients of a batch to what the parameters have; returns its loss."""
@@ -254,7 +249,7 @@ class _Training:
     def _keep(self) -> None:
         began = time.monotonic()
         if self.accelerator.is_main_process:
-            self.checkpoint.write(self.progress, self.module, self.optimizer, self.best, self.average)
+            self.checkpoint.write(self.progress, self.module, self.optimizer, self.best)
         ended = time.monotonic()
         self.checkpoint_at = ended + max(CHECKPOINT_SECONDS, (ended - began) / CHECKPOINT_SHARE)
 
@@ -279,27 +274,19 @@ class _Training:
             better = state.best is None or ndcg > state.best
             state.waited = 0 if better else state.waited + 1
             if better:
-                state.best, self.best = ndcg, self._weights()
+                state.best, self.best = ndcg, weights(self.module)
         state.finished = last or state.waited >= config.patience
         if state.finished and self.best is None:  # nothing validated
-            self.best = self._weights()
+            self.best = weights(self.module)
         if not state.finished:
             state.begin_next()
         self._keep()
         give_back()
 
-    def _weights(self) -> Weights:
-        """What the epoch that is over leaves."""
-        with self._averaged():
-            return weights(self.module)
-
-    def _averaged(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.average is None else self.average.in_place()
-
     def _validated(self, validate: Callable[[], float]) -> float:
         self.module.eval()
         try:
-            with self._averaged(), self.interrupts.at_once(), torch.no_grad(), autocast(self.config, self.device):
+            with self.interrupts.at_once(), torch.no_grad(), autocast(self.config, self.device):
                 return self._mean(validate())
         except KeyboardInterrupt as error:  # validation changes nothing, so the state is whole
             self._keep()
