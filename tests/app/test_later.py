@@ -57,7 +57,8 @@ def newer(mixed_log: Path, older: Path, ended: int) -> Path:
 @pytest.fixture(scope="module", params=["sasrec", "metaid-llama"])
 def run(request: pytest.FixtureRequest, oovrec: Invoke, older: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model for use: it has learnt all of the older log."""
-    base, out = (tmp_path_factory.mktemp("runs") / name for name in ("base", "use"))
+    folder = tmp_path_factory.mktemp("runs")
+    base, out = folder / "base", folder / "use"
     small = ("--set", "model.shape=debug", "--set", "model.user=true") if request.param == "metaid-llama" else ()
     oovrec("train", request.param, "--data", older, "--k-core", 3, "--out", base, *SMALL, *small)
     oovrec("retrain", base, "--out", out)
@@ -110,6 +111,17 @@ def test_it_is_printed_by_days_and_kept_nowhere(run: Path, newer: Path, ended: i
     assert days["0-6"] <= (first["timestamp"] <= ended + 7 * DAY).sum()
     assert json.loads(oovrec("evaluate", run, "--later", newer, "--users", 9, "--json").stdout)["masked"]["users"] == 9
     assert {path.name for path in run.iterdir()} == before
+
+
+def test_runs_are_compared_on_what_came_later(run: Path, newer: Path, oovrec: Invoke) -> None:
+    base = run.with_name("base")
+    told = json.loads(oovrec("compare", run, base, "--later", newer, "--json").stdout)
+    use, stale = (load_run(one).evaluate_later(newer) for one in (run, base))
+    mean = np.mean(use.masked <= 10) - np.mean(stale.masked <= 10)
+    assert told[1]["lead"]["masked"]["hit@10"]["mean"] == pytest.approx(mean)
+    assert [one["figures"]["raw"]["users"] for one in told] == [len(use.users)] * 2
+    assert "retrained" in told[0]["system"]
+    assert not (base / "metrics.json").exists()
 
 
 @pytest.mark.parametrize(

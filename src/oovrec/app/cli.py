@@ -23,6 +23,7 @@ from oovrec.app.options import (
     GivenTokens,
     HowMany,
     ItemColumn,
+    LaterLog,
     MaskSeen,
     MovedData,
     Out,
@@ -172,10 +173,7 @@ def evaluate(
             show_default=False,
         ),
     ] = 0,
-    later: Annotated[
-        str | None,
-        typer.Option(metavar="LOG", help="A newer log: test on what came after the run's, and keep nothing of it."),
-    ] = None,
+    later: LaterLog = None,
     json: AsJson = False,
 ) -> None:
     """Rank every user's held-out item among the whole catalogue."""
@@ -208,12 +206,13 @@ def evaluate(
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs of one dataset.")],
     data: MovedData = None,
+    later: LaterLog = None,
     json: AsJson = False,
 ) -> None:
     """Runs side by side, seeds of a system as one, and the first system's lead over each other, user by user."""
     from oovrec.app import leads, tables
 
-    contenders = leads.compare(runs, data)
+    contenders = leads.compare(runs, data, later=later)
     if json:
         tables.show_json([contender.to_json() for contender in contenders])
     else:

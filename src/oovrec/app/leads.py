@@ -55,7 +55,9 @@ class Contender:
         return {**about, "figures": figures, "lead": self.lead}
 
 
-def compare(runs: Sequence[Run | str | Path], data: str | None = None) -> list[Contender]:
+def compare(
+    runs: Sequence[Run | str | Path], data: str | None = None, *, later: str | Path | None = None
+) -> list[Contender]:
     """The systems of finished runs, in the order in which the first of each was given.
 
     Runs whose seeds alone differ are one system, whose values are averaged user by user. A run
@@ -64,6 +66,7 @@ def compare(runs: Sequence[Run | str | Path], data: str | None = None) -> list[C
     Args:
         runs: runs or their folders, of one dataset.
         data: where the data lies now, if not where it was.
+        later: a newer log, to compare them on what came after theirs; see :func:`oovrec.app.later.evaluate_later`.
 
     Raises:
         OovrecError: a run is not finished or broken, is of another dataset than the first, or was given twice.
@@ -74,7 +77,10 @@ def compare(runs: Sequence[Run | str | Path], data: str | None = None) -> list[C
         _check_belongs(run, next(iter(systems.values())), same)
         same.append(run)
     groups = list(systems.values())
-    evaluations = [[evaluated(run, data) for run in group] for group in groups]
+    evaluations = [
+        [evaluated(run, data) if later is None else run.evaluate_later(later, data) for run in group]
+        for group in groups
+    ]
     labels = [group[0].label for group in groups]
     return [
         _contender(group, own, evaluations[0], alone=labels.count(group[0].label) == 1)

@@ -22,6 +22,7 @@ DATA = "A name of the catalogue (ml-100k), a folder, a file, or a data file (.ya
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA)]
 DataOption = Annotated[str, typer.Option("--data", metavar="DATA", help=DATA)]
 MovedData = Annotated[str | None, typer.Option("--data", metavar="DATA", help="Where the run's data lies now.")]
+LaterLog = Annotated[str | None, typer.Option("--later", metavar="LOG", help="Test on what came later in a newer log.")]
 UserColumn = Annotated[str | None, typer.Option(help="Column of the user ids, where its name is not a usual one.")]
 ItemColumn = Annotated[str | None, typer.Option(help="Column of the item ids.")]
 TimeColumn = Annotated[str | None, typer.Option(help="Column of the times; '' takes the rows to be in time order.")]
