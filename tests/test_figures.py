@@ -39,6 +39,7 @@ SYSTEMS = {
     "Caser": "caser",
     "popularity": "popularity",
     "popularity of the last 14 days": "popularity-14-days",
+    "META ID the same, epochs chosen by the first 14 days": "metaid-llama-early",
 }
 OTHERS = ("*not comparable", "CID, a token an item, SID, RID")  # what is no system's row
 BEAUTY = "| system | tokens from | hit@10 | ndcg@10 | ndcg@10, later day |"
