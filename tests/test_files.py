@@ -64,6 +64,23 @@ def test_a_file_of_a_folder_that_fails_is_an_error_about_the_folder(tmp_path: Pa
         raise OSError(errno.ENOSPC, "x")
 
 
+@pytest.mark.parametrize("named", ["empty", "link", "."])
+def test_an_empty_folder_that_is_there_is_filled_and_stays(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "link").symlink_to(empty)
+    monkeypatch.chdir(empty if named == "." else tmp_path)
+    before = empty.stat().st_ino
+    with files.atomic_folder(Path(named)) as folder:
+        files.write_text(folder / "tokens" / "a.json", "{}")
+        assert [path.name for path in empty.iterdir()] == [folder.name]
+    assert [path.relative_to(empty).as_posix() for path in empty.rglob("*")] == ["tokens", "tokens/a.json"]
+    assert empty.stat().st_ino == before
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_a_sentence_that_quotes_the_system_stays_as_it_is(tmp_path: Path) -> None:
     told = OovrecError("cannot be loaded (No such file or directory (os error 2))")
     with pytest.raises(OovrecError) as found, files.atomic(tmp_path / "out"):

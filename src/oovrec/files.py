@@ -46,17 +46,24 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``, which is absent or empty; on success it becomes ``path`` in one step.
+    """Yield a temporary folder, which on success becomes ``path`` in one step.
+
+    A ``path`` that is there, empty, stays and is filled: it may be a link, a disk, or where the command runs.
 
     Raises:
         Unwritten: the disk is full or the folder cannot be written.
     """
     with _writing(path):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        there = path.is_dir()
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path if there else path.parent))
         try:
             yield temporary
             let_all_read(temporary)
-            os.replace(temporary, path)
+            if there:
+                for part in list(temporary.iterdir()):
+                    os.replace(part, path / part.name)
+            else:
+                os.replace(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -22,6 +22,7 @@ from oovrec.app.results_table import Published, Row, read_rows
 from oovrec.app.runs import load_run
 from oovrec.app.schedule import plan
 from oovrec.app.source import Source
+from oovrec.errors import Interrupted
 from oovrec.evaluation.consistency import Finding, Suspect
 from oovrec.evaluation.results import METRICS, Result, hardware, read_result, write_result
 
@@ -462,3 +463,91 @@ def test_where_no_times_are_known_fewer_epochs_come_first_and_models_with_tokens
     systems = ["popularity", "sasrec", "sasrec-long", "metaid-llama"]
     asked = [Cell.of(name, found(log), 0, None, Path("results")) for name in reversed(systems)]
     assert [one.cell.system for one in plan(asked, {"films": 100}, Path("results"))] == systems
+
+
+# What cells' processes do in place of filling them; each has its seed, which names its files, among its words.
+SIDE_BY_SIDE = """
+import os, pathlib, sys, time
+seed, deadline = sys.argv[sys.argv.index("--seed") + 1], time.monotonic() + 20
+begun = time.monotonic()
+pathlib.Path(f"begun-{seed}").touch()
+while len(list(pathlib.Path().glob("begun-*"))) < 2 and time.monotonic() < deadline:  # another one is at work too
+    time.sleep(0.01)
+time.sleep(0.2)
+threads = [os.environ[name] for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")]
+pathlib.Path(f"told-{seed}").write_text(" ".join(map(str, [begun, time.monotonic(), *threads])))
+"""
+KEEPS_A_STATE = """
+import pathlib, sys, time
+seed = sys.argv[sys.argv.index("--seed") + 1]
+try:
+    pathlib.Path(f"begun-{seed}").touch()
+    time.sleep(20)
+except KeyboardInterrupt:
+    time.sleep(0.2)
+    pathlib.Path(f"kept-{seed}").touch()
+"""
+
+
+def popular(log: Path, count: int) -> list[Cell]:
+    return [Cell.of("popularity", found(log), seed, None, Path("results")) for seed in range(count)]
+
+
+def test_so_many_cells_as_there_are_jobs_are_filled_at_a_time_and_share_the_threads(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "COMMAND", SIDE_BY_SIDE)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 5)
+    processes.carry_out(popular(log, 4), 2)
+    told = [Path(f"told-{seed}").read_text().split() for seed in range(4)]
+    begun, ended = ([float(row[place]) for row in told] for place in (0, 1))
+    at_once = [sum(one <= moment < other for one, other in zip(begun, ended, strict=True)) for moment in begun]
+    assert max(at_once) == 2
+    assert {tuple(row[2:]) for row in told} == {("2", "2")}
+
+
+def test_ctrl_c_lets_the_cells_that_are_being_filled_keep_their_states(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(seconds: float) -> None:
+        if all(Path(f"begun-{seed}").exists() for seed in (0, 1)):
+            raise KeyboardInterrupt
+        time.sleep(seconds)
+
+    monkeypatch.setattr(processes, "COMMAND", KEEPS_A_STATE)
+    monkeypatch.setattr(processes, "time", SimpleNamespace(sleep=look))
+    with pytest.raises(Interrupted, match="the same command goes on from there"):
+        processes.carry_out(popular(log, 3), 2)
+    assert sorted(path.name for path in Path().glob("*-?")) == ["begun-0", "begun-1", "kept-0", "kept-1"]
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        ("print('error: no memory.'); raise SystemExit(2)", "no memory."),
+        ("raise ValueError('of no use')", "ValueError: of no use"),  # the last line of the traceback
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "it was killed."),
+    ],
+)
+def test_a_cell_that_fails_is_not_done_by_the_results_it_was_to_replace(
+    program: str, sentence: str, log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    keep("popularity-none-s0", config_hash="of old")
+    asked, before = popular(log, 1), "error: of a time before.\n"
+    told = Path(f"{asked[0].run.folder}.log")
+    told.parent.mkdir(parents=True)
+    told.write_text(before)
+    monkeypatch.setattr(processes, "COMMAND", program)
+    assert processes.carry_out(asked, 1) == {"films/popularity-none-s0": sentence}
+    assert told.read_text().startswith(before)
+    assert f"films/popularity-none-s0 failed: {sentence}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_figures_of_a_cell_that_was_filled_are_said(
+    log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    keep("popularity-none-s0", seconds=100.0)
+    monkeypatch.setattr(processes, "COMMAND", "")
+    assert processes.carry_out(popular(log, 1), 1) == {}
+    said = " ".join(capsys.readouterr().err.split())
+    assert "films/popularity-none-s0: ndcg@10 0.1000 raw, 0.3000 masked; 1 min 40 s" in said

@@ -8,6 +8,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 import oovrec as package
+from oovrec.app import folders
 from oovrec.app.runs import load_run
 from oovrec.data.histories import Histories
 from oovrec.errors import Interrupted, OovrecError
@@ -134,6 +136,58 @@ def test_the_time_of_a_training_that_was_killed_is_not_lost(log: Path, tmp_path:
     (run / "checkpoint").mkdir()  # as a kill between the model and the cleaning leaves it
     package.train("sasrec", log, run, overrides=overrides, resume=True)
     assert not (run / "checkpoint").exists()
+
+
+def test_a_model_outlives_an_error_in_what_comes_after_it(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One without a state to go on from too."""
+    write, run = folders.write_json, tmp_path / "run"
+
+    def full(path: Path, value: dict[str, Any]) -> None:
+        if (run / "model.safetensors").exists():
+            raise OovrecError("cannot write (No space left on device)", where=path, remedy="free some space")
+        write(path, value)
+
+    monkeypatch.setattr(folders, "write_json", full)
+    with pytest.raises(OovrecError, match="No space left"):
+        package.train("popularity", log, run)
+    assert load_run(run).model.name == "popularity"
+
+
+def test_of_a_folder_that_was_there_all_goes_that_came_to_it(tmp_path: Path) -> None:
+    def begun() -> NoReturn:
+        (tmp_path / "tokens" / "more").mkdir(parents=True)
+        (tmp_path / "tokens" / "tokens.json").touch()
+        (tmp_path / "config.yaml").touch()
+        raise OovrecError("something is wrong", remedy="mend it")
+
+    with pytest.raises(OovrecError), folders.kept_or_removed(tmp_path):
+        begun()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_times_of_a_run_add_up(popularity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that is read when something begins and when it ends, well or not."""
+    run = replace(load_run(popularity), folder=tmp_path / "run")
+    run.folder.mkdir()
+    folders.begin(run, 12.5)
+    assert folders.seconds(run.folder) == 12.5
+    clock = iter([100.0, 103.0, 200.0, 204.0, 300.0, 301.0, 400.0, 405.0, 500.0, 502.0])
+    monkeypatch.setattr(folders, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with folders.timed(run.folder, at_least=5.0):
+        pass
+    assert folders.seconds(run.folder) == 12.5 + 3
+    with pytest.raises(ValueError, match="of no use"), folders.timed(run.folder):
+        raise ValueError("of no use")
+    assert folders.seconds(run.folder) == 12.5 + 3 + 4
+    with folders.timed(run.folder, at_least=50.0):
+        pass
+    assert folders.seconds(run.folder) == 50 + 1
+    for spent in (5, 2):  # the last test alone counts
+        with folders.timed(run.folder, testing=True):
+            pass
+        assert folders.seconds(run.folder) == 51 + spent
 
 
 def test_a_folder_where_nothing_had_begun_is_free(log: Path, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +45,10 @@ def entities() -> Entities:
     return Entities(items.ids, users.ids, [f"Film {n}" for n in range(ITEMS)], Tokens(items, users, "meta", "all", 0))
 
 
-def kept(name: str, options: dict[str, Any], folder: Path) -> Run:
+def kept(name: str, options: dict[str, Any], folder: Path, of: Entities | None = None) -> Run:
     """A run folder of a model with random weights, without training."""
     torch.manual_seed(0)
-    model = system(name)(configured(name, {"shape": "debug", **options}), entities())
+    model = system(name)(configured(name, {"shape": "debug", **options}), of or entities())
     for parameter in model.module.parameters():  # far from initialisation, so that every term counts
         torch.nn.init.normal_(parameter, std=0.2)
     values = {"system": name, "model": model.config.model_dump(), "tokens": {"method": "meta", "from": "all"}}
@@ -172,6 +174,26 @@ def test_the_card_says_what_it_is_and_its_example_runs(
     assert printed[0] == f"i{best.items[0, 0]}"
 
 
+def test_the_card_counts_items_tokens_and_what_a_prompt_shows(tmp_path: Path) -> None:
+    run = kept("llama", {"history": 7}, tmp_path / "run")
+    card = " ".join((export(run, tmp_path / "plain") / "README.md").read_text().split())
+    assert "continues a history by one of 13 items, each named by tokens of the vocabulary, 3 at most." in card
+    assert "A prompt shows at most 7 items, oldest first" in card
+
+
+def test_a_catalogue_smaller_than_a_beam_is_given_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Each item once: a beam that is wider would be filled up with what is there already."""
+    items = TokenTable.of([f"i{n}" for n in range(4)], [(f"<CI{n % 2}>", f"<I{n}>") for n in range(4)])
+    few = Entities(items.ids, ["u0"], None, Tokens(items, None, "meta", "all", 0))
+    folder = export(kept("llama", {}, tmp_path / "run", few), tmp_path / "plain")
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(folder)
+    exec(code, {})
+    assert sorted(re.findall(r"'(i\d)'", capsys.readouterr().out)) == few.items
+
+
 def test_a_backbone_without_a_token_to_pad_with_gets_one(tmp_path: Path) -> None:
     made = kept("llama", {}, tmp_path / "made")
     words, backbone = made.model.vocabulary.tokenizer, tmp_path / "backbone"
@@ -211,6 +233,15 @@ def test_a_trained_run_with_its_figures(oovrec, finished: Path, tmp_path: Path) 
         assert f"{measured[block]['ndcg@10']:.4f} [{low:.4f}, {high:.4f}]" in row
     assert measured["hardware"] in card
     assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o644}  # others may serve it
+
+
+def test_figures_of_what_has_learnt_from_more_say_so(finished: Path, tmp_path: Path) -> None:
+    run = kept("llama", {}, tmp_path / "run")
+    shutil.copy(finished / "metrics.json", run.folder)
+    retrained = replace(run, recipe=run.recipe.model_copy(update={"until": "test"}))
+    card = (export(retrained, tmp_path / "plain") / "README.md").read_text()
+    assert "The whole catalogue is ranked" in card
+    assert card.endswith(" It has learnt from what validates too.\n")
 
 
 def test_python_says_the_same(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from typer.testing import Result
 
 from oovrec.app.additions import _larger, with_items
+from oovrec.app.new_items import read_new, renumbered
 from oovrec.app.runs import load_run
 from oovrec.data.histories import Histories
 from oovrec.data.load import load_dataset
@@ -175,6 +177,36 @@ def test_ratings_of_a_log_are_not_read_and_titles_can_be_named(
     assert "Film n1" not in bare.stdout
 
 
+def test_of_a_log_beside_a_table_only_the_items_of_the_table_are_taken(
+    oovrec: Callable[..., Result], finished: Path, newer: Path, tmp_path: Path
+) -> None:
+    """Rows of other new items are as if they were not there, and those that are taken are placed by the log."""
+    only = table(tmp_path / "new.csv", "item,title", "n1,Film n1")
+    without = table(
+        tmp_path / "less.csv", *(line for line in newer.read_text().splitlines() if line.split(",")[1] != "n2")
+    )
+    placed = [
+        oovrec("items", "add", finished, *words, "--out", tmp_path / f"run{number}", "--json").stdout
+        for number, words in enumerate([(only, "--log", newer), (only, "--log", without), ("--log", without)])
+    ]
+    assert placed[0] == placed[1] == placed[2]
+    assert [(item["id"], item["by"]) for item in json.loads(placed[0])] == [("n1", "interactions")]
+
+
+def test_a_log_is_put_into_positions_of_the_catalogue_without_what_that_lacks() -> None:
+    log = Histories.of([[0, 1, 2], [1], [2, 2, 1]], users=[4, 1, 0])
+    moved = renumbered(log, ["a", "other", "b"], ["b", "c", "a"])
+    assert [row.tolist() for row in moved] == [[2, 0], [], [0, 0]]
+    assert moved.users.tolist() == [4, 1, 0]
+
+
+def test_a_table_tells_titles_and_attributes_and_ids_without_blanks_around_them(tmp_path: Path) -> None:
+    path = table(tmp_path / "new.csv", "attributes,item,title", "3 12, x1 ,One", "", ",x2,", "7,x3,Three", "")
+    new, histories = read_new(["i1"], path, None)
+    assert (new.ids, new.titles) == (["x1", "x2", "x3"], ["One", "", "Three"])
+    assert (new.attributes, histories) == ([(3, 12), (), (7,)], None)
+
+
 def digest(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -264,6 +296,12 @@ def test_what_cannot_be_placed_is_left_out_and_named(oovrec, finished: Path, tmp
         (["item"], "new.csv: has a header but no rows; give a row for each new item"),
         (["item", "x1", "x1"], "new.csv, line 3: repeats the item of line 2"),
         (["item,title", 'x1,"Film', '1"', "i3,Film 3"], "new.csv, line 4: the run knows the item 'i3' already"),
+        (["item,title", "x1,Film 1", " i3 ,Film 3"], "new.csv, line 3: the run knows the item 'i3' already"),
+        (["item", "x1", "x2", "x2"], "new.csv, line 4: repeats the item of line 3"),
+        (["item\ttitle", "x1\tFilm 1", '"x\t2"\tFilm 2'], "new.csv, line 3: has a tab or line break in the item id"),
+        (["item,attributes", "x1,3", "x2,3 a"], "new.csv, line 3: '3 a' are not attribute numbers"),
+        (["item,attributes", "", "x1,3", "", "x2,3 a"], "new.csv, line 5: '3 a' are not attribute numbers"),
+        (["item,title", "x1,Film 1", "", ",Film 2"], "new.csv, line 4: has no item"),
     ],
 )
 def test_bad_tables_of_items(lines: list[str], fragment: str, oovrec, finished: Path, tmp_path: Path) -> None:

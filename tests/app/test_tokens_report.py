@@ -13,8 +13,9 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_similarity
 
+from oovrec.app import token_facts
 from oovrec.app.figures import cluster_sizes, token_map
-from oovrec.app.token_facts import NEAREST, SAMPLE, Cluster, TokenFacts
+from oovrec.app.token_facts import NEAREST, SAMPLE, Cluster, TokenFacts, best_known
 from oovrec.app.tokens_report import TokensReport, measures, write_tokens_report
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
@@ -204,6 +205,79 @@ def test_clusters_nobody_took_or_without_a_centroid_have_no_place(tokens: Tokens
     assert sum(cluster.position is not None for cluster in facts.clusters) == CLUSTERS - 1
 
 
+def with_vectors(tokens: Tokens, vectors: np.ndarray) -> Tokens:
+    """The same names; the first clusters have ``vectors``, the others and the numbers none."""
+    assert tokens.items.centroids is not None
+    centroids = np.zeros((len(tokens.items.centroids), vectors.shape[1]))
+    centroids[: len(vectors)] = vectors
+    return replace(tokens, items=replace(tokens.items, centroids=centroids))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_clusters_on_a_line_make_no_map(tokens: Tokens, dataset: Dataset, seed: int) -> None:
+    """Of a second axis that is nothing but rounding errors; they are near each other all the same."""
+    rng = np.random.default_rng(seed)
+    start, step = rng.standard_normal((2, 6))
+    facts = TokenFacts.of(with_vectors(tokens, start + np.outer(rng.standard_normal(CLUSTERS), step)), dataset)
+    assert facts.explained is None
+    assert all(cluster.position is None for cluster in facts.clusters)
+    assert any(cluster.nearest for cluster in facts.clusters)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_farthest_cluster_of_each_axis_stands_on_its_positive_side(
+    tokens: Tokens, dataset: Dataset, seed: int
+) -> None:
+    """So that a map does not turn over from one library of linear algebra to another."""
+    vectors = np.random.default_rng(seed).standard_normal((CLUSTERS, 6))
+    places = np.array([cluster.position for cluster in TokenFacts.of(with_vectors(tokens, vectors), dataset).clusters])
+    assert (places.max(axis=0) == np.abs(places).max(axis=0)).all()
+
+
+def test_two_clusters_have_each_other_and_no_map(tokens: Tokens, dataset: Dataset) -> None:
+    facts = TokenFacts.of(with_vectors(tokens, np.array([[3.0, 4.0], [4.0, 3.0]])), dataset)
+    near = {cluster.number: [one.number for one in cluster.nearest] for cluster in facts.clusters}
+    assert near == {0: [1], 1: [0], 2: [], 3: [], 4: [], 5: []}
+    assert [one.cosine for cluster in facts.clusters for one in cluster.nearest] == pytest.approx([0.96, 0.96])
+    assert (facts.explained, {cluster.position for cluster in facts.clusters}) == (None, {None})
+
+
+def test_centroids_of_no_cluster_leave_the_comparison_to_users(tokens: Tokens, plain: Tokens, dataset: Dataset) -> None:
+    """As of a scheme whose numbers alone have vectors."""
+    centroids = np.zeros((len(tokens.items.vocabulary), 6))
+    centroids[CLUSTERS:] = 1
+    facts = TokenFacts.of(replace(tokens, items=replace(tokens.items, centroids=centroids)), dataset)
+    expected = TokenFacts.of(plain, dataset)
+    assert (facts.placed_by, facts.clusters, facts.explained) == ("users", expected.clusters, expected.explained)
+
+
+@pytest.mark.parametrize("most", [CLUSTERS - 1, CLUSTERS])
+def test_of_too_many_clusters_each_is_shown_and_none_is_compared(
+    most: int, tokens: Tokens, plain: Tokens, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_facts, "MOST_COMPARED", most)
+    for facts in (TokenFacts.of(one, dataset) for one in (tokens, plain)):
+        compared = most == CLUSTERS
+        assert len(facts.clusters) == CLUSTERS
+        assert {cluster.position is not None for cluster in facts.clusters} == {compared}
+        assert any(cluster.nearest for cluster in facts.clusters) == compared
+        assert (facts.placed_by is not None) == compared
+
+
+def test_the_best_known_come_first_and_one_without_title_goes_by_its_id(tokens: Tokens, dataset: Dataset) -> None:
+    taken = [0] * ITEMS
+    for history in dataset.full:  # the last two of each are held out
+        for item in history[:-2]:
+            taken[item] += 1
+    order = sorted(range(ITEMS), key=lambda item: (-taken[item], item))[:7]
+    assert dataset.titles is not None
+    titles = ["" if item == order[1] else title for item, title in enumerate(dataset.titles)]
+    found = best_known(tokens.items, replace(dataset, titles=titles), 7)
+    assert [item.taken for item in found] == [taken[item] for item in order]
+    assert [item.tokens for item in found] == [tokens.items.text(item) for item in order]
+    assert [item.title for item in found] == [titles[item] or f"i{item}" for item in order]
+
+
 def test_page_of_tokens_without_centroids_users_and_titles(plain: Tokens, dataset: Dataset, tmp_path: Path) -> None:
     text = Reader(written(plain, replace(dataset, titles=None), tmp_path)).text
     assert "this scheme has no centroids" in text
@@ -225,7 +299,9 @@ def test_one_word_a_name_has_no_clusters_but_items(plain: Tokens, dataset: Datas
 def test_trees_of_uneven_depth(plain: Tokens, dataset: Dataset, tmp_path: Path) -> None:
     names = [("<a0>", "<b0>", f"<n{item}>") if item < 9 else ("<a1>", f"<n{item}>") for item in range(ITEMS)]
     tokens = replace(plain, items=TokenTable.of(dataset.items, names))
-    assert TokenFacts.of(tokens, dataset).words_by_level == [2, 40, 9]  # <b0> and 39 numbers stand second
+    facts = TokenFacts.of(tokens, dataset)
+    assert facts.words_by_level == [2, 40, 9]  # <b0> and 39 numbers stand second
+    assert facts.item_words == 2 + 1 + ITEMS  # what fills up a shorter name is no word
     text = Reader(written(tokens, dataset, tmp_path)).text
     assert "a name of up to 3 new words" in text
     assert "<end>" not in text

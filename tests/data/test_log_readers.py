@@ -132,6 +132,13 @@ def test_names_come_from_files_and_folders(tmp_path: Path) -> None:
     assert load_dataset(hidden, k_core=1).name == "log"
 
 
+def test_a_folder_may_be_called_as_a_file_is(tmp_path: Path) -> None:
+    folder = tmp_path / "shop.csv"
+    folder.mkdir()
+    (folder / "user_sequence.txt").write_text("u a b c\n")
+    assert load_dataset(folder, k_core=1).users == ["u"]
+
+
 def test_quotes_blank_lines_byte_order_mark_and_titles(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     text = '\ufeffuser,item,title\na,x,"Rain, and ""sun"""\n\na,y,\r\na,x,other\n\n'

@@ -17,6 +17,7 @@ from oovrec.tokens import references
 from oovrec.tokens.audit import Auditor, audit
 from oovrec.tokens.build import build_tokens
 from oovrec.tokens.quality import cluster_lift, clusters_of, repeated_clusters
+from oovrec.tokens.references import Kind, Pair, Shape
 from oovrec.tokens.table import Tokens, TokenTable
 
 USERS, ITEMS, GROUPS = 300, 240, 30
@@ -217,6 +218,77 @@ def test_artefacts_and_untested_items_are_told() -> None:
         assert [artefact.order for artefact in found.artefacts] == ["tuple", "last token"]
         assert found.artefacts[1].named == named
         assert found.notes == ["1 items occur in held-out parts only; their own tokens are hardly tested"]
+
+
+def test_items_are_as_alike_as_the_smallest_group_that_holds_both_is_rare() -> None:
+    similarity = module._alike([np.array([0, 0, 0, 1]), np.array([0, 0, 1, 2])])
+    found = similarity(np.array([[0], [2]]), np.arange(4)[None].repeat(2, axis=0))
+    none, three, two, one = 0, np.log(4 / 3), np.log(4 / 2), np.log(4 / 1)
+    np.testing.assert_allclose(found, [[two, two, three, none], [three, three, one, none]], rtol=1e-6)
+
+
+def test_lifts_are_counted_over_what_precedes_the_probes(
+    sparse: Dataset, built: dict[str, Tokens], auditor: Auditor
+) -> None:
+    """Nothing of a target that is asked about, the probe included; counted by hand."""
+    assert built["all"].users is not None
+    users, items = clusters_of(built["all"].users), clusters_of(built["all"].items)
+    counts = np.full((users.max() + 1, items.max() + 1), 0.5)
+    for user, sequence in enumerate(sparse.full):
+        for item in sequence[:-3]:
+            counts[users[user], items[item]] += 1
+    shares = counts / counts.sum()
+    lift = np.log(shares / shares.sum(axis=1, keepdims=True) / shares.sum(axis=0))
+    for evidence in auditor._evidence.values():
+        candidates = evidence.candidates
+        found = auditor._lifts(users, items, candidates)
+        expected = lift[users[candidates.users][:, None], items[candidates.items]]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_likeness_to_the_history_is_one_statistic_and_to_the_item_before_another(
+    built: dict[str, Tokens], auditor: Auditor
+) -> None:
+    groups = clusters_of(built["all"].items)
+    given = Pair(Shape([groups], np.arange(ITEMS)), None)
+    rarity, candidates = -np.log(np.bincount(groups) / ITEMS), auditor._evidence["validation"].candidates
+    features = auditor._features(given, candidates)
+    assert {name: part.shape[2] for name, part in features.items()} == {"items": 2, "next": 1}
+    for row in range(0, USERS, 50):
+        history, before = groups[candidates.histories[row]], groups[candidates.before[row]]
+        for column, group in enumerate(groups[candidates.items[row]][:20]):
+            met = [rarity[group] * (group == one) for one in history]
+            found = [*features["items"][row, column], *features["next"][row, column]]
+            assert found == pytest.approx([max(met), np.mean(met), rarity[group] * (group == before)], rel=1e-5)
+
+
+def test_references_are_of_the_shape_of_the_tokens_whatever_was_audited_before(
+    sparse: Dataset, auditor: Auditor
+) -> None:
+    """Of tokens of as many groups at first, and others below."""
+    names = [(f"<A{item % 20}>", f"<B{item % 40}>", f"<{item}>") for item in range(ITEMS)]
+    shallow = TokenTable.of(sparse.items, [(first, last) for first, _, last in names])
+    for table, counts in ((shallow, (20,)), (TokenTable.of(sparse.items, names), (20, 40))):
+        given = Pair(Shape.of(table), None)
+        assert given.items.counts == counts
+        assert [len(pair.items.levels) for _, pair in auditor._references(given, "clean")] == [len(counts)] * 3
+
+
+def test_statistics_of_references_are_means_over_them(
+    sparse: Dataset, built: dict[str, Tokens], auditor: Auditor
+) -> None:
+    items, users = built["all"].items, built["all"].users
+    assert users is not None
+    found = auditor.audit(items, users)
+    assert found.lift is not None
+    given = Pair(Shape.of(items), Shape.of(users))
+    kinds: tuple[Kind, ...] = ("clean", "leaky")
+    for kind in kinds:
+        runs = [pair for _, pair in auditor._references(given, kind)]
+        lifts = [cluster_lift(run.users.levels[0], run.items.levels[0], sparse) for run in runs if run.users]
+        assert len({lift["test"] for lift in lifts}) > 1
+        for part, value in found.lift[kind].items():
+            assert value == pytest.approx(np.mean([lift[part] for lift in lifts]))
 
 
 def test_missing_tokens_and_small_data_are_told_at_once(

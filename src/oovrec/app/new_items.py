@@ -74,14 +74,18 @@ def read_items(path: Path, known: set[str]) -> Described:
     if item is None:
         raise missing("item", table.columns, path, remedy="call it 'item'")
     rows: dict[str, int] = {}
+    empty = table.select(pl.all_horizontal(pl.all().is_null())).to_series().to_list()  # a blank line
     for row, name in enumerate(table[item].fill_null("").str.strip_chars().to_list()):
+        if empty[row]:
+            continue
         if what := _wrong(name, known, rows, path):
             raise OovrecError(what, where=f"{path}, line {row_line(path, row)}", remedy="mend the line or remove it")
         rows[name] = row
     if not rows:
         raise OovrecError("has a header but no rows", where=path, remedy="give a row for each new item")
-    titles = table[title].fill_null("").to_list() if title else None
-    return Described(list(rows), titles, _attributes(table, path) if ATTRIBUTES in table.columns else None)
+    kept = list(rows.values())
+    titles = table[title].fill_null("").gather(kept).to_list() if title else None
+    return Described(list(rows), titles, _attributes(table, kept, path) if ATTRIBUTES in table.columns else None)
 
 
 def _wrong(name: str, known: set[str], rows: dict[str, int], path: Path) -> str | None:
@@ -95,9 +99,9 @@ def _wrong(name: str, known: set[str], rows: dict[str, int], path: Path) -> str 
     return "has a tab or line break in the item id" if holds else None
 
 
-def _attributes(table: pl.DataFrame, path: Path) -> list[tuple[int, ...]]:
+def _attributes(table: pl.DataFrame, kept: list[int], path: Path) -> list[tuple[int, ...]]:
     read: list[tuple[int, ...]] = []
-    for row, text in enumerate(table[ATTRIBUTES].fill_null("").to_list()):
+    for row, text in zip(kept, table[ATTRIBUTES].fill_null("").gather(kept).to_list(), strict=True):
         if not all(word.isdecimal() for word in text.split()):
             remedy = "write numbers with spaces between, as item_attributes.json has them for the known items"
             what = f"'{text}' are not attribute numbers"
