@@ -187,6 +187,13 @@ def test_statistics_of_the_parts_are_those_of_quality(
     for statistic in (found.lift, found.repeats):
         assert list(statistic) == ["given", "clean", "leaky"]
         assert statistic["clean"]["validation"] < statistic["leaky"]["validation"]
+    kinds: tuple[Kind, ...] = ("clean", "leaky")
+    for kind in kinds:  # of references, means over them
+        runs = [pair for _, pair in auditor._references(Pair(Shape.of(items), Shape.of(users)), kind)]
+        lifts = [cluster_lift(run.users.levels[0], run.items.levels[0], sparse) for run in runs if run.users]
+        assert len({lift["test"] for lift in lifts}) > 1
+        for part, value in found.lift[kind].items():
+            assert value == pytest.approx(np.mean([lift[part] for lift in lifts]))
 
 
 def test_references_and_findings_fit_each_other(built: dict[str, Tokens], auditor: Auditor) -> None:
@@ -272,23 +279,6 @@ def test_references_are_of_the_shape_of_the_tokens_whatever_was_audited_before(
         given = Pair(Shape.of(table), None)
         assert given.items.counts == counts
         assert [len(pair.items.levels) for _, pair in auditor._references(given, "clean")] == [len(counts)] * 3
-
-
-def test_statistics_of_references_are_means_over_them(
-    sparse: Dataset, built: dict[str, Tokens], auditor: Auditor
-) -> None:
-    items, users = built["all"].items, built["all"].users
-    assert users is not None
-    found = auditor.audit(items, users)
-    assert found.lift is not None
-    given = Pair(Shape.of(items), Shape.of(users))
-    kinds: tuple[Kind, ...] = ("clean", "leaky")
-    for kind in kinds:
-        runs = [pair for _, pair in auditor._references(given, kind)]
-        lifts = [cluster_lift(run.users.levels[0], run.items.levels[0], sparse) for run in runs if run.users]
-        assert len({lift["test"] for lift in lifts}) > 1
-        for part, value in found.lift[kind].items():
-            assert value == pytest.approx(np.mean([lift[part] for lift in lifts]))
 
 
 def test_missing_tokens_and_small_data_are_told_at_once(

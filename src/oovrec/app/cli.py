@@ -183,23 +183,23 @@ def evaluate(
     from oovrec.app.runs import load_run
     from oovrec.errors import OovrecError
 
-    trained = load_run(run)
     if later is not None and split == "validation":
         raise OovrecError("what came later is a test", where="--split", remedy="give one of --split and --later")
-    if later is not None:
-        evaluation = trained.evaluate_later(later, data, users)
-    else:
+    trained = load_run(run)
+    if later is None:
         dataset = trained.dataset(data).sampled(users)
+        name, notice = dataset.name, trained.recipe.notice
         evaluation = pipeline.evaluate(trained, split, dataset)
         if split == "test" and not dataset.sample:
             report(trained, dataset)
-    if json:
-        found = pipeline.result(trained, evaluation)
-        tables.show_json(found.flat() if later is None else {**found.flat(), "dataset": Path(later).stem})
     else:
-        notices = [trained.recipe.notice] if later is None else []
+        name, notice = Path(later).stem, ""
+        evaluation = trained.evaluate_later(later, data, users)
+    if json:
+        tables.show_json({**pipeline.result(trained, evaluation).flat(), "dataset": name})
+    else:
         shown = tables.metrics([SystemRow.of(trained.label, trained.tokens_from, evaluation)])
-        tables.show(*shown, *filter(None, notices))
+        tables.show(*shown, *filter(None, [notice]))
 
 
 @app.command()

@@ -101,6 +101,6 @@ def _read(run: Run, log: str | Path) -> Dataset:
     """All of a log, read as the run's data was."""
     source = run.data.renewed(str(log))
     told = read_data_file(existing(log)) if is_data_file(log) else source
-    seen = read_all(log, None if is_data_file(log) else source.columns, ("rating", "title", "summary", "review"))
+    seen = read_all(told.source, told.columns, ("rating", "title", "summary", "review"))
     dataset = seen.dataset(told.name or Path(log).stem)
     return dataset if told.tie_seed is None else dataset.with_ties_shuffled(told.tie_seed)

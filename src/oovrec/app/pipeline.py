@@ -103,9 +103,9 @@ def prepare(
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     source = Source.of(data)
     dataset = source.load()
-    if not recipe.retrained:
-        dataset.within(recipe.training.validate_days)  # not after tokens were made
-    warn(dataset.learnt_until(recipe.until))
+    learnt = dataset.learnt_until(recipe.until)
+    learnt.within(recipe.training.validate_days)  # an error comes before tokens are made
+    warn(learnt)
     return Run(folder, recipe, source.found(dataset)), dataset
 
 

@@ -146,12 +146,14 @@ class Dataset:
         return replace(self, sample=users) if 0 < users < most else self
 
     def within(self, days: int) -> Dataset:
-        """The same data, of which users with a target in the first ``days`` of a split are evaluated; 0 takes all.
+        """The same data, of which users with a target in the first ``days`` of a split are evaluated.
+
+        Itself for 0 days, and where nothing is left to validate by.
 
         Raises:
             OovrecError: nothing is held out by time, or for nobody so early.
         """
-        if not days:
+        if not days or self.until != "validation":
             return self
         if self.held_from is None:
             remedy = "leave training.validate_days out, or give a data file with hold_out: time"

@@ -89,13 +89,9 @@ class Evaluation:
         """
         found: Figures = {"masked": {}, "raw": {}} if self.days is not None else {}
         for period, part in _periods(self.days):
-            for name, rows in found.items():
-                values = metrics.per_user(getattr(self, name)[part])
-                table = np.stack([values[metric] for metric in COMPARED], axis=1)
-                intervals = metrics.percentile_intervals(resampled_means(table, seed=self.seed))
-                means = dict(zip(COMPARED, table.mean(axis=0).tolist(), strict=True))
-                ends = {metric: list(interval) for metric, interval in zip(COMPARED, intervals, strict=True)}
-                rows[period] = {**means, "ci": ends, "users": len(table)}
+            values = {name: _compared(getattr(self, name)[part]) for name in found}
+            for name, (means, ci) in _means(values, self.seed).items():
+                found[name][period] = {**means, "ci": ci, "users": int(part.sum())}
         return found
 
     @cached_property
@@ -120,18 +116,30 @@ def _periods(days: np.ndarray | None) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _blocks(lists: dict[str, tuple[np.ndarray, np.ndarray]], items: int, seed: int) -> dict[str, dict[str, Any]]:
-    """The blocks of ranks and lists of the same users, who are resampled for all of them together."""
-    values = {name: metrics.per_user(rank) for name, (rank, _) in lists.items()}
-    table = np.stack([column for block in values.values() for column in block.values()], axis=1)
-    intervals = iter(metrics.percentile_intervals(resampled_means(table, seed=seed)))
+    """The blocks of ranks and lists of the same users."""
+    found = _means({name: metrics.per_user(rank) for name, (rank, _) in lists.items()}, seed)
     blocks: dict[str, dict[str, Any]] = {}
     for name, (rank, top) in lists.items():
-        found = {metric: list(next(intervals)) for metric in values[name]}
+        means, ci = found[name]
         share, interval = metrics.coverage(top, items)
-        found["coverage@10"] = list(interval)
-        means = {metric: float(column.mean()) for metric, column in values[name].items()}
-        blocks[name] = {**means, "coverage@10": share, "ci": found, "users": len(rank)}
+        ends = {**ci, "coverage@10": list(interval)}
+        blocks[name] = {**means, "coverage@10": share, "ci": ends, "users": len(rank)}
     return blocks
+
+
+def _means(
+    values: dict[str, dict[str, np.ndarray]], seed: int
+) -> dict[str, tuple[dict[str, float], dict[str, list[float]]]]:
+    """Means and intervals of ``[users]`` values by name and metric, of the same users, resampled for all at once."""
+    table = np.stack([column for block in values.values() for column in block.values()], axis=1)
+    intervals = iter(metrics.percentile_intervals(resampled_means(table, seed=seed)))
+    return {
+        name: (
+            {metric: float(column.mean()) for metric, column in block.items()},
+            {metric: list(next(intervals)) for metric in block},
+        )
+        for name, block in values.items()
+    }
 
 
 def evaluate(
@@ -226,8 +234,14 @@ def compare(
 
 def _averaged(ranks: list[np.ndarray]) -> dict[str, np.ndarray]:
     """``[users]`` means of each compared metric over several ``[users]`` ranks."""
-    values = [metrics.per_user(one) for one in ranks]
+    values = [_compared(one) for one in ranks]
     return {metric: np.mean([one[metric] for one in values], axis=0) for metric in COMPARED}
+
+
+def _compared(ranks: np.ndarray) -> dict[str, np.ndarray]:
+    """``[users]`` values of each compared metric."""
+    values = metrics.per_user(ranks)
+    return {metric: values[metric] for metric in COMPARED}
 
 
 def _split(dataset: Dataset, split: Split) -> tuple[Histories, np.ndarray]:

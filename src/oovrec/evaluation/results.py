@@ -13,8 +13,9 @@ import torch
 from pydantic import Field
 
 from oovrec.config import Options, checked
-from oovrec.data.dataset import HoldOut, Until
+from oovrec.data.dataset import Until
 from oovrec.errors import OovrecError
+from oovrec.evaluation.protocol import HeldOut
 from oovrec.files import read_json, write_json
 
 TokensFrom = Literal["train", "all", "none"]
@@ -58,7 +59,7 @@ class Result(Options):
     by_days: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     added: dict[str, int] = Field(default_factory=dict)
     settings_hash: str = ""
-    hold_out: HoldOut | Literal["later"] = "last"
+    hold_out: HeldOut = "last"
     until: Until = "validation"
 
     def flat(self) -> dict[str, Any]:

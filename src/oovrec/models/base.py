@@ -194,8 +194,7 @@ class NeuralRecommender(Recommender):
         resume: bool,
     ) -> list[EpochLog]:
         """Train ``module`` (the recommender's own, or one around it) on an epoch's ``batches``, as :meth:`fit` says."""
-        validated = dataset.until == "validation"
-        held = dataset.within(training.validate_days).sampled(training.validation_users) if validated else dataset
+        held = dataset.within(training.validate_days).sampled(training.validation_users)
 
         def validate() -> float:
             return validation_score(self.ranked, held, training.validate_on)
@@ -207,7 +206,7 @@ class NeuralRecommender(Recommender):
         options = self.config.model_dump(mode="json")
         model = {"system": self.name, **options, "tokens": self.entities.tokens_origin, **self.marks}
         data = dataset.fingerprint
-        figure = validate if validated else None
+        figure = validate if dataset.until == "validation" else None
         return train(module, epoch, figure, training, seed=seed, folder=folder, resume=resume, data=data, model=model)
 
     @property
