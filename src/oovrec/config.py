@@ -42,6 +42,11 @@ def checked(config: type[C], options: Mapping[str, Any], *, where: str) -> C:
         raise OovrecError(what, where=key, remedy="change the value") from error
 
 
+def defaults(config: type[BaseModel]) -> dict[str, Any]:
+    """Plain values of the options that need not be given."""
+    return config.model_construct().model_dump(mode="json")
+
+
 def check_names(values: Mapping[Any, Any], section: str | None) -> None:
     """Make sure that every key is a name.
 

@@ -21,7 +21,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from oovrec.config import Options
 from oovrec.errors import Interrupted, OovrecError
+from oovrec.files import read_tensors, write_tensors
 from oovrec.training import loop
 from oovrec.training.checkpoint import Checkpoint, EpochLog, learnt, put
 from oovrec.training.config import TrainingConfig
@@ -29,6 +31,13 @@ from oovrec.training.loop import Batch, train
 
 BATCHES, EPOCHS = 5, 4
 CONFIG = TrainingConfig(epochs=EPOCHS, learning_rate=0.01, precision="fp32", warmup_steps=3, schedule="cosine")
+
+
+class ToyConfig(Options):
+    """One option that must be given, one that need not."""
+
+    width: int
+    dropout: float = 0.1
 
 
 class Toy(nn.Module):
@@ -61,13 +70,14 @@ def toy_epoch(before: Callable[[], None] = lambda: None) -> Callable[[np.random.
     return epoch
 
 
+def toy_score(module: Toy) -> Callable[[], float]:
+    return lambda: float(-module.table.abs().sum())
+
+
 def toy_train(
     module: Toy, folder: Path | None, *, resume: bool = False, before: Callable[[], None] = lambda: None
 ) -> list[EpochLog]:
-    def validate() -> float:
-        return float(-module.table.abs().sum())
-
-    return train(module, toy_epoch(before), validate, CONFIG, seed=9, folder=folder, resume=resume, data="toy")
+    return train(module, toy_epoch(before), toy_score(module), CONFIG, seed=9, folder=folder, resume=resume, data="toy")
 
 
 def interrupting(when: int) -> Callable[[], None]:
@@ -225,7 +235,9 @@ def interrupted(tmp_path: Path) -> Path:
         ({"seed": 8}, "seed = 9, not 8"),
         ({"data": "other"}, "data = toy, not other"),
         ({"config": CONFIG.model_copy(update={"learning_rate": 0.02})}, "training.learning_rate = 0.01, not 0.02"),
-        ({"model": {"dropout": 0.4}}, "model.dropout = None, not 0.4"),
+        ({"marks": {"system": "sasrec"}}, "model.system = None, not sasrec"),
+        ({"model": ToyConfig(width=8, dropout=0.4)}, "model.dropout = 0.1, not 0.4"),
+        ({"model": ToyConfig(width=8)}, "model.width = None, not 8"),
     ],
 )
 def test_other_settings_are_refused_by_name(change: dict, named: str, interrupted: Path) -> None:
@@ -233,6 +245,20 @@ def test_other_settings_are_refused_by_name(change: dict, named: str, interrupte
     config = given.pop("config")
     with pytest.raises(OovrecError, match=named):
         train(Toy(), toy_epoch(), lambda: 0.0, config, folder=interrupted, resume=True, **given)
+
+
+def test_a_state_from_before_an_option_was_there_goes_on_with_its_default(
+    interrupted: Path, whole: tuple[Toy, list[EpochLog]]
+) -> None:
+    path = interrupted / "checkpoint" / "state.safetensors"
+    arrays, header = read_tensors(path)
+    settings = json.loads(header["settings"])
+    del settings["training.validate_days"], settings["training.skipped"]
+    write_tensors(path, arrays, header | {"settings": json.dumps(settings)})
+    module, given = Toy(), {"seed": 9, "folder": interrupted, "resume": True, "data": "toy"}
+    with pytest.raises(OovrecError, match=r"training.validate_days = 0, not 14"):
+        train(module, toy_epoch(), toy_score(module), CONFIG.model_copy(update={"validate_days": 14}), **given)
+    assert_same(module, toy_train(module, interrupted, resume=True), whole)
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:

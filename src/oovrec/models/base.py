@@ -203,11 +203,10 @@ class NeuralRecommender(Recommender):
             seen = dataset.thinned(training.skipped, rng) if training.skipped else dataset
             return batches(seen, training.batch_size, rng)
 
-        options = self.config.model_dump(mode="json")
-        model = {"system": self.name, **options, "tokens": self.entities.tokens_origin, **self.marks}
-        data = dataset.fingerprint
         figure = validate if dataset.until == "validation" else None
-        return train(module, epoch, figure, training, seed=seed, folder=folder, resume=resume, data=data, model=model)
+        marks = {"system": self.name, "tokens": self.entities.tokens_origin, **self.marks}
+        kept: dict[str, Any] = {"seed": seed, "folder": folder, "resume": resume, "data": dataset.fingerprint}
+        return train(module, epoch, figure, training, model=self.config, marks=marks, **kept)
 
     @property
     def marks(self) -> dict[str, str]:

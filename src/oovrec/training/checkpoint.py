@@ -113,11 +113,13 @@ class Checkpoint:
     Args:
         folder: the run folder; None keeps nothing.
         settings: everything that must be the same when the training goes on (seed, data, options), by name.
+        unset: what a setting is in a state that does not name it, for it came later.
     """
 
-    def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path | None, settings: Mapping[str, Any], unset: Mapping[str, Any]) -> None:
         self.folder = folder
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))  # as it will be read back
+        self.unset = unset
 
     @property
     def path(self) -> Path | None:
@@ -179,7 +181,7 @@ class Checkpoint:
 
     def _check(self, stored: dict[str, Any]) -> None:
         for name in sorted(stored.keys() | self.settings.keys()):
-            then, now = stored.get(name), self.settings.get(name)
+            then, now = stored.get(name, self.unset.get(name)), self.settings.get(name)
             if then != now:
                 changed = f"the interrupted training had {name} = {then}, not {now}"
                 raise OovrecError(

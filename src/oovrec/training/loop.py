@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from oovrec.config import Options, defaults
 from oovrec.errors import Diverged, Interrupted, OovrecError, out_of_memory
 from oovrec.memory import give_back
 from oovrec.progress import Bar
@@ -46,7 +47,8 @@ def train(
     folder: Path | None,
     resume: bool,
     data: str,
-    model: Mapping[str, Any] | None = None,
+    model: Options | None = None,
+    marks: Mapping[str, Any] | None = None,
 ) -> list[EpochLog]:
     """Train ``module`` in place; it ends on the accelerator, in eval mode, with the weights of its best epoch.
 
@@ -67,7 +69,9 @@ def train(
         folder: ``log.jsonl`` and ``checkpoint/`` go there; None keeps nothing.
         resume: go on from the state in ``folder``; a finished training gives its weights and log back.
         data: fingerprint of the data.
-        model: options of the model. A state of another seed, data, config or model is refused.
+        model: options of the model.
+        marks: what else a state must have been trained with. One of another seed, data, config, model or mark is
+            refused; an option that is younger than the state counts there as its default.
 
     Returns:
         One entry an epoch.
@@ -77,12 +81,20 @@ def train(
         Interrupted: Ctrl-C; the state is kept.
     """
     accelerator = shared_accelerator()
-    options = {f"training.{name}": value for name, value in config.model_dump().items()}
-    options |= {f"model.{name}": value for name, value in (model or {}).items()}
-    checkpoint = Checkpoint(folder, {"seed": seed, "data": data, "processes": accelerator.num_processes, **options})
+    settings = {"seed": seed, "data": data, "processes": accelerator.num_processes}
+    settings |= _of("training", config.model_dump(mode="json")) | _of("model", marks or {})
+    unset = _of("training", defaults(TrainingConfig))
+    if model is not None:
+        settings |= _of("model", model.model_dump(mode="json"))
+        unset |= _of("model", defaults(type(model)))
+    checkpoint = Checkpoint(folder, settings, unset)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices):  # dropout draws from torch's global generator: leave that as it was
         return _Training(accelerator, module, epoch, validate, config, seed, checkpoint).run(resume)
+
+
+def _of(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{section}.{name}": value for name, value in values.items()}
 
 
 class _Training:
