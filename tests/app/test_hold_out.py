@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from oovrec.app.runs import load_run
 from oovrec.data.load import load_dataset
 from oovrec.evaluation import protocol
 from oovrec.evaluation.results import read_result
+from oovrec.files import read_tensors, write_tensors
 
 Invoke = Callable[..., Result]
 NOTE = "held out by time: each user's first item from "
@@ -70,6 +72,40 @@ def test_figures_by_days_are_kept_printed_and_on_the_page(job: tuple[Path, str],
     page = (out / "report.html").read_text(encoding="utf-8")
     first = next(iter(record.by_days["masked"].values()))
     assert f"{first['hit@10']:.4f}" in page.split("As time passes")[1].split("</table>")[0]
+
+
+def test_leads_are_told_by_days(job: tuple[Path, str], oovrec: Invoke) -> None:
+    """Against hits counted by hand, in what programs get and in what is printed."""
+    runs = [job[0], job[0] / "references" / "sasrec"]
+    ours, theirs = json.loads(oovrec("compare", *runs, "--json").stdout)
+    ranks = [load_file(run / "ranks.safetensors") for run in runs]
+    assert ours["lead_by_days"] is None
+    assert theirs["lead_by_days"].keys() == {"masked", "raw"}
+    for block, periods in theirs["lead_by_days"].items():
+        assert sum(row["users"] for row in theirs["by_days"][block].values()) == len(ranks[0]["users"])
+        for period, lead in periods.items():
+            first, last = map(int, period.split("-"))
+            part = (ranks[0]["days"] >= first) & (ranks[0]["days"] <= last)
+            hits = [(kept[block][part] <= 10).mean() for kept in ranks]
+            assert theirs["by_days"][block][period]["hit@10"] == {"mean": pytest.approx(hits[1])}
+            assert lead["hit@10"]["mean"] == pytest.approx(hits[0] - hits[1])
+            assert lead["hit@10"]["interval"][0] <= lead["hit@10"]["mean"] <= lead["hit@10"]["interval"][1]
+    printed = oovrec("compare", *runs).stdout
+    row = next(line for line in printed.splitlines() if "masked, days 0-6" in line)
+    assert f"{theirs['lead_by_days']['masked']['0-6']['ndcg@10']['mean']:+.4f}" in row
+    assert printed.count("by how many days after the moment of the test") == 1
+
+
+def test_a_test_from_before_days_were_kept_is_made_again(
+    job: tuple[Path, str], oovrec: Invoke, tmp_path: Path
+) -> None:
+    runs = [shutil.copytree(job[0], tmp_path / "old"), job[0] / "references" / "sasrec"]
+    wanted = oovrec("compare", job[0], runs[1]).stdout
+    ranks = runs[0] / "ranks.safetensors"
+    arrays, header = read_tensors(ranks)
+    write_tensors(ranks, {name: array for name, array in arrays.items() if name != "days"}, header)
+    assert oovrec("compare", *runs).stdout == wanted
+    assert read_tensors(ranks)[0]["days"].tolist() == arrays["days"].tolist()
 
 
 def test_an_epoch_can_be_chosen_by_the_targets_of_the_first_days(

@@ -13,7 +13,7 @@ from torch import Tensor
 from oovrec.data.dataset import DAY, Dataset
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
-from oovrec.evaluation.protocol import compare, evaluate, validation_score
+from oovrec.evaluation.protocol import compare, compare_by_days, evaluate, validation_score
 from oovrec.evaluation.ranks import MISSED, Products
 
 # items:            0  1  2 | validation | test
@@ -75,6 +75,7 @@ def test_figures_by_days_are_of_weeks_that_double() -> None:
     masked = plain.blocks()["masked"]
     assert all_new["ci"] == {metric: masked["ci"][metric] for metric in ("ndcg@10", "hit@10")}
     assert plain.by_days == {}
+    assert compare_by_days(plain, plain) == {}
 
 
 def test_test_histories_hold_the_validation_item_and_no_target() -> None:

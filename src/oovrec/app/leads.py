@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from oovrec.app.pipeline import evaluated
 from oovrec.app.results_table import Figure
 from oovrec.app.runs import Run, load_run
 from oovrec.errors import OovrecError
-from oovrec.evaluation.protocol import COMPARED, Evaluation
+from oovrec.evaluation.protocol import COMPARED, Evaluation, compare_by_days
+from oovrec.evaluation.protocol import Figures as Blocks
 from oovrec.evaluation.protocol import compare as compared
 from oovrec.evaluation.results import TokensFrom
 from oovrec.models.base import NeuralRecommender, system
@@ -33,6 +34,9 @@ class Contender:
         lead: what the first system has over this one, as :func:`oovrec.evaluation.protocol.compare` gives it; None
             for the first.
         retrained: whether it has learnt from what validates too.
+        by_days: held out by time, ``figures`` by block and days since the moment of the test (``0-6``).
+        users_by_days: how many are counted, by days.
+        lead_by_days: ``lead`` likewise.
     """
 
     label: str
@@ -43,16 +47,21 @@ class Contender:
     users: dict[str, int]
     lead: dict[str, dict[str, Any]] | None
     retrained: bool = False
+    by_days: dict[str, dict[str, dict[str, Figure]]] = field(default_factory=dict)
+    users_by_days: dict[str, int] = field(default_factory=dict)
+    lead_by_days: Blocks = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """For programs: figures as ``mean`` and, of several seeds, ``deviation``."""
-        figures = {
-            block: {metric: _summary(figure) for metric, figure in metrics.items()} | {"users": self.users[block]}
-            for block, metrics in self.figures.items()
+        figures = {block: _plain(metrics, self.users[block]) for block, metrics in self.figures.items()}
+        by_days = {
+            block: {days: _plain(metrics, self.users_by_days[days]) for days, metrics in periods.items()}
+            for block, periods in self.by_days.items()
         }
         runs = {str(seed): str(folder) for seed, folder in self.runs.items()}
         about = {"system": self.label, "tokens_from": self.tokens_from, "retrained": self.retrained, "runs": runs}
-        return {**about, "figures": figures, "lead": self.lead}
+        dated = {"by_days": by_days, "lead_by_days": self.lead_by_days or None} if by_days else {}
+        return {**about, "figures": figures, "lead": self.lead, **dated}
 
 
 def compare(
@@ -115,20 +124,31 @@ def _check_belongs(run: Run, first: Sequence[Run], same: Sequence[Run]) -> None:
 
 
 def _contender(runs: list[Run], own: list[Evaluation], first: list[Evaluation], *, alone: bool) -> Contender:
-    blocks = [evaluation.blocks() for evaluation in own]
+    blocks, dated = [evaluation.blocks() for evaluation in own], [evaluation.by_days for evaluation in own]
     return Contender(
         label=runs[0].label if alone else f"{runs[0].label}, {runs[0].folder.name}",
         tokens_from=runs[0].tokens_from,
         runs={run.recipe.seed: run.folder for run in runs},
         random=issubclass(system(runs[0].recipe.system), NeuralRecommender),
-        figures={
-            name: {metric: Figure.of([one[name] for one in blocks], metric) for metric in COMPARED}
-            for name in blocks[0]
-        },
+        figures={name: _over_seeds([one[name] for one in blocks]) for name in blocks[0]},
         users={name: block["users"] for name, block in blocks[0].items()},
         lead=None if own is first else compared(first, own),
         retrained=runs[0].recipe.retrained,
+        by_days={
+            name: {days: _over_seeds([one[name][days] for one in dated]) for days in periods}
+            for name, periods in dated[0].items()
+        },
+        users_by_days={days: block["users"] for days, block in dated[0].get("masked", {}).items()},
+        lead_by_days={} if own is first else compare_by_days(first, own),
     )
+
+
+def _over_seeds(blocks: list[dict[str, Any]]) -> dict[str, Figure]:
+    return {metric: Figure.of(blocks, metric) for metric in COMPARED}
+
+
+def _plain(figures: dict[str, Figure], users: int) -> dict[str, Any]:
+    return {metric: _summary(figure) for metric, figure in figures.items()} | {"users": users}
 
 
 def _summary(figure: Figure) -> dict[str, float]:

@@ -243,12 +243,17 @@ def evaluate(
 
 
 def evaluated(run: Run, data: Dataset | str | None) -> Evaluation:
-    """The run's test, kept from before where there is one of its settings; ``data`` as in :func:`evaluate`."""
+    """The run's test, kept from before where there is one of its settings; ``data`` as in :func:`evaluate`.
+
+    One by time from before its days were kept is made again.
+    """
     kept = run.folder / "ranks.safetensors"
     if kept.exists() and (run.folder / "metrics.json").exists():
         before = read_result(run.folder / "metrics.json")
         if (before.config_hash, before.tokens_from) == (run.recipe.hash, run.tokens_from):
-            return replace(read_ranks(kept, run.data.fingerprint), tasks=before.tasks)
+            found = read_ranks(kept, run.data.fingerprint)
+            if found.hold_out == "last" or found.days is not None:
+                return replace(found, tasks=before.tasks)
     return evaluate(run, data=data)
 
 

@@ -33,6 +33,7 @@ BLOCKS = {
     "later_day_masked": "masked, targets of a later day only",
     "later_day_raw": "raw, targets of a later day only",
 }
+BY_DAYS = "masked, by how many days after the moment of the test the item was taken"
 # Why a figure of tokens may be missing.
 UNDEFINED = {
     "lift": "needs tokens of users and items that tell which are alike",
@@ -78,8 +79,7 @@ def _by_days(systems: Sequence[SystemRow]) -> list[Table]:
         for days, block in system.by_days.get("masked", {}).items()
     ]
     columns = {"system": "left", "days": "right", "users": "right", **dict.fromkeys(WITH_INTERVAL, "right")}
-    title = "masked, by how many days after the moment of the test the item was taken"
-    return [grid(columns, rows, title)] if rows else []
+    return [grid(columns, rows, BY_DAYS)] if rows else []
 
 
 def _block(name: str, about: str, systems: Sequence[SystemRow]) -> Table:
@@ -123,14 +123,20 @@ def leads(contenders: Sequence[Contender], notes: Sequence[str]) -> list[Table |
     first = contenders[0]
     blocks = [_contest(name, about, contenders) for name, about in BLOCKS.items() if name in first.figures]
     rows = [
-        [one.label, name.replace("_", " "), *(_lead(one.lead[name][metric]) for metric in WITH_INTERVAL)]
+        [one.label, targets, *(_lead(lead[metric]) for metric in WITH_INTERVAL)]
         for one in contenders
-        for name in BLOCKS
-        if one.lead and name in one.lead
+        for targets, lead in _leads(one)
     ]
     columns = {"over": "left", "targets": "left", **dict.fromkeys(WITH_INTERVAL, "right")}
     title = f"lead of {first.label}, by resampling users, with 95% intervals"
-    return [*blocks, *([grid(columns, rows, title)] if rows else []), *(Text(f"note: {note}") for note in notes)]
+    leads = [grid(columns, rows, title)] if rows else []
+    return [*blocks, *_contest_by_days(contenders), *leads, *(Text(f"note: {note}") for note in notes)]
+
+
+def _leads(one: Contender) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What the first system has over this one, by which targets: a block's, or of some days."""
+    yield from ((name.replace("_", " "), one.lead[name]) for name in BLOCKS if one.lead and name in one.lead)
+    yield from ((f"masked, days {days}", lead) for days, lead in one.lead_by_days.get("masked", {}).items())
 
 
 def _contest(name: str, about: str, contenders: Sequence[Contender]) -> Table:
@@ -140,6 +146,16 @@ def _contest(name: str, about: str, contenders: Sequence[Contender]) -> Table:
     ]
     columns = {"system": "left", "tokens from": "left", "seeds": "right", **dict.fromkeys(WITH_INTERVAL, "right")}
     return grid(columns, rows, f"{name}: {about}; {contenders[0].users[name]:,} users")
+
+
+def _contest_by_days(contenders: Sequence[Contender]) -> list[Table]:
+    rows = [
+        [one.label, days, f"{one.users_by_days[days]:,}", *(figures[metric] for metric in WITH_INTERVAL)]
+        for one in contenders
+        for days, figures in one.by_days.get("masked", {}).items()
+    ]
+    columns = {"system": "left", "days": "right", "users": "right", **dict.fromkeys(WITH_INTERVAL, "right")}
+    return [grid(columns, rows, BY_DAYS)] if rows else []
 
 
 def _origin(tokens_from: str) -> Text:

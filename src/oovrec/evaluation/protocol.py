@@ -217,19 +217,47 @@ def compare(
     Returns:
         By block, as :meth:`Evaluation.blocks` has them, then by metric: ``mean``, ``interval`` (95%), two-sided ``p``.
     """
-    ours, theirs = ([side] if isinstance(side, Evaluation) else list(side) for side in (a, b))
-    first = ours[0]
-    if not all(one.of_same_users(first) for one in (*ours, *theirs)):
-        raise ValueError("the evaluations are not of the same users and targets")
+    sides = _sides(a, b)
+    first = sides[0][0]
     parts = {"": np.ones(len(first.users), bool)}
     if first.apart is not None:
         parts["later_day_"] = first.apart
-    found: dict[str, dict[str, Any]] = {}
-    for (prefix, part), block in itertools.product(parts.items(), ("masked", "raw")):
-        mine, other = (_averaged([getattr(one, block)[part] for one in side]) for side in (ours, theirs))
-        differences = {metric: metrics.paired_bootstrap(mine[metric], other[metric], seed=seed) for metric in COMPARED}
-        found[prefix + block] = {metric: asdict(difference) for metric, difference in differences.items()}
-    return found
+    return {
+        prefix + block: _lead(sides, block, part, seed)
+        for (prefix, part), block in itertools.product(parts.items(), ("masked", "raw"))
+    }
+
+
+def compare_by_days(
+    a: Evaluation | Sequence[Evaluation], b: Evaluation | Sequence[Evaluation], *, seed: int = 0
+) -> Figures:
+    """As :func:`compare`, ``masked`` and ``raw`` by the periods of :attr:`Evaluation.by_days`; empty but by time."""
+    sides = _sides(a, b)
+    periods = dict(_periods(sides[0][0].days))
+    found = {
+        block: {period: _lead(sides, block, part, seed) for period, part in periods.items()}
+        for block in ("masked", "raw")
+    }
+    return found if periods else {}
+
+
+def _sides(
+    a: Evaluation | Sequence[Evaluation], b: Evaluation | Sequence[Evaluation]
+) -> tuple[list[Evaluation], list[Evaluation]]:
+    """The evaluations of either system, which must be of the same users and targets."""
+    ours, theirs = ([side] if isinstance(side, Evaluation) else list(side) for side in (a, b))
+    if not all(one.of_same_users(ours[0]) for one in (*ours, *theirs)):
+        raise ValueError("the evaluations are not of the same users and targets")
+    return ours, theirs
+
+
+def _lead(
+    sides: tuple[list[Evaluation], list[Evaluation]], block: str, part: np.ndarray, seed: int
+) -> dict[str, dict[str, Any]]:
+    """What the first side has over the second in a block, of the users in ``part`` (bool), by metric."""
+    mine, other = (_averaged([getattr(one, block)[part] for one in side]) for side in sides)
+    differences = {metric: metrics.paired_bootstrap(mine[metric], other[metric], seed=seed) for metric in COMPARED}
+    return {metric: asdict(difference) for metric, difference in differences.items()}
 
 
 def _averaged(ranks: list[np.ndarray]) -> dict[str, np.ndarray]:
