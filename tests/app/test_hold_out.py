@@ -96,9 +96,7 @@ def test_leads_are_told_by_days(job: tuple[Path, str], oovrec: Invoke) -> None:
     assert printed.count("by how many days after the moment of the test") == 1
 
 
-def test_a_test_from_before_days_were_kept_is_made_again(
-    job: tuple[Path, str], oovrec: Invoke, tmp_path: Path
-) -> None:
+def test_a_test_from_before_days_were_kept_is_made_again(job: tuple[Path, str], oovrec: Invoke, tmp_path: Path) -> None:
     runs = [shutil.copytree(job[0], tmp_path / "old"), job[0] / "references" / "sasrec"]
     wanted = oovrec("compare", job[0], runs[1]).stdout
     ranks = runs[0] / "ranks.safetensors"

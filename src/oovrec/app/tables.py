@@ -129,8 +129,8 @@ def leads(contenders: Sequence[Contender], notes: Sequence[str]) -> list[Table |
     ]
     columns = {"over": "left", "targets": "left", **dict.fromkeys(WITH_INTERVAL, "right")}
     title = f"lead of {first.label}, by resampling users, with 95% intervals"
-    leads = [grid(columns, rows, title)] if rows else []
-    return [*blocks, *_contest_by_days(contenders), *leads, *(Text(f"note: {note}") for note in notes)]
+    ahead = [grid(columns, rows, title)] if rows else []
+    return [*blocks, *_contest_by_days(contenders), *ahead, *(Text(f"note: {note}") for note in notes)]
 
 
 def _leads(one: Contender) -> Iterator[tuple[str, Mapping[str, Any]]]:
