@@ -478,7 +478,8 @@ threads = [os.environ[name] for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 pathlib.Path(f"told-{seed}").write_text(" ".join(map(str, [begun, time.monotonic(), *threads])))
 """
 KEEPS_A_STATE = """
-import pathlib, sys, time
+import pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # heeded as in a training, whatever started the tests
 seed = sys.argv[sys.argv.index("--seed") + 1]
 try:
     pathlib.Path(f"begun-{seed}").touch()
