@@ -11,8 +11,7 @@ from oovrec.app.pipeline import evaluated
 from oovrec.app.results_table import Figure
 from oovrec.app.runs import Run, load_run
 from oovrec.errors import OovrecError
-from oovrec.evaluation.protocol import COMPARED, Evaluation, compare_by_days
-from oovrec.evaluation.protocol import Figures as Blocks
+from oovrec.evaluation.protocol import COMPARED, Evaluation, Figures, compare_by_days
 from oovrec.evaluation.protocol import compare as compared
 from oovrec.evaluation.results import TokensFrom
 from oovrec.models.base import NeuralRecommender, system
@@ -49,7 +48,7 @@ class Contender:
     retrained: bool = False
     by_days: dict[str, dict[str, dict[str, Figure]]] = field(default_factory=dict)
     users_by_days: dict[str, int] = field(default_factory=dict)
-    lead_by_days: Blocks = field(default_factory=dict)
+    lead_by_days: Figures = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """For programs: figures as ``mean`` and, of several seeds, ``deviation``."""

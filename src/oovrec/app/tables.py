@@ -78,6 +78,11 @@ def _by_days(systems: Sequence[SystemRow]) -> list[Table]:
         for system in systems
         for days, block in system.by_days.get("masked", {}).items()
     ]
+    return _dated(rows)
+
+
+def _dated(rows: Sequence[Sequence[object]]) -> list[Table]:
+    """A table of rows by days; none where nothing was held out by time."""
     columns = {"system": "left", "days": "right", "users": "right", **dict.fromkeys(WITH_INTERVAL, "right")}
     return [grid(columns, rows, BY_DAYS)] if rows else []
 
@@ -154,8 +159,7 @@ def _contest_by_days(contenders: Sequence[Contender]) -> list[Table]:
         for one in contenders
         for days, figures in one.by_days.get("masked", {}).items()
     ]
-    columns = {"system": "left", "days": "right", "users": "right", **dict.fromkeys(WITH_INTERVAL, "right")}
-    return [grid(columns, rows, BY_DAYS)] if rows else []
+    return _dated(rows)
 
 
 def _origin(tokens_from: str) -> Text:

@@ -206,9 +206,10 @@ def validation_score(
     return float(metrics.ndcg(found, 10).mean())
 
 
-def compare(
-    a: Evaluation | Sequence[Evaluation], b: Evaluation | Sequence[Evaluation], *, seed: int = 0
-) -> dict[str, dict[str, Any]]:
+Seeds = Evaluation | Sequence[Evaluation]  # of one system
+
+
+def compare(a: Seeds, b: Seeds, *, seed: int = 0) -> Figures:
     """Paired bootstrap over users of a − b, for ndcg@10 and hit@10 of every block (Sakai, SIGIR 2006).
 
     Args:
@@ -228,22 +229,16 @@ def compare(
     }
 
 
-def compare_by_days(
-    a: Evaluation | Sequence[Evaluation], b: Evaluation | Sequence[Evaluation], *, seed: int = 0
-) -> Figures:
+def compare_by_days(a: Seeds, b: Seeds, *, seed: int = 0) -> Figures:
     """As :func:`compare`, ``masked`` and ``raw`` by the periods of :attr:`Evaluation.by_days`; empty but by time."""
     sides = _sides(a, b)
-    periods = dict(_periods(sides[0][0].days))
-    found = {
-        block: {period: _lead(sides, block, part, seed) for period, part in periods.items()}
-        for block in ("masked", "raw")
-    }
-    return found if periods else {}
+    found: Figures = {}
+    for (period, part), block in itertools.product(_periods(sides[0][0].days), ("masked", "raw")):
+        found.setdefault(block, {})[period] = _lead(sides, block, part, seed)
+    return found
 
 
-def _sides(
-    a: Evaluation | Sequence[Evaluation], b: Evaluation | Sequence[Evaluation]
-) -> tuple[list[Evaluation], list[Evaluation]]:
+def _sides(a: Seeds, b: Seeds) -> tuple[list[Evaluation], list[Evaluation]]:
     """The evaluations of either system, which must be of the same users and targets."""
     ours, theirs = ([side] if isinstance(side, Evaluation) else list(side) for side in (a, b))
     if not all(one.of_same_users(ours[0]) for one in (*ours, *theirs)):

@@ -205,8 +205,18 @@ class NeuralRecommender(Recommender):
 
         figure = validate if dataset.until == "validation" else None
         marks = {"system": self.name, "tokens": self.entities.tokens_origin, **self.marks}
-        kept: dict[str, Any] = {"seed": seed, "folder": folder, "resume": resume, "data": dataset.fingerprint}
-        return train(module, epoch, figure, training, model=self.config, marks=marks, **kept)
+        return train(
+            module,
+            epoch,
+            figure,
+            training,
+            seed=seed,
+            folder=folder,
+            resume=resume,
+            data=dataset.fingerprint,
+            model=self.config,
+            marks=marks,
+        )
 
     @property
     def marks(self) -> dict[str, str]:
