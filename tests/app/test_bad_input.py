@@ -289,7 +289,7 @@ def test_tokens_of_another_dataset(oovrec, tokens: Path, tmp_path: Path, log: Pa
     stranger = tmp_path / "strange.csv"
     stranger.write_text(re.sub(r",i(\d)", r",j\1", log.read_text()))
     result = oovrec("train", "metaid-llama", "--data", stranger, "--tokens", tokens, "--out", tmp_path / "out", code=2)
-    refused(result, "item_tokens.tsv: 32 ids have no tokens", "build tokens from this dataset")
+    refused(result, "item_tokens.tsv: has no tokens for '", "' and 31 more; build or import tokens")
     assert not (tmp_path / "out").exists()
 
 

@@ -94,6 +94,10 @@ def test_leads_are_told_by_days(job: tuple[Path, str], oovrec: Invoke) -> None:
     row = next(line for line in printed.splitlines() if "masked, days 0-6" in line)
     assert f"{theirs['lead_by_days']['masked']['0-6']['ndcg@10']['mean']:+.4f}" in row
     assert printed.count("by how many days after the moment of the test") == 1
+    page = (job[0] / "report.html").read_text(encoding="utf-8").split("On the same users, what")[1].split("</table>")[0]
+    for lead in theirs["lead_by_days"]["masked"].values():
+        low, high = (f"{end:+.4f}".replace("-", "−") for end in lead["ndcg@10"]["interval"])
+        assert f"{low} to {high}" in page
 
 
 def test_a_test_from_before_days_were_kept_is_made_again(job: tuple[Path, str], oovrec: Invoke, tmp_path: Path) -> None:

@@ -293,6 +293,7 @@ def test_what_cannot_be_placed_is_left_out_and_named(oovrec, finished: Path, tmp
         (["item,title", "x1,Zebra"], "nothing tells where 1 of the 1 new items belong"),
         (["thing,title", "x1,Film"], "no column looks like the item among: thing, title"),
         (["item,attributes", "x1,3 a"], "new.csv, line 2: '3 a' are not attribute numbers; write numbers"),
+        (["item,attributes", "x1," + "3" * 5000], "new.csv, line 2: '" + "3" * 200 + "…' are not attribute numbers"),
         (["item"], "new.csv: has a header but no rows; give a row for each new item"),
         (["item", "x1", "x1"], "new.csv, line 3: repeats the item of line 2"),
         (["item,title", 'x1,"Film', '1"', "i3,Film 3"], "new.csv, line 4: the run knows the item 'i3' already"),

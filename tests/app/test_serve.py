@@ -192,7 +192,8 @@ def test_a_long_users_address(client: TestClient) -> None:
             {"user": "u1", "mask_seen": "yes"},
             "mask_seen: input should be a valid boolean, not 'yes'; change the value.",
         ),
-        ({"user": True}, "input should be a valid string, not True; change the value."),
+        ({"user": True}, "user: input should be a text or a whole number, not True; change the value."),
+        ({"history": ["i1", 2.5]}, "history.1: input should be a text or a whole number, not 2.5; change the value."),
         ({"user": "\ud800"}, "films: unknown user '?'"),
         ({"history": "i1"}, "history: input should be a valid list, not 'i1'; change the value."),
         ([], "body: input should be a valid dictionary; send JSON as application/json, and see /docs."),
@@ -211,6 +212,12 @@ def test_addresses_and_users_that_are_not_there(client: TestClient, alone: TestC
         answer = client.get(address)
         assert (answer.status_code, list(answer.json())) == (404, ["error"])
     assert client.get("/items").json() == {"error": "query.query: field required."}
+    answer = client.get("/items?query=a&limt=3")
+    assert (answer.status_code, answer.json()) == (
+        422,
+        {"error": "query: unknown parameter 'limt'; did you mean 'limit'."},
+    )
+    assert client.post("/recommend?k=3", json={"user": "u7"}).status_code == 422
     assert client.post("/recommend", content="{").status_code == 422
     answer = alone.post("/recommend", json={"user": "u7"})
     assert (answer.status_code, "--data" in answer.json()["error"]) == (422, True)

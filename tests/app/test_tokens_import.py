@@ -107,7 +107,7 @@ def test_a_row_of_the_table_can_be_of_them(oovrec, log: Path, files: tuple[Path,
 @pytest.mark.parametrize(
     ("harm", "method", "says"),
     [
-        (lambda lines: lines[:-1], "mine", r"items.txt: 1 ids have no tokens, '.+' first"),
+        (lambda lines: lines[:-1], "mine", r"items.txt: has no tokens for '[^']+'; "),
         (lambda lines: [*lines, lines[-1]], "mine", r"items.txt, line 34: repeats the id of line 33"),
         (lambda lines: lines, "meta", r"method: 'meta' is a scheme of its own; call tokens"),
         (lambda lines: lines, "a/b", r"method: 'a/b' is no name; begin with a letter or digit"),

@@ -85,3 +85,5 @@ def test_ids_are_in_the_order_of_numbers_where_all_are() -> None:
     assert id_order(["10", "9", "100"]).tolist() == [1, 0, 2]
     assert id_order(["b10", "b9", "a"]).tolist() == [1, 2, 0]
     assert id_order(["10", "9", "x"]).tolist() == [0, 1, 2]
+    assert id_order(["10", "9" * 900, "1" + "0" * 899]).tolist() == [0, 2, 1]
+    assert id_order(["10", "9", "1" * 5000]).tolist() == [0, 2, 1]  # no number that Python reads

@@ -76,10 +76,14 @@ def loop() -> list[Any]:
 NAMES: list[tuple[Scheme, str]] = [
     (
         lambda m: Built(items(m, ("I0",)), None),
-        "the item token 'I0' is not of the form <I17>; write angle brackets with neither blanks nor brackets within.",
+        (
+            "the item token 'I0' is not of the form <I17>; "
+            "write angle brackets with neither blanks nor brackets within, and at most 1,000 characters."
+        ),
     ),
     (lambda m: Built(items(m, ("<I 0>",)), None), "the item token '<I 0>' is not of the form <I17>; write"),
     (lambda m: Built(items(m, ("<I\t0>",)), None), r"the item token '<I\t0>' is not of the form <I17>; write"),
+    (lambda m: Built(items(m, (f"<{'I' * 1001}>",)), None), f"the item token '<{'I' * 199}…' is not of the form"),
     (lambda m: Built(items(m, ("<<I0>>",)), None), "the item token '<<I0>>' is not of the form <I17>; write"),
     (
         lambda m: Built(items(m), TokenTable.of(m.users, [(f"U{index}",) for index in range(len(m.users))])),

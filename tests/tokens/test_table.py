@@ -81,7 +81,7 @@ def test_a_bad_line_is_named(tmp_path: Path, text: str, message: str) -> None:
 def test_ids_without_tokens_are_named() -> None:
     table = TokenTable.of(["a", "b"], [("<A>",), ("<B>",)])
     assert table.reindexed(["b", "a"]).codes.tolist() == [[1], [0]]
-    with pytest.raises(OovrecError, match="2 ids have no tokens, 'c' first; build tokens from this dataset"):
+    with pytest.raises(OovrecError, match="has no tokens for 'c' and 1 more; build or import tokens"):
         table.reindexed(["a", "c", "d"])
 
 

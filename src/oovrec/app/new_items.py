@@ -11,9 +11,10 @@ import polars as pl
 
 from oovrec.data.columns import LINE_BREAK, Columns, missing, usual
 from oovrec.data.histories import Histories
+from oovrec.data.ids import LONGEST
 from oovrec.data.load import read_all
 from oovrec.data.text import read_table, row_line
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, brief
 from oovrec.tokens.cold import Described
 
 ATTRIBUTES = "attributes"  # the column of attribute numbers
@@ -102,9 +103,9 @@ def _wrong(name: str, known: set[str], rows: dict[str, int], path: Path) -> str 
 def _attributes(table: pl.DataFrame, kept: list[int], path: Path) -> list[tuple[int, ...]]:
     read: list[tuple[int, ...]] = []
     for row, text in zip(kept, table[ATTRIBUTES].fill_null("").gather(kept).to_list(), strict=True):
-        if not all(word.isdecimal() for word in text.split()):
+        if not all(word.isdecimal() and len(word) <= LONGEST for word in text.split()):
             remedy = "write numbers with spaces between, as item_attributes.json has them for the known items"
-            what = f"'{text}' are not attribute numbers"
+            what = f"'{brief(text)}' are not attribute numbers"
             raise OovrecError(what, where=f"{path}, line {row_line(path, row)}", remedy=remedy)
         read.append(tuple(map(int, text.split())))
     return read

@@ -11,7 +11,7 @@ import numpy as np
 from oovrec.app.token_facts import Item, TokenFacts, title_of
 from oovrec.data.checks import Report
 from oovrec.data.dataset import Dataset
-from oovrec.evaluation.protocol import Evaluation, compare
+from oovrec.evaluation.protocol import Evaluation, Figures, compare, compare_by_days
 from oovrec.evaluation.ranks import MISSED
 from oovrec.evaluation.results import TokensFrom
 from oovrec.tokens.table import Tokens
@@ -29,22 +29,31 @@ class SystemRow:
         blocks: as :meth:`Evaluation.blocks` gives them.
         lead: what the report's main system has over this one, as :func:`compare` gives it; None for itself.
         tasks, by_days: as in :class:`Evaluation`.
+        lead_by_days: ``lead`` by days, as :func:`compare_by_days` gives it; empty for itself, and but by time.
     """
 
     label: str
     tokens_from: TokensFrom
-    blocks: dict[str, dict[str, Any]]
-    lead: dict[str, dict[str, Any]] | None = None
-    tasks: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    by_days: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    blocks: Figures
+    lead: Figures | None = None
+    tasks: dict[str, Figures] = field(default_factory=dict)
+    by_days: Figures = field(default_factory=dict)
+    lead_by_days: Figures = field(default_factory=dict)
 
     @classmethod
     def of(
         cls, label: str, tokens_from: TokensFrom, evaluation: Evaluation, main: Evaluation | None = None
     ) -> SystemRow:
         """The row of an evaluation; ``main`` is the main system's, for every row but its own."""
-        lead = None if main is None else compare(main, evaluation)
-        return cls(label, tokens_from, evaluation.blocks(), lead, evaluation.tasks, evaluation.by_days)
+        return cls(
+            label,
+            tokens_from,
+            evaluation.blocks(),
+            lead=None if main is None else compare(main, evaluation),
+            tasks=evaluation.tasks,
+            by_days=evaluation.by_days,
+            lead_by_days={} if main is None else compare_by_days(main, evaluation),
+        )
 
     def task_tables(self) -> dict[str, dict[str, dict[str, Any]]]:
         """The tasks' figures for people: rows by task, those under seen wordings beside those under unseen ones."""

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import Field, StrictBool, StrictInt
+from pydantic import Field, PlainValidator, StrictBool, StrictInt
+from pydantic_core import PydanticCustomError
 
 from oovrec import __version__
 from oovrec.app.addresses import addresses
@@ -25,12 +26,12 @@ from oovrec.app.together import Together
 from oovrec.config import Options, checked
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.errors import OovrecError, brief
+from oovrec.errors import OovrecError, brief, unknown
 from oovrec.evaluation.results import read_result
 
 try:
     import uvicorn
-    from fastapi import Body, FastAPI, Query, Request
+    from fastapi import Body, Depends, FastAPI, Query, Request
     from fastapi import Path as PathParameter
     from fastapi.concurrency import run_in_threadpool
     from fastapi.exceptions import RequestValidationError
@@ -46,13 +47,22 @@ FOUND = 20  # items of a search
 LAST = 20  # seconds that a stopped server gives to those it is answering
 
 
+def _id(value: object) -> object:
+    if isinstance(value, str) or type(value) is int:
+        return value
+    raise PydanticCustomError("id", "input should be a text or a whole number")
+
+
+Id = Annotated[str | int, PlainValidator(_id, json_schema_input_type=str | int)]
+
+
 class Wanted(Options):
     """What ``POST /recommend`` takes: one of user and history."""
 
-    user: str | StrictInt | None = Field(
+    user: Id | None = Field(
         None, description="an id of the run's data; everything the user is known to have taken is the history"
     )
-    history: list[str | StrictInt] | None = Field(None, description="item ids, oldest first")
+    history: list[Id] | None = Field(None, description="item ids, oldest first")
     k: StrictInt = Field(10, ge=1, le=MOST, description="how many items")
     mask_seen: StrictBool = Field(True, description="leave the history's own items out")
     skip_unknown: StrictBool = Field(False, description="go by those of the history's items that are known, if any")
@@ -207,13 +217,22 @@ def application(service: Service) -> FastAPI:
     app.add_api_route("/docs", docs, include_in_schema=False)
     app.get("/health")(service.health)
     app.get("/run")(service.about)
-    app.get("/items")(service.items)
-    app.get("/users/{user:path}")(service.user)
-    app.post("/recommend", openapi_extra={"requestBody": body})(service.recommend)
+    checks = [Depends(_no_others)]
+    app.get("/items", dependencies=checks)(service.items)
+    app.get("/users/{user:path}", dependencies=checks)(service.user)
+    app.post("/recommend", dependencies=checks, openapi_extra={"requestBody": body})(service.recommend)
     app.add_exception_handler(OovrecError, _refused)
     app.add_exception_handler(RequestValidationError, _refused)
     app.add_exception_handler(HTTPException, _refused)
     return app
+
+
+def _no_others(request: Request) -> None:
+    """That a query has no parameters but those of its address."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise unknown("parameter", name, known, where="query")
 
 
 def _refused(_: Request, error: Exception) -> JSONResponse:

@@ -65,8 +65,8 @@ def comparison(data: ReportData, system: SystemRow, metric: str = "ndcg@10") -> 
     found = system.lead[data.validated_on][metric]
     low, high = found["interval"]
     return (
-        f"{data.systems[0].label} minus {system.label}, {data.validated_on} {metric}: {_signed(found['mean'])} "
-        f"(95% interval {_signed(low)} to {_signed(high)}, {_p(found)})."
+        f"{data.systems[0].label} minus {system.label}, {data.validated_on} {metric}: {signed(found['mean'])} "
+        f"(95% interval {signed(low)} to {signed(high)}, {_p(found)})."
     )
 
 
@@ -75,7 +75,8 @@ def leaky(data: ReportData) -> bool:
     return any(system.tokens_from == "all" for system in data.systems)
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Four decimals behind a sign, a true minus."""
     return f"{value:+.4f}".replace("-", "−")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 SPACE = r"[\s\x1c-\x1e]"  # blanks, tabs and whatever ends a line
+LONGEST = 1000  # digits of a number; longer ones are names, and Python reads none of 4,301
 EXACT = 2**53, 2**24  # below it floats of 64 and 32 bits tell whole numbers apart
 
 
@@ -43,6 +44,6 @@ def inexact(column: pl.Series) -> pl.Series:
 
 def id_order(ids: list[str]) -> np.ndarray:
     """``[n]`` the place of each id among all, as numbers where all are, else as text."""
-    numeric = all(name.isdecimal() for name in ids)
+    numeric = all(name.isdecimal() and len(name) <= LONGEST for name in ids)
     ranked = sorted(range(len(ids)), key=lambda index: (int(ids[index]) if numeric else 0, ids[index]))
     return np.argsort(ranked).astype(np.int64)

@@ -184,7 +184,8 @@ class Auditor:
             notes.append(f"{what}, or vectors that come with them")
         met = np.bincount(self.dataset.histories("train").items, minlength=len(self.dataset.items)) > 0
         if not met.all():
-            notes.append(f"{int((~met).sum())} items occur in held-out parts only; their own tokens are hardly tested")
+            alone = f"{(~met).sum():,} of {len(met):,} items"
+            notes.append(f"in held-out parts only: {alone}, whose own tokens are hardly tested")
         return notes
 
 

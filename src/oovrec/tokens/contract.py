@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oovrec.errors import OovrecError
-from oovrec.tokens.rules import END, begun, misspelt, twice
+from oovrec.errors import OovrecError, brief
+from oovrec.tokens.rules import END, LONGEST, begun, misspelt, twice
 from oovrec.tokens.table import SUMMARY, TokenTable
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ def _check_codes(kind: str, table: TokenTable) -> None:
 
 def _check_names(kind: str, table: TokenTable) -> None:
     if (word := misspelt(word for word in table.vocabulary if word != END)) is not None:
-        what = f"the {kind} token {word!r} is not of the form <I17>"
-        raise OovrecError(what, remedy="write angle brackets with neither blanks nor brackets within")
+        what = f"the {kind} token {brief(word)!r} is not of the form <I17>"
+        remedy = f"write angle brackets with neither blanks nor brackets within, and at most {LONGEST:,} characters"
+        raise OovrecError(what, remedy=remedy)
     ends = np.array([word == END for word in table.vocabulary])[table.codes]
     if (misplaced := ends[:, 0] | (ends[:, :-1] & ~ends[:, 1:]).any(axis=1)).any():
         what = f"{kind} '{table.ids[misplaced.argmax()]}' has {END} in place of a token"

@@ -10,7 +10,8 @@ from typing import Any
 
 from oovrec.errors import OovrecError
 
-TOKEN = re.compile(r"<[^<>\s]+>")
+LONGEST = 1000  # characters of a token between its brackets
+TOKEN = re.compile(rf"<[^<>\s]{{1,{LONGEST}}}>")
 END = "<end>"  # fills shorter tuples up, in memory only
 
 Words = tuple[str, ...]
@@ -44,7 +45,7 @@ def check_tuples(ids: Sequence[str], tuples: Sequence[Any]) -> None:
 
 
 def misspelt(tokens: Iterable[str]) -> str | None:
-    """The first that is not in angle brackets, has blanks, or fills tuples up."""
+    """The first that is not in angle brackets, has blanks, is too long, or fills tuples up."""
     return next((token for token in tokens if token == END or not TOKEN.fullmatch(token)), None)
 
 

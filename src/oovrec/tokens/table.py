@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from oovrec.errors import OovrecError, unknown
+from oovrec.errors import OovrecError, brief, unknown
 from oovrec.files import read_json, read_tensors, read_text, write_json, write_tensors, write_text
-from oovrec.tokens.rules import END, TOKEN, begun, check_count, check_tuples, misspelt
+from oovrec.tokens.rules import END, LONGEST, TOKEN, begun, check_count, check_tuples, misspelt
 
 BuiltFrom = Literal["train", "all"]
 SUMMARY = {"method", "built_from", "seed", "depth", "counts", "config", "vocabulary"}  # keys of tokens.json
@@ -116,8 +116,11 @@ class TokenTable:
         """
         row = {name: index for index, name in enumerate(self.ids)}
         if missing := [name for name in ids if name not in row]:
-            what = f"{len(missing)} ids have no tokens, '{missing[0]}' first"
-            raise OovrecError(what, where=self.file, remedy="build tokens from this dataset")
+            more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+            what = f"has no tokens for '{brief(missing[0])}'{more}"
+            raise OovrecError(
+                what, where=self.file, remedy="build or import tokens that name all of this dataset's ids"
+            )
         return replace(self, ids=list(ids), codes=self.codes[[row[name] for name in ids]])
 
 
@@ -169,7 +172,7 @@ def read_table(path: Path) -> TokenTable:
         name, _, rest = line.partition("\t") if "\t" in line else line.partition(" ")
         tokens = tuple(TOKEN.findall(rest))
         if not tokens or misspelt(tokens) or TOKEN.sub("", rest).strip():
-            remedy = "write id<TAB><token><TAB><token>"
+            remedy = f"write id<TAB><token><TAB><token>, of at most {LONGEST:,} characters each"
             raise OovrecError("is not an id followed by <tokens>", where=where, remedy=remedy)
         for kind, line_before in (("id", seen_ids.get(name)), ("token tuple", seen_tuples.get(tokens))):
             if line_before is not None:
