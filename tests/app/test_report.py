@@ -291,6 +291,14 @@ class TestVerdict:
     def test_a_tie_is_no_lead(self, run: ReportData) -> None:
         assert verdict.verdict(replace(run, systems=self.rows(0.2, 0.2, 0.1))) == "Second has the same."
 
+    @pytest.mark.parametrize(
+        ("scores", "best"),
+        [((0.2, 0.3, 0.1), [1]), ((0.2, 0.2, 0.1), [0, 1]), ((0.0, 0.0, 0.0), []), ((0.2,), [])],
+    )
+    def test_the_best_are_those_that_none_is_above(self, scores: tuple[float, ...], best: list[int]) -> None:
+        rows = self.rows(*scores) if len(scores) > 1 else self.rows(*scores, 0.0)[:1]
+        assert [place for place, row in enumerate(rows) if verdict.is_best(row, rows, "ndcg@10", "masked")] == best
+
     def test_chance_is_called_chance(self, run: ReportData) -> None:
         assert "may be chance" in verdict.verdict(replace(run, systems=self.rows(0.2, 0.21, p=0.4)))
 

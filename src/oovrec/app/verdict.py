@@ -34,6 +34,12 @@ def best(systems: list[SystemRow], metric: str, block: str) -> SystemRow:
     return max(systems, key=lambda system: system.blocks[block][metric])
 
 
+def is_best(system: SystemRow, systems: list[SystemRow], metric: str, block: str) -> bool:
+    """Whether no other system has a higher figure, and some have a lower one."""
+    figures = [other.blocks[block][metric] for other in systems]
+    return min(figures) < max(figures) == system.blocks[block][metric]
+
+
 def verdict(data: ReportData) -> str:
     """Whether the main system is ahead of the others, whoever wins; '' when there are no others."""
     main, *others = data.systems
