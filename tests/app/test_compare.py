@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from safetensors.numpy import load_file
 from typer.testing import Result
 
-from oovrec.app.leads import Contender, notes
+from oovrec.app.leads import Contender, compare, notes
+from oovrec.app.runs import load_run
 from oovrec.app.tables import _lead
 
 Invoke = Callable[..., Result]
@@ -41,6 +43,7 @@ def hits(run: Path, block: str) -> np.ndarray:
 def test_seeds_are_one_system_and_the_first_is_held_against_the_others(oovrec: Invoke, runs: list[Path]) -> None:
     found = json.loads(oovrec("compare", *runs, "--json").stdout)  # which tests them first
     assert [list(system["runs"]) for system in found] == [["0", "1"], ["0"], ["0"]]
+    assert found[0]["runs"] == {"0": str(runs[0]), "1": str(runs[1])}
     labels = [system["system"] for system in found]
     assert labels == ["SASRec, seed-0", "SASRec, wider", "Popularity"]  # the two widths are told apart
     ours = np.mean([hits(run, "masked") for run in runs[:2]], axis=0)
@@ -54,6 +57,16 @@ def test_seeds_are_one_system_and_the_first_is_held_against_the_others(oovrec: I
         assert lead["interval"][0] <= lead["mean"] <= lead["interval"][1]
         kept = json.loads((run / "metrics.json").read_text())["masked"]["hit@10"]
         assert system["figures"]["masked"]["hit@10"] == {"mean": kept}
+
+
+def test_folders_of_one_name_are_told_apart(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [tmp_path / name / "run" for name in ("narrow", "wide")]
+    for run, folder in zip((runs[0], runs[2]), folders, strict=True):
+        shutil.copytree(run, folder)
+    found = [one.label for one in compare([*folders, runs[3]])]
+    assert found == ["SASRec, narrow/run", "SASRec, wide/run", "Popularity"]
+    monkeypatch.chdir(folders[0])
+    assert [one.label for one in compare([".", runs[2]])] == ["SASRec, run", "SASRec, wider"]
 
 
 def test_it_says_how_much_the_figures_can_carry(oovrec: Invoke, runs: list[Path]) -> None:
@@ -95,7 +108,9 @@ def test_what_is_not_to_be_compared_is_refused(
     stderr = oovrec("compare", runs[3], tmp_path / "other", code=2).stderr
     assert f"{tmp_path / 'other'}: was trained on other data than {runs[3]}" in " ".join(stderr.split())
     stderr = oovrec("compare", runs[0], runs[2], runs[0], code=2).stderr
-    assert "is the same training with the same seed as" in " ".join(stderr.split())
+    assert f"is the same training with the same seed as {runs[0]}" in " ".join(stderr.split())
+    stderr = oovrec("compare", runs[0], runs[1], runs[1], code=2).stderr
+    assert f"is the same training with the same seed as {runs[1]}" in " ".join(stderr.split())
     assert "holds no run" in oovrec("compare", tmp_path, code=2).stderr
 
 
@@ -105,12 +120,35 @@ def test_three_seeds_are_enough(seeds: int, few: bool) -> None:
     assert bool(notes([one])) is few
 
 
+def test_tokens_from_the_training_part_need_no_note() -> None:
+    one = Contender("META ID (Llama)", "train", {seed: Path(str(seed)) for seed in range(3)}, True, {}, {}, None)
+    assert notes([one]) == []
+
+
 def test_each_block_counts_its_own_users(oovrec: Invoke, runs: list[Path]) -> None:
     (found,) = json.loads(oovrec("compare", runs[3], "--json").stdout)
     kept = json.loads((runs[3] / "metrics.json").read_text())
     users = {block: figures["users"] for block, figures in found["figures"].items()}
     assert users == {block: kept[block]["users"] for block in users}
     assert len(set(users.values())) > 1
+    assert "by_days" not in found  # nothing was held out by time
+
+
+def test_figures_by_days_are_over_seeds_too(runs: list[Path], log: Path, tmp_path: Path) -> None:
+    rows = pl.read_csv(log)
+    more = rows.group_by("user_id", maintain_order=True).first().select(rows.columns)
+    days = pl.Series(range(1, len(more) + 1)) % 20 + 1
+    later = more.with_columns(timestamp=rows["timestamp"].max() + 86_400 * days)
+    pl.concat([rows, later]).write_csv(tmp_path / "later.csv")
+    ours, theirs = compare([*runs[:2], runs[3]], later=tmp_path / "later.csv")
+    found = [load_run(run).evaluate_later(tmp_path / "later.csv") for run in runs[:2]]
+    assert list(ours.by_days["raw"]) == ["0-6", "7-13", "14-27"]
+    part = (found[0].days >= 7) & (found[0].days <= 13)
+    means = [np.mean(1 / np.log2(one.raw[part] + 1.0) * (one.raw[part] <= 10)) for one in found]
+    figure = ours.by_days["raw"]["7-13"]["ndcg@10"]
+    assert (figure.seeds, figure.value) == (2, pytest.approx(np.mean(means)))
+    assert figure.high - figure.value == pytest.approx(np.std(means, ddof=1))
+    assert theirs.users_by_days["7-13"] == part.sum()
 
 
 def test_a_training_is_refused_twice_and_other_data_whatever_the_system(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,12 @@ import pytest
 import torch
 from typer.testing import Result
 
+from oovrec.app.leads import compare
+from oovrec.app.pipeline import train
 from oovrec.app.runs import load_run
+from oovrec.data.columns import Columns
 from oovrec.data.histories import Histories
+from oovrec.data.load import load_dataset
 from oovrec.evaluation.ranks import MISSED
 
 Invoke = Callable[..., Result]
@@ -99,11 +105,12 @@ def test_it_is_printed_by_days_and_kept_nowhere(run: Path, newer: Path, ended: i
     before = {path.name for path in run.iterdir()}
     ended_at = str(np.datetime64(ended, "s")).replace("T", " ")
     printed = oovrec("evaluate", run, "--later", newer)
-    assert f"newer.csv, after {ended_at}: the run cannot name " in " ".join(printed.stderr.split())
+    found = load_run(run).evaluate_later(newer)
+    share = f"the run cannot name {np.mean(found.targets == -1):.1%} of {len(found.users)} users' items"
+    assert f"newer.csv, after {ended_at}: {share}" in " ".join(printed.stderr.split())
     assert "by how many days after the moment of the test" in printed.output
     told = json.loads(oovrec("evaluate", run, "--later", newer, "--json").stdout)
     assert (told["dataset"], told["hold_out"], told["until"]) == ("newer", "later", "end")
-    found = load_run(run).evaluate_later(newer)
     assert told["masked"]["hit@10"] == pytest.approx(np.mean(found.masked <= 10))
     days = {days: row["users"] for days, row in told["by_days"]["masked"].items()}
     assert sum(days.values()) == len(found.users)
@@ -121,6 +128,7 @@ def test_runs_are_compared_on_what_came_later(run: Path, newer: Path, oovrec: In
     assert told[1]["lead"]["masked"]["hit@10"]["mean"] == pytest.approx(mean)
     assert [one["figures"]["raw"]["users"] for one in told] == [len(use.users)] * 2
     assert "retrained" in told[0]["system"]
+    assert [one["retrained"] for one in told] == [True, False]
     assert not (base / "metrics.json").exists()
 
 
@@ -151,3 +159,111 @@ def test_a_log_that_cannot_test_it_is_refused(
 def test_validation_is_of_the_runs_own_log(run: Path, newer: Path, oovrec: Invoke) -> None:
     refused = oovrec("evaluate", run, "--later", newer, "--split", "validation", code=2)
     assert "--split: what came later is a test; give one of --split and --later." in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def popular(oovrec: Invoke, older: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The quickest of models."""
+    out = tmp_path_factory.mktemp("popular") / "run"
+    oovrec("train", "popularity", "--data", older, "--k-core", 3, "--out", out)
+    return out
+
+
+def test_a_newer_log_is_read_as_the_runs_was(popular: Path, older: Path, newer: Path, tmp_path: Path) -> None:
+    """Its columns too, but for a data file, which says them; the run's own log may have moved since."""
+    wanted = load_run(popular).evaluate_later(newer)
+    names = {"user_id": "who", "item_id": "what", "timestamp": "when"}
+    for path in (older, newer):
+        pl.read_csv(path).rename(names).write_csv(tmp_path / path.name)
+    columns = Columns(user="who", item="what", time="when")
+    data = load_dataset(tmp_path / "older.csv", columns=columns, k_core=3)
+    run = train("popularity", data, tmp_path / "run")
+    (tmp_path / "newer.yaml").write_text(f"source: {newer}\n", encoding="utf-8")
+    (tmp_path / "older.csv").rename(tmp_path / "moved.csv")
+    for log in (tmp_path / "newer.csv", tmp_path / "newer.yaml"):
+        found = run.evaluate_later(log, str(tmp_path / "moved.csv"))
+        assert found.targets.tolist() == wanted.targets.tolist()
+        assert found.masked.tolist() == wanted.masked.tolist()
+    (one,) = compare([run], str(tmp_path / "moved.csv"), later=tmp_path / "newer.csv")
+    assert one.figures["raw"]["hit@10"].value == pytest.approx(np.mean(wanted.raw <= 10))
+
+
+def test_what_it_does_not_need_of_a_log_may_be_of_any_kind(popular: Path, newer: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rated.csv"
+    pl.read_csv(newer).with_columns(rating=pl.lit("good")).write_csv(path)
+    found, wanted = (load_run(popular).evaluate_later(log) for log in (path, newer))
+    assert found.raw.tolist() == wanted.raw.tolist()
+
+
+def test_a_logs_name_is_said_as_it_is(popular: Path, newer: Path, oovrec: Invoke, tmp_path: Path) -> None:
+    path = shutil.copy(newer, tmp_path / "[bold]newer.csv")
+    assert "[bold]newer.csv,after" in "".join(oovrec("evaluate", popular, "--later", path).stderr.split())
+
+
+def test_ties_are_in_the_order_that_a_data_file_asks_for(
+    popular: Path, newer: Path, ended: int, tmp_path: Path
+) -> None:
+    """All that came later is of one moment: the first is the first of the shuffled log."""
+    rows, time = pl.read_csv(newer), pl.col("timestamp")
+    rows.with_columns(pl.when(time > ended).then(ended + DAY).otherwise(time).alias("timestamp")).write_csv(
+        tmp_path / "ties.csv"
+    )
+    path = tmp_path / "ties.yaml"
+    path.write_text("source: ties.csv\nk_core: 1\ntie_seed: 1\n", encoding="utf-8")
+    data, run = load_dataset(path), load_run(popular)
+    first = {}
+    for user, item, moment in zip(data.full.rows.tolist(), data.full.items.tolist(), data.times.tolist(), strict=True):
+        if moment > ended:
+            first.setdefault(data.users[user], data.items[item])
+    found, plain = run.evaluate_later(path), run.evaluate_later(tmp_path / "ties.csv")
+    names = rows["user_id"].unique(maintain_order=True).to_list()
+    wanted = [run.model.entities.item_index.get(first[names[user]], -1) for user in found.users]
+    assert found.targets.tolist() == wanted
+    assert found.targets.tolist() != plain.targets.tolist()
+
+
+def test_an_item_that_cannot_be_named_repeats_nothing(popular: Path, newer: Path, ended: int, tmp_path: Path) -> None:
+    """Whatever the user had taken before: here each has taken all that the run knows."""
+    known = load_run(popular).model.entities.items
+    users = pl.read_csv(newer)["user_id"].unique(maintain_order=True)
+    past = users.to_frame().join(pl.DataFrame({"item_id": known}), how="cross").with_columns(timestamp=ended - DAY)
+    then = users.to_frame().with_columns(item_id=pl.lit("unheard"), timestamp=ended + DAY)
+    pl.concat([past, then]).write_csv(tmp_path / "all.csv")
+    found = load_run(popular).evaluate_later(tmp_path / "all.csv")
+    assert found.targets.tolist() == [-1] * len(users)
+    assert found.repeat_targets == 0
+
+
+def test_it_answers_in_the_precision_of_its_training(run: Path, newer: Path) -> None:
+    found = load_run(run)
+    if not found.speaks:
+        pytest.skip("any other model answers in float32")
+    training = found.recipe.training.model_copy(update={"precision": "bf16"})
+    halved = replace(found, recipe=found.recipe.model_copy(update={"training": training}))
+    assert halved.evaluate_later(newer).raw.tolist() != found.evaluate_later(newer).raw.tolist()
+
+
+def test_a_run_whose_own_log_has_no_times_cannot_be_tested_so(
+    older: Path, newer: Path, oovrec: Invoke, tmp_path: Path
+) -> None:
+    pl.read_csv(older).drop("timestamp").write_csv(tmp_path / "timeless.csv")
+    oovrec("train", "popularity", "--data", tmp_path / "timeless.csv", "--k-core", 3, "--out", tmp_path / "run")
+    refused = "".join(oovrec("evaluate", tmp_path / "run", "--later", newer, code=2).stderr.split())
+    assert "timeless.csv:hasnotimes,sonothingofitislater" in refused
+
+
+def test_runs_that_name_other_items_are_not_compared(run: Path, newer: Path, oovrec: Invoke, tmp_path: Path) -> None:
+    """What one cannot name is asked of the other: the first later items are not the same."""
+    if not load_run(run).speaks:
+        pytest.skip("items are added to models that name them by tokens")
+    base, added = run.with_name("base"), tmp_path / "added"
+    oovrec("items", "add", base, "--log", newer, "--out", added)
+    refused = " ".join(oovrec("compare", base, added, "--later", newer, code=2).stderr.split())
+    assert "names other items than" in refused
+    assert "compare runs that name the same items." in refused
+
+
+def test_a_data_files_name_is_the_logs(popular: Path, newer: Path, oovrec: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "log.yaml").write_text(f"source: {newer}\nname: spring\n", encoding="utf-8")
+    for log, name in ((tmp_path / "log.yaml", "spring"), (newer, "newer")):
+        assert json.loads(oovrec("evaluate", popular, "--later", log, "--json").stdout)["dataset"] == name

@@ -8,6 +8,7 @@ from ranx import Qrels, Run
 from ranx import evaluate as ranx_evaluate
 from scipy import stats
 
+from oovrec.evaluation import resampling
 from oovrec.evaluation.metrics import (
     coverage,
     hit,
@@ -71,6 +72,27 @@ def test_resamples_are_seeded() -> None:
     first = resampled_means(values, seed=5)
     np.testing.assert_array_equal(first, resampled_means(values, seed=5))
     assert not np.array_equal(first, resampled_means(values, seed=6))
+
+
+def test_a_resample_draws_as_many_rows_as_there_are_for_all_columns_at_once() -> None:
+    drawn = 6 * resampled_means(np.eye(6), seed=0)  # how often each row was
+    np.testing.assert_allclose(drawn, drawn.round(), atol=1e-9)
+    np.testing.assert_allclose(drawn.sum(axis=1), 6)
+    share = np.bincount(drawn.round().astype(int).ravel(), minlength=7) / drawn.size
+    np.testing.assert_allclose(share, stats.binom.pmf(np.arange(7), 6, 1 / 6), atol=0.015)
+
+
+def test_a_resample_is_the_same_whatever_is_made_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).random((50, 2))
+    wanted = resampled_means(values, seed=5, resamples=200)
+    np.testing.assert_array_equal(resampled_means(values, seed=5, resamples=123), wanted[:123])
+    monkeypatch.setattr(resampling, "TASK", 7)
+    np.testing.assert_array_equal(resampled_means(values, seed=5, resamples=200), wanted)
+
+
+def test_resamples_are_summed_in_double_precision() -> None:
+    large = 2.0**24 + 1  # which a float32 cannot be
+    np.testing.assert_array_equal(resampled_means(np.full((7, 1), large), seed=0), large)
 
 
 def test_coverage_by_hand() -> None:

@@ -193,8 +193,10 @@ def evaluate(
         if split == "test" and not dataset.sample:
             report(trained, dataset)
     else:
-        name, notice = Path(later).stem, ""
+        from oovrec.app.later import log_name
+
         evaluation = trained.evaluate_later(later, data, users)
+        name, notice = log_name(later), ""
     if json:
         tables.show_json({**pipeline.result(trained, evaluation).flat(), "dataset": name})
     else:

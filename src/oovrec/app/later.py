@@ -91,6 +91,12 @@ def _later(run: Run, log: str | Path, own: Dataset, users: int) -> Later:
     return Later(dataset, np.array([known.get(user, -1) for user in seen.users], np.int64), unknown)
 
 
+def log_name(log: str | Path) -> str:
+    """What a newer log is called, as its data file says or its own name does."""
+    told = read_data_file(existing(log)).name if is_data_file(log) else None
+    return told or Path(log).stem
+
+
 def _times(dataset: Dataset, where: str | Path) -> np.ndarray:
     if dataset.times is None:
         raise OovrecError("has no times, so nothing of it is later", where=where, remedy="give logs with times")
@@ -102,5 +108,5 @@ def _read(run: Run, log: str | Path) -> Dataset:
     source = run.data.renewed(str(log))
     told = read_data_file(existing(log)) if is_data_file(log) else source
     seen = read_all(told.source, told.columns, ("rating", "title", "summary", "review"))
-    dataset = seen.dataset(told.name or Path(log).stem)
+    dataset = seen.dataset(log_name(log))
     return dataset if told.tie_seed is None else dataset.with_ties_shuffled(told.tie_seed)

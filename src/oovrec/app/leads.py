@@ -24,7 +24,7 @@ class Contender:
     """A system with the runs that differ in nothing but their seed.
 
     Attributes:
-        label: its name for people; where others have it too, with the first run's folder.
+        label: its name for people; where others have it too, with the end of the first run's folder.
         tokens_from: what its tokens were built from.
         runs: folder by seed.
         random: whether a seed changes anything.
@@ -89,10 +89,13 @@ def compare(
         [evaluated(run, data) if later is None else run.evaluate_later(later, data) for run in group]
         for group in groups
     ]
-    labels = [group[0].label for group in groups]
+    for group, own in zip(groups, evaluations, strict=True):
+        if not own[0].of_same_users(evaluations[0][0]):  # of one log, so that items were added to one of the two
+            what = f"names other items than {groups[0][0].folder}, and so is asked for others"
+            raise OovrecError(what, where=group[0].folder, remedy="compare runs that name the same items")
     return [
-        _contender(group, own, evaluations[0], alone=labels.count(group[0].label) == 1)
-        for group, own in zip(groups, evaluations, strict=True)
+        _contender(label, group, own, evaluations[0])
+        for label, group, own in zip(_labels(groups), groups, evaluations, strict=True)
     ]
 
 
@@ -122,10 +125,26 @@ def _check_belongs(run: Run, first: Sequence[Run], same: Sequence[Run]) -> None:
         raise OovrecError(what, where=run.folder, remedy="give one of the two")
 
 
-def _contender(runs: list[Run], own: list[Evaluation], first: list[Evaluation], *, alone: bool) -> Contender:
+def _labels(groups: list[list[Run]]) -> list[str]:
+    """Systems' names; where others have it too, with as much of the first run's folder as tells them apart."""
+    firsts = [group[0] for group in groups]
+    parts = [run.folder.resolve().parts for run in firsts]
+
+    def apart(own: int) -> str:
+        others = [parts[row] for row, run in enumerate(firsts) if row != own and run.label == firsts[own].label]
+        if not others:
+            return firsts[own].label
+        sizes = range(1, len(parts[own]) + 1)
+        size = next(size for size in sizes if all(one[-size:] != parts[own][-size:] for one in others))
+        return f"{firsts[own].label}, {Path(*parts[own][-size:])}"
+
+    return [apart(row) for row in range(len(groups))]
+
+
+def _contender(label: str, runs: list[Run], own: list[Evaluation], first: list[Evaluation]) -> Contender:
     blocks, dated = [evaluation.blocks() for evaluation in own], [evaluation.by_days for evaluation in own]
     return Contender(
-        label=runs[0].label if alone else f"{runs[0].label}, {runs[0].folder.name}",
+        label=label,
         tokens_from=runs[0].tokens_from,
         runs={run.recipe.seed: run.folder for run in runs},
         random=issubclass(system(runs[0].recipe.system), NeuralRecommender),
