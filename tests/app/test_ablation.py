@@ -66,6 +66,7 @@ def test_kinds_are_trained_alike_and_chosen_by_validation(oovrec, log: Path, her
     assert len(set(ndcg.values())) > 1
     assert ndcg[written["chosen"]] == max(ndcg.values())
     page = FILE.with_suffix(".md").read_text()
+    assert f"\n{len(dataset.evaluated_users('test')):,} users; seeds: 0.\n" in page
     (starred,) = [line for line in page.splitlines() if line.startswith("| ") and "★" in line]
     assert starred.startswith(f"| {written['chosen']} ★ | {max(ndcg.values()):.4f} [")
     assert written["chosen"] + " ★" in shown
@@ -123,7 +124,9 @@ def test_a_dry_run_does_nothing(oovrec, log: Path, here: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--recipe sasrec", "sasrec, model: unknown key 'augmentation'"),
+        ("--recipe sasrec", "sasrec: the system 'sasrec' adds nothing to the embeddings of tokens; give a recipe"),
+        ("--recipe quick.yaml --set tokens.method=random", "tokens.method: tokens of the method 'random' have no"),
+        ("--recipe quick.yaml --set seed=4", "--set seed: has an option of its own; give --seed, or --seeds"),
         (
             "--recipe quick.yaml --set model.alpha=0",
             "model.alpha: is 0, which augments nothing; set model.augmentation",
@@ -144,6 +147,10 @@ def test_validation_figures_are_of_the_training_that_was_tested(oovrec, log: Pat
     oovrec(*words, "--set", "model.alpha=0.7", "--out", "elsewhere")
     ended = oovrec(*words, code=2)
     folder = "runs/bench/films/quick-none-train-s0"
+    assert "training.epochs=1" not in Path("elsewhere/films/quick-train.md").read_text()
+    assert "; model.alpha=0.7.\n" in Path("elsewhere/films/quick-train.md").read_text()
+    shown = " ".join(oovrec(*words, "--set", "model.alpha=0.6", "--out", "third", "--dry-run").stdout.split())
+    assert "films/quick-mlp-train-s0 to do: runs/bench/films/quick-mlp-train-s0 holds another training" in shown
     assert f"{folder}: holds another training than results/augmentation/films/quick-none" in " ".join(
         ended.stderr.split()
     )
@@ -160,8 +167,9 @@ def test_another_file_is_named(oovrec, log: Path, here: list[str]) -> None:
 
 def test_what_is_compared_is_not_set(oovrec, log: Path) -> None:
     words = ("bench", "augmentation", "--recipe", "quick.yaml", "--data", log)
-    ended = oovrec(*words, "--set", "model.augmentation=mlp", code=2)
-    assert "--set model.augmentation: is what is compared; leave it out." in ended.output
+    for override in ("model.augmentation=mlp", "model={shape: debug, augmentation: mlp}"):
+        ended = oovrec(*words, "--set", override, code=2)
+        assert "--set model.augmentation: is what is compared; leave it out." in ended.output
     assert not Path("runs").exists()
 
 

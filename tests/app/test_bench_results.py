@@ -22,7 +22,7 @@ from oovrec.app.results_table import Published, Row, read_rows
 from oovrec.app.runs import load_run
 from oovrec.app.schedule import plan
 from oovrec.app.source import Source
-from oovrec.errors import Interrupted
+from oovrec.errors import Interrupted, OovrecError
 from oovrec.evaluation.consistency import Finding, Suspect
 from oovrec.evaluation.results import METRICS, Result, hardware, read_result, write_result
 
@@ -435,7 +435,8 @@ def test_of_a_row_that_cannot_be_the_likeliest_figure_is_starred_or_all() -> Non
 
 
 def test_seed_and_source_of_tokens_are_the_cells_whatever_else_is_set() -> None:
-    assert recipe_of("sasrec", 3, None, ["seed=7"]).seed == 3
+    with pytest.raises(OovrecError, match="--set seed: has an option of its own; give --seed"):
+        recipe_of("sasrec", 3, None, ["training.epochs=1", " seed =7"])
     tokens = recipe_of("metaid-llama", 0, "all", ["tokens.from=train"]).tokens
     assert tokens.built_from == "all"
 

@@ -169,6 +169,67 @@ def test_a_scheme_whose_tokens_could_not_be_read_leaves_nothing(log: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+NEARBY = """NEAR = ("interactions",)
+
+def build"""
+UNNUMBERED = """letters = ["".join("abcdefghij"[int(digit)] for digit in str(n)) for n in range(len(names))]
+    names = [(first, f"<{rank}>") for (first, _), rank in zip(names, letters)]
+    return Built"""
+PLACING = {  # schemes, and what is said of a new item that a table alone describes
+    "near": (SCHEME.replace("def build", NEARBY), "tell by interactions alone where a new item belongs; give --log."),
+    "texts": (
+        SCHEME.replace("def build", NEARBY.replace('("interactions",)', '("interactions")')),
+        "scheme 'texts': has NEAR = 'interactions'; write a tuple of some of: interactions, words.",
+    ),
+    "typo": (
+        SCHEME.replace("def build", NEARBY.replace("interactions", "word")),
+        "scheme 'typo': has NEAR = ('word',); write a tuple of some of: interactions, words.",
+    ),
+    "letters": (
+        SCHEME.replace("def build", NEARBY.replace("interactions", "words")).replace("return Built", UNNUMBERED),
+        "has no number, so nothing says what a new item's would be called; use a run whose last tokens have one",
+    ),
+}
+
+
+@pytest.fixture
+def placing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = "\n".join(["[oovrec.schemes]", *(f"{name} = placing.{name}" for name in PLACING)])
+    install(tmp_path, "placing", {name: text for name, (text, _) in PLACING.items()}, points, monkeypatch=monkeypatch)
+
+
+def speaking(scheme: str, log: Path, tmp_path: Path) -> Path:
+    """A small language model on such tokens."""
+    small = ("--set", "training.epochs=1", "--set", "model.shape=debug", "--set", "model.augmentation=none")
+    words = ("--data", log, "--set", f"tokens={{method: {scheme}}}", *small)
+    run("train", "metaid-llama", *words, "--out", tmp_path / scheme)
+    return tmp_path / scheme
+
+
+@pytest.mark.usefixtures("placing")
+@pytest.mark.parametrize("scheme", PLACING)
+def test_where_a_scheme_does_not_say_how_a_new_item_is_placed(scheme: str, log: Path, tmp_path: Path) -> None:
+    table = tmp_path / "new.csv"
+    table.write_text("item,title\nx1,Film 1\n")
+    trained = speaking(scheme, log, tmp_path)
+    refused = sentence("items", "add", trained, table, "--out", tmp_path / "added")
+    assert refused.startswith(str(trained))
+    assert PLACING[scheme][1] in refused
+    assert not (tmp_path / "added").exists()
+
+
+@pytest.mark.usefixtures("placing")
+def test_tokens_of_a_scheme_that_is_gone_are_not_taken_for_imported(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = speaking("near", log, tmp_path)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(tmp_path)])
+    said = f"{trained}: its tokens were made by the scheme 'near', which is not installed here; install the package"
+    for words in (("retrain", trained), ("retrain", trained, "--data", log), ("items", "add", trained, "--log", log)):
+        assert sentence(*words, "--out", tmp_path / "new").startswith(said)
+        assert not (tmp_path / "new").exists()
+
+
 def trained(log: Path, tmp_path: Path) -> Path:
     run("train", "popularity", "--data", log, "--out", tmp_path / "popularity")
     return tmp_path / "popularity"

@@ -16,14 +16,16 @@ from oovrec.app.bench import fill_cells, refuse_failed
 from oovrec.app.cells import Cell, read_cell
 from oovrec.app.facts import check_facts
 from oovrec.app.pipeline import evaluate
-from oovrec.app.recipe import called
+from oovrec.app.recipe import Recipe, called, read_recipe
 from oovrec.app.results_table import Figure, table
 from oovrec.app.runs import load_run
 from oovrec.app.source import Source
 from oovrec.data.dataset import Dataset, Split
 from oovrec.errors import OovrecError
 from oovrec.files import read_json, write_json, write_text
+from oovrec.models.base import system
 from oovrec.models.generative.augmentation import Augmentation
+from oovrec.tokens.build import build_tokens
 from oovrec.tokens.table import BuiltFrom
 
 COMPARED = "model.augmentation"
@@ -61,8 +63,7 @@ def augmentation(
         OovrecError: recipe, data or ``overrides`` are not in order (nothing is written then); runs failed.
         Interrupted: Ctrl-C; the same call goes on.
     """
-    if any(override.partition("=")[0].strip() == COMPARED for override in overrides):
-        raise OovrecError("is what is compared", where=f"--set {COMPARED}", remedy="leave it out")
+    _check_comparable(recipe, overrides)
     dataset = Source(source=data).load()
     check_facts(dataset, out)
     source, kinds = Source(source=data).found(dataset), get_args(Augmentation)
@@ -77,6 +78,8 @@ def augmentation(
     name = f"{called(recipe)}-{first.tokens_from}"
     file = out / dataset.name / f"{name}.json"
     known = _known(file)  # not after hours of work
+    if not dry_run and not all(cell.done for cell in cells.values()):
+        _check_centroids(first.recipe, dataset)
     failed = fill_cells(list(cells.values()), [dataset], out, jobs=jobs, dry_run=dry_run)
     if dry_run:
         return
@@ -88,9 +91,42 @@ def augmentation(
     write_json(file, {**about, "figures": figures})
     heads = ["augmentation", *(f"{metric}, {split}, {block}" for split, block, metric in SHOWN)]
     lines = [[kind + (" ★" if kind == chosen else ""), *map(str, row.values())] for kind, row in rows.items()]
-    text = f"# {name} on {dataset.name}\n\n{table(heads, lines)}\n\n{LEGEND}\n"
+    users = len(dataset.evaluated_users("test"))
+    of = f"{users:,} users; seeds: {', '.join(map(str, dict.fromkeys(seeds)))}"
+    of += f"; {', '.join(overrides)}" if overrides else ""
+    text = f"# {name} on {dataset.name}\n\n{of}.\n\n{table(heads, lines)}\n\n{LEGEND}\n"
     write_text(file.with_suffix(".md"), text)
     tables.show(tables.grid(dict.fromkeys(heads, "left"), lines), LEGEND, str(file.with_suffix(".md")))
+
+
+def _check_comparable(recipe: str, overrides: Sequence[str]) -> None:
+    """Make sure that the recipe's system augments what stands for tokens, and that ``overrides`` leave the kind alone.
+
+    Raises:
+        OovrecError: it does not, or they do not.
+    """
+    plain, chosen = (read_recipe(recipe, changes) for changes in ((), overrides))
+    key = COMPARED.removeprefix("model.")
+    if key not in system(chosen.system).Config.model_fields or chosen.tokens is None:
+        what = f"the system '{chosen.system}' adds nothing to the embeddings of tokens"
+        raise OovrecError(what, where=recipe, remedy="give a recipe of a language model, such as metaid-llama")
+    named = any(override.partition("=")[0].strip() == COMPARED for override in overrides)
+    if named or chosen.model.get(key) != plain.model.get(key):
+        raise OovrecError("is what is compared", where=f"--set {COMPARED}", remedy="leave it out")
+
+
+def _check_centroids(recipe: Recipe, dataset: Dataset) -> None:
+    """Make sure, before hours of work, that the tokens have vectors: without any, all kinds are the same.
+
+    Raises:
+        OovrecError: they have none.
+    """
+    assert recipe.tokens is not None
+    told = recipe.tokens
+    data = dataset.learnt_until(recipe.until)
+    if build_tokens(data, told.method, told.built_from, recipe.seed, told.options).items.centroids is None:
+        what = f"tokens of the method '{told.method}' have no centroids, so nothing would differ"
+        raise OovrecError(what, where="tokens.method", remedy="compare by others, such as meta")
 
 
 def _figures(cells: Mapping[tuple[str, int], Cell], dataset: Dataset, known: Figures) -> Figures:

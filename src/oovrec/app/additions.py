@@ -12,12 +12,13 @@ from oovrec.app.folders import begin, check_free
 from oovrec.app.new_items import read_new
 from oovrec.app.runs import Run, load_run
 from oovrec.data.columns import Columns
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, within
 from oovrec.files import atomic_folder
 from oovrec.models.entities import Entities
 from oovrec.models.generative.base import GenerativeRecommender
 from oovrec.models.generative.growth import grown
 from oovrec.progress import say
+from oovrec.tokens.build import check_scheme
 from oovrec.tokens.cold import Around, Described, Evidence, blended, evidence, extended, in_place, surroundings
 from oovrec.tokens.table import Tokens
 
@@ -71,19 +72,27 @@ def add_items(
     if not isinstance(model, GenerativeRecommender) or known.tokens is None:
         what = f"the system '{model.name}' names items by no tokens, so none can be added to it"
         raise OovrecError(what, where=run.folder, remedy="train it again with the new items")
-    evidence(known.tokens.method)
+    method = known.tokens.method
+    with within(run.folder):
+        check_scheme(known.tokens)
+        evidence(method)
     new, histories = read_new(known.items, items, log, columns)
     described = Described(known.items, known.titles, known.attributes)
     told_of = in_place(known.tokens.items)
-    new, around = _placeable(new, surroundings(known.tokens.method, described, new, histories, told_of))
-    served, placed = with_items(model, run.folder, new, around)
+    if any(new.attributes or []) and known.attributes is None:
+        say(escape(f"note: {run.folder} knows no attributes, so those of the new items say nothing"))
+    with within(run.folder):
+        near = surroundings(method, described, new, histories, told_of)
+    new, around = _placeable(new, near, described)
+    with within(run.folder):
+        served, placed = with_items(model, run.folder, new, around)
     with atomic_folder(folder) as temporary:
         served.save(temporary)
         begin(replace(run, folder=temporary), 0.0)
     return load_run(folder), placed
 
 
-def _placeable(new: Described, around: list[Around | None]) -> tuple[Described, list[Around]]:
+def _placeable(new: Described, around: list[Around | None], known: Described) -> tuple[Described, list[Around]]:
     """The new items of which it is known where they belong; says which is the first that is left out.
 
     Raises:
@@ -92,7 +101,10 @@ def _placeable(new: Described, around: list[Around | None]) -> tuple[Described, 
     rows = [row for row, one in enumerate(around) if one is not None]
     lost = [item for item, one in zip(new.ids, around, strict=True) if one is None]
     what = f"nothing tells where {len(lost):,} of the {len(new.ids):,} new items belong" if lost else ""
-    remedy = "give each a title that shares a word with a known item's, or a log in which known items stand near it"
+    texts = ["a title that shares a word"] if any(known.titles or []) else []
+    texts += ["attributes that it shares"] if any(known.attributes or []) else []
+    shared = [f"{' or '.join(texts)} with a known item's"] if texts else []
+    remedy = f"give each {', or '.join([*shared, 'a log in which known items stand near it'])}"
     if not rows:
         raise OovrecError(what, remedy=remedy)
     if lost:

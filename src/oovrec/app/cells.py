@@ -115,6 +115,12 @@ class Cell:
         """What is there already, of whatever settings."""
         return read_cell(self.file) if self.file.exists() else None
 
+    @property
+    def done(self) -> bool:
+        """Whether its file is there, of these settings."""
+        result = self.result()
+        return result is not None and result.config_hash == self.run.recipe.hash
+
 
 def _placed(run: Run, system: str) -> Run:
     """The run in the folder that is a cell's of the name."""
@@ -127,7 +133,12 @@ def recipe_of(name: str, seed: int, built_from: BuiltFrom | None, overrides: Ite
     Args:
         built_from: what tokens are built from in place of what the recipe says; systems without are left alone.
         overrides: further changes, as in :func:`read_recipe`.
+
+    Raises:
+        OovrecError: as :func:`read_recipe`; an override is of the seed.
     """
+    if any(override.partition("=")[0].strip() == "seed" for override in overrides):
+        raise OovrecError("has an option of its own", where="--set seed", remedy="give --seed, or --seeds of several")
     changes = [*overrides, f"seed={seed}"]
     recipe = read_recipe(name, changes)
     if built_from and recipe.tokens:
@@ -186,13 +197,22 @@ def taken_up(wanted: Run) -> Iterator[Run]:
         yield _begun(wanted)
 
 
+def same_training(wanted: Run) -> Run | None:
+    """The run that a folder holds, if it is the same training on the same data.
+
+    Raises:
+        OovrecError: the folder holds no run.
+    """
+    run = load_run(wanted.folder)
+    return run if run.recipe.hash == wanted.recipe.hash and run.data.same_as(wanted.data) else None
+
+
 def _begun(wanted: Run) -> Run:
     folder = wanted.folder
     if not folder.exists():
         return wanted
     try:
-        run = load_run(folder)
-        if run.recipe.hash == wanted.recipe.hash and run.data.same_as(wanted.data):
+        if (run := same_training(wanted)) is not None:
             return run
         if (folder / "metrics.json").exists():
             say(escape(f"{folder} holds another training, which is now {_set_aside(folder)}"))

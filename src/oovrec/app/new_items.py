@@ -17,8 +17,6 @@ from oovrec.data.text import read_table, row_line
 from oovrec.errors import OovrecError, brief
 from oovrec.tokens.cold import Described
 
-ATTRIBUTES = "attributes"  # the column of attribute numbers
-
 
 def read_new(
     known: Sequence[str], items: str | Path | None, log: str | Path | None, columns: Columns | None = None
@@ -86,7 +84,8 @@ def read_items(path: Path, known: set[str]) -> Described:
         raise OovrecError("has a header but no rows", where=path, remedy="give a row for each new item")
     kept = list(rows.values())
     titles = table[title].fill_null("").gather(kept).to_list() if title else None
-    return Described(list(rows), titles, _attributes(table, kept, path) if ATTRIBUTES in table.columns else None)
+    told = next((name for name in table.columns if name.strip().lower() == "attributes"), None)
+    return Described(list(rows), titles, _attributes(table[told], kept, path) if told else None)
 
 
 def _wrong(name: str, known: set[str], rows: dict[str, int], path: Path) -> str | None:
@@ -100,9 +99,9 @@ def _wrong(name: str, known: set[str], rows: dict[str, int], path: Path) -> str 
     return "has a tab or line break in the item id" if holds else None
 
 
-def _attributes(table: pl.DataFrame, kept: list[int], path: Path) -> list[tuple[int, ...]]:
+def _attributes(column: pl.Series, kept: list[int], path: Path) -> list[tuple[int, ...]]:
     read: list[tuple[int, ...]] = []
-    for row, text in zip(kept, table[ATTRIBUTES].fill_null("").gather(kept).to_list(), strict=True):
+    for row, text in zip(kept, column.fill_null("").gather(kept).to_list(), strict=True):
         if not all(word.isdecimal() and len(word) <= LONGEST for word in text.split()):
             remedy = "write numbers with spaces between, as item_attributes.json has them for the known items"
             what = f"'{brief(text)}' are not attribute numbers"

@@ -11,11 +11,11 @@ from oovrec.app.pipeline import prepare, train_on
 from oovrec.app.recipe import Recipe
 from oovrec.app.runs import Run, load_run
 from oovrec.data.dataset import Dataset, Until
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, within
 from oovrec.models.base import NeuralRecommender, system
 from oovrec.models.entities import Entities
 from oovrec.progress import say
-from oovrec.tokens.build import scheme
+from oovrec.tokens.build import check_scheme, scheme
 from oovrec.tokens.table import Tokens
 from oovrec.training.checkpoint import best_epoch
 
@@ -49,7 +49,7 @@ def retrain(
     run = run if isinstance(run, Run) else load_run(run)
     if Path(out).resolve() == run.folder.resolve():
         raise OovrecError("is the run that is to be retrained", where=out, remedy="give another --out")
-    recipe, tokens = once_more(run, until), imported(run)
+    recipe, tokens = once_more(run, until), _imported(run)
     if data is not None and tokens is not None:
         what = "has tokens that were imported, which no newer log can be given"
         remedy = "import some for it, and give them to 'oovrec train' with --set until=end"
@@ -92,7 +92,16 @@ def once_more(run: Run, until: Until) -> Recipe:
     return run.recipe.model_copy(update={"until": until, "training": training})
 
 
-def imported(run: Run) -> Tokens | None:
-    """The run's tokens where no scheme can build them anew."""
+def _imported(run: Run) -> Tokens | None:
+    """The run's tokens where they were imported, so that no scheme could build them anew.
+
+    Raises:
+        OovrecError: a scheme made them that is not installed here.
+    """
     told = run.recipe.tokens
-    return Tokens.load(run.folder / "tokens") if told is not None and scheme(told.method) is None else None
+    if told is None or scheme(told.method) is not None:
+        return None
+    tokens = Tokens.load(run.folder / "tokens")
+    with within(run.folder):
+        check_scheme(tokens)
+    return tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -10,10 +11,11 @@ from statistics import mean
 from rich.table import Table
 from rich.text import Text
 
-from oovrec.app.cells import NAME, Cell, read_cells
+from oovrec.app.cells import NAME, Cell, read_cells, same_training
 from oovrec.app.facts import FACTS, read_facts
 from oovrec.app.page import duration
 from oovrec.app.tables import grid
+from oovrec.errors import OovrecError
 from oovrec.evaluation.results import Result, hardware
 from oovrec.models.base import NeuralRecommender, system
 
@@ -65,12 +67,17 @@ def plan(cells: Iterable[Cell], interactions: Mapping[str, int], out: Path) -> l
 
 
 def _state(cell: Cell) -> str:
-    folder, result = cell.run.folder, cell.result()
-    if result and result.config_hash == cell.run.recipe.hash:
+    if cell.done:
         return "done"
-    if result:
+    if cell.file.exists():
         return "to do again: its recipe has changed since"
-    return "to go on with" if (folder / "config.yaml").exists() else "to do"
+    folder = cell.run.folder
+    if not (folder / "config.yaml").exists():
+        return "to do"
+    with suppress(OovrecError):
+        if same_training(cell.run):
+            return "to go on with"
+    return f"to do: {folder} holds another training"
 
 
 def _expected(cell: Cell, earlier: Mapping[Path, Result], interactions: Mapping[str, int]) -> tuple[float | None, bool]:

@@ -132,6 +132,17 @@ def scheme(method: str) -> ModuleType | None:
     return found
 
 
+def check_scheme(tokens: Tokens) -> None:
+    """Make sure that the scheme of tokens, where they were not imported, is there as it was when they were made.
+
+    Raises:
+        OovrecError: it is another package's, which is not installed, or broken.
+    """
+    if scheme(tokens.method) is None and not tokens.imported:
+        what = f"its tokens were made by the scheme '{tokens.method}', which is not installed here"
+        raise OovrecError(what, remedy="install the package that has it")
+
+
 def _built(found: ModuleType, method: str, material: Material, config: Options, seed: int) -> Built:
     """What the scheme makes, checked; errors that name no place, such as a table's, name the scheme."""
     try:

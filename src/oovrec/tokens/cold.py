@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -81,11 +81,14 @@ def evidence(method: str) -> tuple[Evidence, ...]:
     A scheme whose clusters hold like items says so by a tuple ``NEAR``.
 
     Raises:
-        OovrecError: the scheme's tokens say nothing of what an item is like.
+        OovrecError: the scheme's tokens say nothing of what an item is like, or ``NEAR`` something else.
     """
     if not (near := getattr(scheme(method), "NEAR", ())):
         what = f"tokens of the method '{method}' do not stand for like items, so a new item has no place among them"
         raise OovrecError(what, remedy="use a run whose tokens are metavec, meta, collaborative or semantic")
+    if not isinstance(near, tuple) or not set(near) <= set(get_args(Evidence)):
+        remedy = f"write a tuple of some of: {', '.join(get_args(Evidence))}"
+        raise OovrecError(f"has NEAR = {near!r}", where=f"scheme '{method}'", remedy=remedy)
     return near
 
 
@@ -106,7 +109,7 @@ def surroundings(
         told_of: ``[known]`` bool, the known items that tell anything, as :func:`in_place` says; None takes all.
 
     Raises:
-        OovrecError: the scheme's tokens do not serve.
+        OovrecError: as :func:`evidence`; there are no histories, and nothing else would tell.
     """
     told: list[list[Around]] = []
     for kind in evidence(method):
@@ -114,6 +117,9 @@ def surroundings(
             told.append(by_words(known, new))
         elif histories is not None:
             told.append(by_interactions(histories, len(known.ids), len(new.ids)))
+    if not told:
+        what = f"tokens of the method '{method}' tell by interactions alone where a new item belongs"
+        raise OovrecError(what, remedy="give --log")
     if told_of is not None:
         told = [[_without(around, told_of) for around in kind] for kind in told]
     return [next((around for around in kinds if len(around.items)), None) for kinds in zip(*told, strict=True)]
@@ -331,7 +337,15 @@ class Clusters:
 
 
 def _number(token: str) -> int:
-    return int(DIGITS.findall(token)[-1])
+    """The last number in a token, by which those of new items go on.
+
+    Raises:
+        OovrecError: there is none.
+    """
+    if not (digits := DIGITS.findall(token)):
+        what = f"the token {token} has no number, so nothing says what a new item's would be called"
+        raise OovrecError(what, remedy="use a run whose last tokens have one, such as <I17>")
+    return int(digits[-1])
 
 
 def excess(near: np.ndarray, usual: np.ndarray) -> np.ndarray:

@@ -231,6 +231,11 @@ class Tokens:
         write_json(folder / "tokens.json", self.summary())
 
     @property
+    def imported(self) -> bool:
+        """Whether files gave them, as :func:`oovrec.tokens.imported.import_tokens` notes, and no scheme."""
+        return "left_out" in self.details
+
+    @property
     def seen(self) -> str:
         """What they were built from, for people: ``train``, ``until the test`` (what validates included) or ``all``."""
         about = self.details.get("dataset")
