@@ -75,3 +75,16 @@ def test_a_zip_with_a_password_says_so(tmp_path: Path) -> None:
     (path := tmp_path / "log.csv.zip").write_bytes(bytes(data))
     with pytest.raises(OovrecError, match=r"log\.csv\.zip: needs a password; unpack it"):
         read(path)
+
+
+def test_a_zip_is_read_by_the_name_of_its_file(tmp_path: Path) -> None:
+    """As Windows, macOS and Kaggle call archives."""
+    (plain := tmp_path / "log.csv").write_text(LINES)
+    (path := tmp_path / "archive.ZIP").write_bytes(zipped(LINES.encode()))
+    assert read(path).frame.equals(read(plain).frame)
+    path.write_bytes(zipped(LINES.encode(), "items.csv"))
+    with pytest.raises(OovrecError, match=r"archive\.ZIP: holds 2 files, not one; unpack it and give the log"):
+        read(path)
+    path.write_bytes(b"PK no archive")
+    with pytest.raises(OovrecError, match=r"archive\.ZIP: is of no format that oovrec reads"):
+        read(path)

@@ -8,6 +8,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -27,8 +28,15 @@ def opened(path: Path) -> IO[bytes]:
 
 
 def unpacked(path: Path) -> Path:
-    """``path`` without the ending that says how it is packed, if there is one."""
-    return path.with_suffix("") if path.suffix.lower() in UNPACK else path
+    """``path`` as what is packed in it is called: without the ending for that, if there is one.
+
+    A ``.zip`` knows the name of its file, where its own tells no more.
+    """
+    plain = path.with_suffix("") if path.suffix.lower() in UNPACK else path
+    if path.suffix.lower() == ".zip" and not plain.suffix:
+        with suppress(OSError, *TORN), zipfile.ZipFile(path) as archive:
+            return path.with_name(Path(_only(archive, path).filename).name)
+    return plain
 
 
 def ends(path: Path, *endings: str) -> bool:
@@ -45,14 +53,18 @@ def _gzip(path: Path) -> IO[bytes]:
 
 
 def _only_file(path: Path) -> IO[bytes]:
-    """The file in a ``.zip``, what macOS puts beside it aside."""
     archive = zipfile.ZipFile(path)
+    return archive.open(_only(archive, path))
+
+
+def _only(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    """The file in a ``.zip``, what macOS puts beside it aside."""
     inside = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
     if len(inside) != 1:
         raise OovrecError(f"holds {len(inside)} files, not one", where=path, remedy="unpack it and give the log")
     if inside[0].flag_bits & 1:
         raise OovrecError("needs a password", where=path, remedy="unpack it and give the log")
-    return archive.open(inside[0])
+    return inside[0]
 
 
 UNPACK: Mapping[str, Callable[[Path], IO[bytes]]] = {
