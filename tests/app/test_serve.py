@@ -211,7 +211,7 @@ def test_addresses_and_users_that_are_not_there(client: TestClient, alone: TestC
     for address in ("/users/nobody", "/nothing"):
         answer = client.get(address)
         assert (answer.status_code, list(answer.json())) == (404, ["error"])
-    assert client.get("/items").json() == {"error": "query.query: field required."}
+    assert client.get("/items").json() == {"error": "query.query: field required; see /docs."}
     answer = client.get("/items?query=a&limt=3")
     assert (answer.status_code, answer.json()) == (
         422,
@@ -219,6 +219,9 @@ def test_addresses_and_users_that_are_not_there(client: TestClient, alone: TestC
     )
     assert client.post("/recommend?k=3", json={"user": "u7"}).status_code == 422
     assert client.post("/recommend", content="{").status_code == 422
+    answer = client.post("/recommend", content=b"\xff", headers={"Content-Type": "application/json"})
+    said = "body: cannot be read; send JSON as application/json, and see /docs."
+    assert (answer.status_code, answer.json()) == (400, {"error": said})
     answer = alone.post("/recommend", json={"user": "u7"})
     assert (answer.status_code, "--data" in answer.json()["error"]) == (422, True)
     assert alone.post("/recommend", json={"history": ["i1"]}).status_code == 200

@@ -151,7 +151,7 @@ def test_bad_template_files_are_named(tmp_path: object, body: str, message: str)
 
 
 def test_unknown_template_set_names_the_nearest() -> None:
-    with pytest.raises(OovrecError, match="did you mean 'en'"):
+    with pytest.raises(OovrecError, match=r"^model.templates: .* did you mean 'en', or give a YAML file of your own"):
         read_templates("e")
 
 
@@ -164,7 +164,7 @@ def test_user_and_item_tokens_of_one_name_are_refused(tokens: Tokens) -> None:
 @pytest.mark.parametrize("word", ["</s>", "<pad>", "<item>"])
 def test_a_token_that_means_something_else_in_prompts_is_refused(word: str) -> None:
     items = TokenTable.of(["a", "b"], [("<I1>",), (word,)])
-    with pytest.raises(OovrecError, match=f"the token {word} has another meaning in prompts"):
+    with pytest.raises(OovrecError, match=f"the token {word} has another meaning in prompts, and names 'b';"):
         extend(own_tokenizer(TEMPLATES.texts(), causal=True), Tokens(items, None, "mine", "train", 0))
 
 

@@ -154,7 +154,7 @@ class Recipe(Options):
             OovrecError: it does.
         """
         if self.until == "end":
-            remedy = "leave 'until' out, test one of 'oovrec retrain --until test', or 'evaluate' by --later"
+            remedy = "leave 'until' out, test one of 'oovrec retrain --until test', or give a newer log by --later"
             raise OovrecError("it learns from the whole log, and nothing is held out", where="until", remedy=remedy)
         if self.retrained and split == "validation":
             what = "it learns from what would validate it"

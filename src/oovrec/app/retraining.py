@@ -62,7 +62,8 @@ def retrain(
         raise OovrecError(error.what, where=error.where, remedy="give --data to retrain on it as it is now") from error
     _say_what_is_lost(run, dataset)
     if recipe.training.stop_after:
-        say(escape(f"for {recipe.training.stop_after} epochs, as served {run.folder} best"))
+        epochs = "1 epoch" if recipe.training.stop_after == 1 else f"{recipe.training.stop_after} epochs"
+        say(escape(f"for {epochs}, as served {run.folder} best"))
     return train_on(again, dataset, tokens)
 
 

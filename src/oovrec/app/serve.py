@@ -44,6 +44,7 @@ except ImportError as missing:
 MOST = 1000  # items a list
 TOGETHER = 256  # requests a batch
 FOUND = 20  # items of a search
+AS_JSON = "send JSON as application/json, and "
 LAST = 20  # seconds that a stopped server gives to those it is answering
 
 
@@ -239,11 +240,14 @@ def _refused(_: Request, error: Exception) -> JSONResponse:
     """One sentence, as on the command line."""
     status, sentence = 422, str(error)
     if isinstance(error, HTTPException):
-        status, sentence = error.status_code, f"{str(error.detail).removesuffix('.')}; see /docs."
+        status = error.status_code
+        broken = status == 400  # a body that is no text
+        sentence = f"body: cannot be read; {AS_JSON}" if broken else f"{str(error.detail).removesuffix('.')}; "
+        sentence += "see /docs."
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        remedy = "; send JSON as application/json, and see /docs" if first["loc"][0] == "body" else ""
-        sentence = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}{remedy}."
+        remedy = AS_JSON if first["loc"][0] == "body" else ""
+        sentence = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}; {remedy}see /docs."
     readable = sentence.encode("utf-8", "replace").decode()  # half a character in a request is no text
     return JSONResponse({"error": readable}, status_code=status)
 

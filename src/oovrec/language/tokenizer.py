@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5TokenizerFast
 
-from oovrec.errors import OovrecError, out_of_memory
+from oovrec.errors import OovrecError, brief, out_of_memory
 from oovrec.files import read_json
 from oovrec.tokens.rules import END, twice
 from oovrec.tokens.table import Tokens, TokenTable
@@ -89,8 +89,11 @@ def extend(tokenizer: PreTrainedTokenizerBase, tokens: Tokens, spelling: Spellin
     if (word := twice(listed)) is not None:
         raise OovrecError(f"the token {word} stands for a user and for an item", remedy="give them separate names")
     if taken := {SOMEONE, SOMETHING, *tokenizer.all_special_tokens} & set(listed) - {END}:
-        what = f"the token {min(taken)} has another meaning in prompts"
-        raise OovrecError(what, remedy="give what it names another, such as <I17>")
+        word = min(taken)
+        table = next(table for table in tables if word in table.vocabulary)
+        bearer = table.ids[int((table.codes == table.vocabulary.index(word)).any(axis=1).argmax())]
+        what = f"the token {word} has another meaning in prompts, and names '{brief(bearer)}'"
+        raise OovrecError(what, where=table.file, remedy="give what it names another, such as <I17>")
     number = _add(tokenizer, [SOMEONE, SOMETHING, END, *listed])
     index = [np.array([number[word] for word in table.vocabulary], np.int64) for table in tables]
     ids = [rows[table.codes] for rows, table in zip(index, tables, strict=True)]

@@ -75,7 +75,10 @@ def read_templates(name: str = "en", tasks: Iterable[Task] = TASKS) -> Templates
     shipped = resources.files("oovrec.language") / "templates"
     path = Path(name) if is_file(name) else Path(str(shipped / f"{name}.yaml"))
     if not path.is_file() and path.parent == Path(str(shipped)):
-        raise unknown("templates", name, [p.stem for p in Path(str(shipped)).glob("*.yaml")])
+        known = unknown("templates", name, [p.stem for p in Path(str(shipped)).glob("*.yaml")])
+        raise OovrecError(
+            known.what, where="model.templates", remedy=f"{known.remedy}, or give a YAML file of your own"
+        )
     form = read_yaml(path, remedy="check the path, or mend the file")
     form = form if isinstance(form, dict) else {}
     for key in form:

@@ -289,7 +289,7 @@ def system(name: str) -> type[Recommender]:
     if (own := _own(name)) is not None:
         return own
     if (module := imported(OUTSIDE, name)) is None:
-        raise unknown("system", name, [*own_systems(), *outside(OUTSIDE)])
+        raise unknown("system", name, {*own_systems(), *outside(OUTSIDE)})
     return _whole(name, module)
 
 

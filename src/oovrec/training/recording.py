@@ -16,6 +16,7 @@ import torch
 from rich.markup import escape
 from torch import Tensor, nn
 
+from oovrec.errors import OovrecError
 from oovrec.progress import say
 
 SIGHTINGS = 3  # a shape is recorded when it comes for this time; once or twice it is not worth it
@@ -135,6 +136,9 @@ def moved(value: Tensor | list[Tensor], device: torch.device) -> Tensor | list[T
     """A part of a batch on ``device``."""
     if isinstance(value, Tensor):
         return pinned(value, device).to(device, non_blocking=True)
+    if not isinstance(value, list):
+        what = f"a batch of the system's epoch() holds a value of type {type(value).__name__}"
+        raise OovrecError(what, remedy="make it a tensor, or a list of tensors")
     return [pinned(tensor, device).to(device, non_blocking=True) for tensor in value]
 
 
