@@ -67,6 +67,8 @@ def test_a_reference_that_is_not_finished_is_left_out(oovrec, finished: Path, tm
     (run / "references" / "sasrec" / "model.safetensors").unlink()
     told = oovrec("evaluate", run)
     assert "META ID (Llama)" in told.stdout
+    assert told.stdout.endswith(f"report: {run / 'report.html'}\n")
+    assert "report:" not in oovrec("evaluate", run, "--split", "validation").stdout
     assert "note: sasrec is left out, for its training is not finished; 'oovrec run --out" in told.stderr
     assert "Popularity" in (page := (run / "report.html").read_text())
     assert "SASRec" not in page

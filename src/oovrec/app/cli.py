@@ -188,20 +188,21 @@ def evaluate(
     trained = load_run(run)
     if later is None:
         dataset = trained.dataset(data).sampled(users)
-        name, notice = dataset.name, trained.recipe.notice
+        name, said = dataset.name, [trained.recipe.notice]
         evaluation = pipeline.evaluate(trained, split, dataset)
         if split == "test" and not dataset.sample:
             report(trained, dataset)
+            said.append(f"report: {run / 'report.html'}")
     else:
         from oovrec.app.later import log_name
 
         evaluation = trained.evaluate_later(later, data, users)
-        name, notice = log_name(later), ""
+        name, said = log_name(later), []
     if json:
         tables.show_json({**pipeline.result(trained, evaluation).flat(), "dataset": name})
     else:
         shown = tables.metrics([SystemRow.of(trained.label, trained.tokens_from, evaluation)])
-        tables.show(*shown, *filter(None, [notice]))
+        tables.show(*shown, *filter(None, said))
 
 
 @app.command()
