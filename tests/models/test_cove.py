@@ -73,6 +73,21 @@ def test_the_opening_and_the_length_of_titles_can_be_set(
     check_prompts(Cove(Cove.Config(shape="debug", history=4, **options), Entities.of(titled, tokens)))
 
 
+def test_a_title_is_words_whatever_it_looks_like(titled: Dataset, tokens: Tokens) -> None:
+    """Such as the end of a text, what fills a batch up, or another item."""
+    name = tokens.items.text(3)
+    titles = [f"One </s> <pad> {name} <item> x<y", *titled.titles[1:]]
+    entities = Entities.of(dataclasses.replace(titled, titles=titles), tokens)
+    model = Cove(Cove.Config(shape="debug", history=4, title=90), entities)
+    ids = model.prompts(Histories.of([[0]])).ids
+    words = model.vocabulary.tokenizer
+    body = ids[len(words(model.config.opening)["input_ids"]) :]
+    assert body[: tokens.items.depth].tolist() == model.vocabulary.items[0].tolist()
+    told = body[tokens.items.depth :]
+    assert not {*words.all_special_ids, *model.vocabulary.items.ravel().tolist()} & set(told.tolist())
+    assert words.decode(told).strip() == f": One < /s> < pad> < {name[1:]} < item> x<y".replace("><", ">< ")
+
+
 def test_an_opening_may_have_the_word_for_an_item(titled: Dataset, tokens: Tokens) -> None:
     options = {"shape": "debug", "history": 4, "opening": f"Each {SOMETHING} was chosen:\n"}
     check_prompts(Cove(Cove.Config(**options), Entities.of(titled, tokens)))

@@ -23,6 +23,7 @@ Spelling = Literal["tokens", "pieces"]
 PAD, CLOSE, BEGIN, UNKNOWN = "<pad>", "</s>", "<s>", "<unk>"
 SOMEONE, SOMETHING = "<user>", "<item>"  # stand for a user or an item that has no tokens of its own
 WORDS, ABOUT = "tokenizer.json", "tokenizer_config.json"  # a saved tokenizer's files
+MARKUP = re.compile(r"<(?=[^<>\s]+>)")  # what begins a token
 OWN = "own"
 OWN_SIZE = 512  # word pieces of the own vocabulary: 256 bytes and the templates' words
 
@@ -136,6 +137,11 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, kind: str, table: TokenTable, en
         twice = next(text for text, count in Counter(texts).items() if count > 1)
         raise OovrecError(f"two {kind}s are spelled {twice}", remedy="use model.spelling=tokens with these tokens")
     return ids
+
+
+def as_words(text: str) -> str:
+    """A user's or an item's text without any token of a vocabulary: ``</s>`` is read as the characters ``< /s>``."""
+    return MARKUP.sub("< ", text)
 
 
 def filled(pieces: Sequence[Sequence[int]], end: int) -> np.ndarray:

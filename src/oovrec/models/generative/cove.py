@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
 from oovrec.language.packed import Packed
-from oovrec.language.tokenizer import OWN, SOMETHING, own_tokenizer
+from oovrec.language.tokenizer import OWN, SOMETHING, as_words, own_tokenizer
 from oovrec.models.entities import Entities
 from oovrec.models.generative.llama import Llama, LlamaOptions, batch_of
 
@@ -54,7 +54,7 @@ class Cove(Llama):
     config: CoveOptions
 
     def __init__(self, config: CoveOptions, entities: Entities, saved: Path | None = None) -> None:
-        titles = [" ".join(title.split())[: config.title] for title in entities.titles or []]
+        titles = [as_words(" ".join(title.split())[: config.title]) for title in entities.titles or []]
         if not any(map(str.strip, entities.titles or [])):
             remedy = "use data with item titles, or the system 'llama', which reads none"
             raise OovrecError("the system 'cove' reads item titles, and this data has none", remedy=remedy)
