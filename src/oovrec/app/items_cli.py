@@ -35,7 +35,7 @@ def add(
     time_format: TimeFormat = "",
     json: AsJson = False,
 ) -> None:
-    """Name new items for a trained model; nothing is trained again. Columns and the form of times are those of --log."""
+    """Name new items for a trained model, which is not trained again; columns and the form of times are --log's."""
     from dataclasses import asdict
 
     from oovrec.app import tables
