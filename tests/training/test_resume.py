@@ -141,6 +141,13 @@ def test_a_step_that_is_cut_short_says_whether_anything_was_kept(when: int, said
         toy_train(Toy(), tmp_path, before=before)
 
 
+def test_ctrl_c_tells_of_the_last_epoch_that_is_trained(tmp_path: Path) -> None:
+    """Where a training is to stop before its schedule ends."""
+    short, epoch = CONFIG.model_copy(update={"stop_after": 3}), toy_epoch(interrupting(BATCHES + 2))
+    with pytest.raises(Interrupted, match="stopped in epoch 2 of 3;"):
+        train(Toy(), epoch, None, short, seed=9, folder=tmp_path, resume=False, data="toy")
+
+
 def test_ctrl_c_in_validation_stops_at_once(tmp_path: Path, whole: tuple[Toy, list[EpochLog]]) -> None:
     def validate() -> float:
         signal.raise_signal(signal.SIGINT)
