@@ -124,7 +124,7 @@ def test_a_dry_run_does_nothing(oovrec, log: Path, here: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--recipe sasrec", "sasrec: the system 'sasrec' adds nothing to the embeddings of tokens; give a recipe"),
+        ("--recipe sasrec", "sasrec: the system 'sasrec' has no option 'model.augmentation'; give a recipe of a"),
         ("--recipe quick.yaml --set tokens.method=random", "tokens.method: tokens of the method 'random' have no"),
         ("--recipe quick.yaml --set seed=4", "--set seed: has an option of its own; give --seed, or --seeds"),
         (

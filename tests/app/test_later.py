@@ -256,11 +256,16 @@ def test_runs_that_name_other_items_are_not_compared(run: Path, newer: Path, oov
     """What one cannot name is asked of the other: the first later items are not the same."""
     if not load_run(run).speaks:
         pytest.skip("items are added to models that name them by tokens")
-    base, added = run.with_name("base"), tmp_path / "added"
-    oovrec("items", "add", base, "--log", newer, "--out", added)
-    refused = " ".join(oovrec("compare", base, added, "--later", newer, code=2).stderr.split())
-    assert "names other items than" in refused
-    assert "compare runs that name the same items." in refused
+    base = run.with_name("base")
+    oovrec("items", "add", base, "--log", newer, "--out", tmp_path / "all")
+    for item, seed in zip(NEW[:2], (3, 4), strict=True):  # two seeds of one system, which name one new item each
+        (tmp_path / "new.csv").write_text(f"item\n{item}\n")
+        oovrec("items", "add", base, tmp_path / "new.csv", "--log", newer, "--out", tmp_path / item)
+        config = tmp_path / item / "config.yaml"
+        config.write_text(config.read_text().replace("seed: 3", f"seed: {seed}"))
+    for one, other in ((base, tmp_path / "all"), (tmp_path / NEW[0], tmp_path / NEW[1])):
+        refused = " ".join(oovrec("compare", one, other, "--later", newer, code=2).stderr.split())
+        assert f"{other}: names other items than {one}, and so is asked for others; compare runs that" in refused
 
 
 def test_a_data_files_name_is_the_logs(popular: Path, newer: Path, oovrec: Invoke, tmp_path: Path) -> None:

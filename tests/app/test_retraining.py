@@ -171,10 +171,14 @@ def test_tokens_of_a_scheme_are_built_anew_and_those_that_were_imported_stay(
     oovrec("tokens", "import", log, "--items", tmp_path / "items.tsv", "--out", tmp_path / "theirs")
     oovrec("train", "metaid-llama", "--data", log, "--tokens", tmp_path / "theirs", "--out", tmp_path / "a", *SMALL)
     oovrec("train", "metaid-llama", "--data", log, "--out", tmp_path / "b", *SMALL)
-    for name in "ab":
+    own = replace(Tokens.load(tmp_path / "theirs"), method="mine", details={})  # as Python makes them by hand
+    recipe = ("training.epochs=1", "model.shape=debug")
+    train("metaid-llama", str(log), tmp_path / "c", tokens=own, overrides=recipe)
+    for name in "abc":
         retrain(tmp_path / name, tmp_path / f"{name}2", until="test")
-    read = {name: Tokens.load(tmp_path / name / "tokens") for name in ("a", "a2", "b", "b2")}
-    assert np.array_equal(read["a"].items.codes, read["a2"].items.codes)
+    read = {name: Tokens.load(tmp_path / name / "tokens") for name in ("a", "a2", "b", "b2", "c", "c2")}
+    for name in "ac":
+        assert np.array_equal(read[name].items.codes, read[f"{name}2"].items.codes)
     assert read["a2"].built_from == "all"
     counts = [read[name].details["interactions"] for name in ("b", "b2")]
     assert counts[1] == counts[0] + len(data.users)

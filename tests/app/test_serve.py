@@ -217,7 +217,11 @@ def test_addresses_and_users_that_are_not_there(client: TestClient, alone: TestC
         422,
         {"error": "query: unknown parameter 'limt'; did you mean 'limit'."},
     )
-    assert client.post("/recommend?k=3", json={"user": "u7"}).status_code == 422
+    answer = client.post("/recommend?k=3", json={"user": "u7"})
+    assert (answer.status_code, answer.json()) == (
+        422,
+        {"error": "query: 'k' stands in the query; send it in the body."},
+    )
     assert client.post("/recommend", content="{").status_code == 422
     answer = client.post("/recommend", content=b"\xff", headers={"Content-Type": "application/json"})
     said = "body: cannot be read; send JSON as application/json, and see /docs."

@@ -80,8 +80,9 @@ def test_a_zip_with_a_password_says_so(tmp_path: Path) -> None:
 def test_a_zip_is_read_by_the_name_of_its_file(tmp_path: Path) -> None:
     """As Windows, macOS and Kaggle call archives."""
     (plain := tmp_path / "log.csv").write_text(LINES)
-    (path := tmp_path / "archive.ZIP").write_bytes(zipped(LINES.encode()))
-    assert read(path).frame.equals(read(plain).frame)
+    for name in ("ratings-2.1.zip", "log v1.0 (2).zip", "archive.csv (1).zip", "archive.ZIP"):
+        (path := tmp_path / name).write_bytes(zipped(LINES.encode()))
+        assert read(path).frame.equals(read(plain).frame)
     path.write_bytes(zipped(LINES.encode(), "items.csv"))
     with pytest.raises(OovrecError, match=r"archive\.ZIP: holds 2 files, not one; unpack it and give the log"):
         read(path)

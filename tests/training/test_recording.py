@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from oovrec.errors import OovrecError
 from oovrec.training import recording
 from oovrec.training.recording import SIGHTINGS, CudaGraphs, Replayed, Tensors, moved
 
@@ -111,3 +113,9 @@ def test_there_are_only_so_many_recordings(monkeypatch: pytest.MonkeyPatch) -> N
         module.zero_grad()
         replayed(batch(number, rows=4 + number % 2))
     assert len(replayed.recorded) == 1
+
+
+@pytest.mark.parametrize("value", [2.5, [1, 2], [np.zeros(2)]])
+def test_a_batch_holds_tensors_alone(value: object) -> None:
+    with pytest.raises(OovrecError, match="holds what is neither a tensor nor a list of tensors; make a tensor of"):
+        moved(value, torch.device("cpu"))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from oovrec.app.bench import fill_cells, refuse_failed
 from oovrec.app.cells import Cell, read_cell
 from oovrec.app.facts import check_facts
 from oovrec.app.pipeline import evaluate
-from oovrec.app.recipe import Recipe, called, read_recipe
+from oovrec.app.recipe import Recipe, apply_override, called, read_recipe
 from oovrec.app.results_table import Figure, table
 from oovrec.app.runs import load_run
 from oovrec.app.source import Source
@@ -100,23 +100,27 @@ def augmentation(
 
 
 def _check_comparable(recipe: str, overrides: Sequence[str]) -> None:
-    """Make sure that the recipe's system augments what stands for tokens, and that ``overrides`` leave the kind alone.
+    """Make sure that the recipe's system has kinds of augmentation, and that ``overrides`` name none.
 
     Raises:
         OovrecError: it does not, or they do not.
     """
-    plain, chosen = (read_recipe(recipe, changes) for changes in ((), overrides))
-    key = COMPARED.removeprefix("model.")
-    if key not in system(chosen.system).Config.model_fields or chosen.tokens is None:
-        what = f"the system '{chosen.system}' adds nothing to the embeddings of tokens"
+    section, key = COMPARED.split(".")
+    name = read_recipe(recipe, overrides).system
+    if key not in system(name).Config.model_fields:
+        what = f"the system '{name}' has no option '{COMPARED}'"
         raise OovrecError(what, where=recipe, remedy="give a recipe of a language model, such as metaid-llama")
-    named = any(override.partition("=")[0].strip() == COMPARED for override in overrides)
-    if named or chosen.model.get(key) != plain.model.get(key):
+    changed: dict[str, Any] = {}
+    for override in overrides:
+        apply_override(changed, override)
+    if key in (changed.get(section) or {}):
         raise OovrecError("is what is compared", where=f"--set {COMPARED}", remedy="leave it out")
 
 
 def _check_centroids(recipe: Recipe, dataset: Dataset) -> None:
-    """Make sure, before hours of work, that the tokens have vectors: without any, all kinds are the same.
+    """Make sure, before hours of work, that tokens stand for vectors: without any, all kinds are the same.
+
+    They are built for that, which may take too long for a dry run.
 
     Raises:
         OovrecError: they have none.
@@ -124,7 +128,8 @@ def _check_centroids(recipe: Recipe, dataset: Dataset) -> None:
     assert recipe.tokens is not None
     told = recipe.tokens
     data = dataset.learnt_until(recipe.until)
-    if build_tokens(data, told.method, told.built_from, recipe.seed, told.options).items.centroids is None:
+    made = build_tokens(data, told.method, told.built_from, recipe.seed, told.options)
+    if all(table is None or table.centroids is None for table in (made.items, made.users)):
         what = f"tokens of the method '{told.method}' have no centroids, so nothing would differ"
         raise OovrecError(what, where="tokens.method", remedy="compare by others, such as meta")
 

@@ -63,7 +63,8 @@ def add_items(
 
     Raises:
         OovrecError: an item that the run knows, or no item that can be placed; a file that is broken; a model without
-            tokens, or whose tokens do not stand for like items; the folder is in use. Nothing is written then.
+            tokens, or whose tokens do not stand for like items or are of a scheme that is not installed; the folder is
+            in use. Nothing is written then.
     """
     folder = Path(out)
     check_free(folder)
@@ -83,7 +84,7 @@ def add_items(
         say(escape(f"note: {run.folder} knows no attributes, so those of the new items say nothing"))
     with within(run.folder):
         near = surroundings(method, described, new, histories, told_of)
-    new, around = _placeable(new, near, described)
+    new, around = _placeable(new, near, described if "words" in evidence(method) else None)
     with within(run.folder):
         served, placed = with_items(model, run.folder, new, around)
     with atomic_folder(folder) as temporary:
@@ -92,8 +93,11 @@ def add_items(
     return load_run(folder), placed
 
 
-def _placeable(new: Described, around: list[Around | None], known: Described) -> tuple[Described, list[Around]]:
+def _placeable(new: Described, around: list[Around | None], known: Described | None) -> tuple[Described, list[Around]]:
     """The new items of which it is known where they belong; says which is the first that is left out.
+
+    Args:
+        known: the run's items, where what they are called tells anything.
 
     Raises:
         OovrecError: there is none.
@@ -101,10 +105,11 @@ def _placeable(new: Described, around: list[Around | None], known: Described) ->
     rows = [row for row, one in enumerate(around) if one is not None]
     lost = [item for item, one in zip(new.ids, around, strict=True) if one is None]
     what = f"nothing tells where {len(lost):,} of the {len(new.ids):,} new items belong" if lost else ""
-    texts = ["a title that shares a word"] if any(known.titles or []) else []
-    texts += ["attributes that it shares"] if any(known.attributes or []) else []
-    shared = [f"{' or '.join(texts)} with a known item's"] if texts else []
-    remedy = f"give each {', or '.join([*shared, 'a log in which known items stand near it'])}"
+    titles = "a title that shares a word" if known and any(known.titles or []) else ""
+    attributes = "attributes that it shares" if known and any(known.attributes or []) else ""
+    texts = " or ".join(filter(None, [titles, attributes]))
+    shared = f"give each {texts} with a known item's, or " if texts else "give "
+    remedy = f"{shared}a --log in which known items stand near it"
     if not rows:
         raise OovrecError(what, remedy=remedy)
     if lost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,8 @@ def compare(
         later: a newer log, to compare them on what came after theirs; see :func:`oovrec.app.later.evaluate_later`.
 
     Raises:
-        OovrecError: a run is not finished or broken, is of another dataset than the first, or was given twice.
+        OovrecError: a run is not finished or broken, is of another dataset than the first, was given twice, or names
+            other items of ``later``.
     """
     systems: dict[str, list[Run]] = {}  # by what their runs have in common
     for run in (one if isinstance(one, Run) else load_run(one) for one in runs):
@@ -89,10 +91,10 @@ def compare(
         [evaluated(run, data) if later is None else run.evaluate_later(later, data) for run in group]
         for group in groups
     ]
-    for group, own in zip(groups, evaluations, strict=True):
-        if not own[0].of_same_users(evaluations[0][0]):  # of one log, so that items were added to one of the two
+    for run, own in zip(itertools.chain(*groups), itertools.chain(*evaluations), strict=True):
+        if not own.of_same_users(evaluations[0][0]):  # of one log and split, so that items were added to one of them
             what = f"names other items than {groups[0][0].folder}, and so is asked for others"
-            raise OovrecError(what, where=group[0].folder, remedy="compare runs that name the same items")
+            raise OovrecError(what, where=run.folder, remedy="compare runs that name the same items")
     return [
         _contender(label, group, own, evaluations[0])
         for label, group, own in zip(_labels(groups), groups, evaluations, strict=True)

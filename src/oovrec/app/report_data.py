@@ -29,7 +29,8 @@ class SystemRow:
         blocks: as :meth:`Evaluation.blocks` gives them.
         lead: what the report's main system has over this one, as :func:`compare` gives it; None for itself.
         tasks, by_days: as in :class:`Evaluation`.
-        lead_by_days: ``lead`` by days, as :func:`compare_by_days` gives it; empty for itself, and but by time.
+        lead_by_days: ``lead`` by days, as :func:`compare_by_days` gives it; empty for itself, and where nothing was
+            held out by time.
     """
 
     label: str

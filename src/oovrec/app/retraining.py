@@ -43,13 +43,14 @@ def retrain(
 
     Raises:
         OovrecError: the run is not finished, or names items that were added; its log is another by now, and ``data``
-            is not given; its tokens were imported, and it is; otherwise as :func:`train`.
+            is not given; its tokens were imported, and it is, or their scheme is not installed; otherwise as
+            :func:`train`.
         Interrupted: Ctrl-C; the folder can be resumed.
     """
     run = run if isinstance(run, Run) else load_run(run)
     if Path(out).resolve() == run.folder.resolve():
         raise OovrecError("is the run that is to be retrained", where=out, remedy="give another --out")
-    recipe, tokens = once_more(run, until), _imported(run)
+    recipe, tokens = once_more(run, until), _given(run)
     if data is not None and tokens is not None:
         what = "has tokens that were imported, which no newer log can be given"
         remedy = "import some for it, and give them to 'oovrec train' with --set until=end"
@@ -93,8 +94,8 @@ def once_more(run: Run, until: Until) -> Recipe:
     return run.recipe.model_copy(update={"until": until, "training": training})
 
 
-def _imported(run: Run) -> Tokens | None:
-    """The run's tokens where they were imported, so that no scheme could build them anew.
+def _given(run: Run) -> Tokens | None:
+    """The run's tokens where no scheme made them, so that none could build them anew.
 
     Raises:
         OovrecError: a scheme made them that is not installed here.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -74,10 +73,10 @@ def _state(cell: Cell) -> str:
     folder = cell.run.folder
     if not (folder / "config.yaml").exists():
         return "to do"
-    with suppress(OovrecError):
-        if same_training(cell.run):
-            return "to go on with"
-    return f"to do: {folder} holds another training"
+    try:
+        return "to go on with" if same_training(cell.run) else f"to do: {folder} holds another training"
+    except OovrecError as error:
+        return f"to do anew, as {error}"
 
 
 def _expected(cell: Cell, earlier: Mapping[Path, Result], interactions: Mapping[str, int]) -> tuple[float | None, bool]:

@@ -228,10 +228,12 @@ def application(service: Service) -> FastAPI:
     return app
 
 
-def _no_others(request: Request) -> None:
-    """That a query has no parameters but those of its address."""
+async def _no_others(request: Request) -> None:
+    """That a query has no parameters but those of its address; watchers of /health and /run may add what they like."""
     known = [field.alias for field in request.scope["route"].dependant.query_params]
     for name in request.query_params:
+        if name not in known and request.method == "POST":
+            raise OovrecError(f"'{brief(name)}' stands in the query", where="query", remedy="send it in the body")
         if name not in known:
             raise unknown("parameter", name, known, where="query")
 

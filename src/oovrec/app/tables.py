@@ -88,18 +88,17 @@ def _dated(rows: Sequence[Sequence[object]]) -> list[Table]:
 
 
 def _block(name: str, about: str, systems: Sequence[SystemRow]) -> Table:
-    best = {metric: max(system.blocks[name][metric] for system in systems) for metric in METRICS}
-    rows = [
-        [system.label, _origin(system.tokens_from), *(_figure(system.blocks[name], m, best[m]) for m in METRICS)]
-        for system in systems
-    ]
+    from oovrec.app.verdict import is_best
+
+    def figure(system: SystemRow, metric: str) -> Text:
+        block = system.blocks[name]
+        text = _with_interval(block, metric) if metric in WITH_INTERVAL else f"{block[metric]:.4f}"
+        best = metric != "coverage@10" and is_best(system, systems, metric, name)
+        return Text(text, "bold" if best else "")
+
+    rows = [[one.label, _origin(one.tokens_from), *(figure(one, metric) for metric in METRICS)] for one in systems]
     columns = {"system": "left", "tokens from": "left", **dict.fromkeys(METRICS, "right")}
     return grid(columns, rows, f"{name}: {about}; {systems[0].blocks[name]['users']:,} users")
-
-
-def _figure(block: Mapping[str, Any], metric: str, best: float) -> Text:
-    text = _with_interval(block, metric) if metric in WITH_INTERVAL else f"{block[metric]:.4f}"
-    return Text(text, "bold" if block[metric] == best else "")
 
 
 def _with_interval(block: Mapping[str, Any], metric: str) -> str:

@@ -5,6 +5,7 @@ Masked, or among all candidates where the main system was validated so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from oovrec.app.report_data import ReportData, SystemRow
@@ -34,7 +35,7 @@ def best(systems: list[SystemRow], metric: str, block: str) -> SystemRow:
     return max(systems, key=lambda system: system.blocks[block][metric])
 
 
-def is_best(system: SystemRow, systems: list[SystemRow], metric: str, block: str) -> bool:
+def is_best(system: SystemRow, systems: Sequence[SystemRow], metric: str, block: str) -> bool:
     """Whether no other system has a higher figure, and some have a lower one."""
     figures = [other.blocks[block][metric] for other in systems]
     return min(figures) < max(figures) == system.blocks[block][metric]

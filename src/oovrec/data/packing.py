@@ -14,6 +14,7 @@ from typing import IO, cast
 
 from oovrec.errors import OovrecError
 
+TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt")  # endings of what may be packed
 TORN = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile)  # what packed files raise when cut
 
 
@@ -33,7 +34,7 @@ def unpacked(path: Path) -> Path:
     A ``.zip`` knows the name of its file, where its own tells no more.
     """
     plain = path.with_suffix("") if path.suffix.lower() in UNPACK else path
-    if path.suffix.lower() == ".zip" and not plain.suffix:
+    if path.suffix.lower() == ".zip" and not ends(plain, *TEXTS):
         with suppress(OSError, *TORN), zipfile.ZipFile(path) as archive:
             return path.with_name(Path(_only(archive, path).filename).name)
     return plain

@@ -140,7 +140,7 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, kind: str, table: TokenTable, en
 
 
 def as_words(text: str) -> str:
-    """A user's or an item's text without any token of a vocabulary: ``</s>`` is read as the characters ``< /s>``."""
+    """A user's or an item's text without anything of a token's form: ``</s>`` is read as the characters ``< /s>``."""
     return MARKUP.sub("< ", text)
 
 

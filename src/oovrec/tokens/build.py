@@ -133,12 +133,12 @@ def scheme(method: str) -> ModuleType | None:
 
 
 def check_scheme(tokens: Tokens) -> None:
-    """Make sure that the scheme of tokens, where they were not imported, is there as it was when they were made.
+    """Make sure that the scheme of tokens, where one made them, is there as it was then.
 
     Raises:
         OovrecError: it is another package's, which is not installed, or broken.
     """
-    if scheme(tokens.method) is None and not tokens.imported:
+    if scheme(tokens.method) is None and not tokens.given:
         what = f"its tokens were made by the scheme '{tokens.method}', which is not installed here"
         raise OovrecError(what, remedy="install the package that has it")
 

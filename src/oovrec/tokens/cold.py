@@ -86,7 +86,7 @@ def evidence(method: str) -> tuple[Evidence, ...]:
     if not (near := getattr(scheme(method), "NEAR", ())):
         what = f"tokens of the method '{method}' do not stand for like items, so a new item has no place among them"
         raise OovrecError(what, remedy="use a run whose tokens are metavec, meta, collaborative or semantic")
-    if not isinstance(near, tuple) or not set(near) <= set(get_args(Evidence)):
+    if not isinstance(near, tuple) or not all(kind in get_args(Evidence) for kind in near):
         remedy = f"write a tuple of some of: {', '.join(get_args(Evidence))}"
         raise OovrecError(f"has NEAR = {near!r}", where=f"scheme '{method}'", remedy=remedy)
     return near

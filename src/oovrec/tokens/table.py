@@ -231,9 +231,9 @@ class Tokens:
         write_json(folder / "tokens.json", self.summary())
 
     @property
-    def imported(self) -> bool:
-        """Whether files gave them, as :func:`oovrec.tokens.imported.import_tokens` notes, and no scheme."""
-        return "left_out" in self.details
+    def given(self) -> bool:
+        """Whether no scheme made them: they were imported, or made by hand."""
+        return "interactions" not in self.details  # which build_tokens alone writes
 
     @property
     def seen(self) -> str:

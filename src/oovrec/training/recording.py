@@ -16,7 +16,7 @@ import torch
 from rich.markup import escape
 from torch import Tensor, nn
 
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, brief
 from oovrec.progress import say
 
 SIGHTINGS = 3  # a shape is recorded when it comes for this time; once or twice it is not worth it
@@ -133,12 +133,16 @@ class CudaGraphs:
 
 
 def moved(value: Tensor | list[Tensor], device: torch.device) -> Tensor | list[Tensor]:
-    """A part of a batch on ``device``."""
+    """A part of a batch on ``device``.
+
+    Raises:
+        OovrecError: it is something else, as a system of another package may make it.
+    """
     if isinstance(value, Tensor):
         return pinned(value, device).to(device, non_blocking=True)
-    if not isinstance(value, list):
-        what = f"a batch of the system's epoch() holds a value of type {type(value).__name__}"
-        raise OovrecError(what, remedy="make it a tensor, or a list of tensors")
+    if not isinstance(value, list) or not all(isinstance(one, Tensor) for one in value):
+        what = "a batch of the system's epoch() holds what is neither a tensor nor a list of tensors"
+        raise OovrecError(what, remedy=f"make a tensor of {brief(repr(value))}")
     return [pinned(tensor, device).to(device, non_blocking=True) for tensor in value]
 
 
