@@ -70,7 +70,7 @@ def test_figures_by_days_are_kept_printed_and_on_the_page(job: tuple[Path, str],
     assert load_file(out / "ranks.safetensors")["days"].tolist() == load_dataset(told).days("test").tolist()
     assert "by how many days after the moment of the test" in printed
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "<td>" not in page  # on a telephone each figure stands below the name of its column
+    assert "<td>" not in page  # each figure bears the name of its column, for where there is no head
     first = next(iter(record.by_days["masked"].values()))
     assert f"{first['hit@10']:.4f}" in page.split("As time passes")[1].split("</table>")[0]
 

@@ -92,9 +92,8 @@ def augmentation(
     heads = ["augmentation", *(f"{metric}, {split}, {block}" for split, block, metric in SHOWN)]
     lines = [[kind + (" ★" if kind == chosen else ""), *map(str, row.values())] for kind, row in rows.items()]
     users = len(dataset.evaluated_users("test"))
-    of = f"{users:,} users; seeds: {', '.join(map(str, dict.fromkeys(seeds)))}"
-    of += f"; {', '.join(overrides)}" if overrides else ""
-    text = f"# {name} on {dataset.name}\n\n{of}.\n\n{table(heads, lines)}\n\n{LEGEND}\n"
+    settings = "; ".join([f"{users:,} users", f"seeds: {', '.join(map(str, dict.fromkeys(seeds)))}", *overrides])
+    text = f"# {name} on {dataset.name}\n\n{settings}.\n\n{table(heads, lines)}\n\n{LEGEND}\n"
     write_text(file.with_suffix(".md"), text)
     tables.show(tables.grid(dict.fromkeys(heads, "left"), lines), LEGEND, str(file.with_suffix(".md")))
 

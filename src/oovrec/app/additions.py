@@ -76,7 +76,7 @@ def add_items(
     method = known.tokens.method
     with within(run.folder):
         check_scheme(known.tokens)
-        evidence(method)
+        kinds = evidence(method)
     new, histories = read_new(known.items, items, log, columns)
     described = Described(known.items, known.titles, known.attributes)
     told_of = in_place(known.tokens.items)
@@ -84,7 +84,7 @@ def add_items(
         say(escape(f"note: {run.folder} knows no attributes, so those of the new items say nothing"))
     with within(run.folder):
         near = surroundings(method, described, new, histories, told_of)
-    new, around = _placeable(new, near, described if "words" in evidence(method) else None)
+    new, around = _placeable(new, near, described if "words" in kinds else None)
     with within(run.folder):
         served, placed = with_items(model, run.folder, new, around)
     with atomic_folder(folder) as temporary:

@@ -44,7 +44,7 @@ except ImportError as missing:
 MOST = 1000  # items a list
 TOGETHER = 256  # requests a batch
 FOUND = 20  # items of a search
-AS_JSON = "send JSON as application/json, and "
+AS_JSON = "send JSON as application/json, and see /docs"  # the remedy for a body that cannot be taken
 LAST = 20  # seconds that a stopped server gives to those it is answering
 
 
@@ -232,24 +232,24 @@ async def _no_others(request: Request) -> None:
     """That a query has no parameters but those of its address; watchers of /health and /run may add what they like."""
     known = [field.alias for field in request.scope["route"].dependant.query_params]
     for name in request.query_params:
-        if name not in known and request.method == "POST":
+        if name in known:
+            continue
+        if request.method == "POST":
             raise OovrecError(f"'{brief(name)}' stands in the query", where="query", remedy="send it in the body")
-        if name not in known:
-            raise unknown("parameter", name, known, where="query")
+        raise unknown("parameter", name, known, where="query")
 
 
 def _refused(_: Request, error: Exception) -> JSONResponse:
     """One sentence, as on the command line."""
     status, sentence = 422, str(error)
     if isinstance(error, HTTPException):
-        status = error.status_code
-        broken = status == 400  # a body that is no text
-        sentence = f"body: cannot be read; {AS_JSON}" if broken else f"{str(error.detail).removesuffix('.')}; "
-        sentence += "see /docs."
+        status, sentence = error.status_code, f"{str(error.detail).removesuffix('.')}; see /docs."
+        if status == 400:  # the body is no text
+            sentence = f"body: cannot be read; {AS_JSON}."
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        remedy = AS_JSON if first["loc"][0] == "body" else ""
-        sentence = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}; {remedy}see /docs."
+        remedy = AS_JSON if first["loc"][0] == "body" else "see /docs"
+        sentence = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}; {remedy}."
     readable = sentence.encode("utf-8", "replace").decode()  # half a character in a request is no text
     return JSONResponse({"error": readable}, status_code=status)
 

@@ -62,7 +62,7 @@ class Cove(Llama):
         super().__init__(config, entities, saved)
         something, encode = self.vocabulary.something, self.vocabulary.tokenizer
         opening = np.array(encode(f"{config.opening}{SOMETHING}")["input_ids"])
-        opening = opening[: np.flatnonzero(opening == something)[-1]]
+        opening = opening[: np.flatnonzero(opening == something)[-1]]  # it may have that word itself
         self._opening = opening if len(opening) else np.array([self.vocabulary.start])  # what predicts the first item
         texts = encode([f"{SOMETHING}: {title}\n" for title in titles])["input_ids"]
         told = [np.array(ids[ids.index(something) + 1 :]) for ids in texts]
