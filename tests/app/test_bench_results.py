@@ -434,11 +434,12 @@ def test_of_a_row_that_cannot_be_the_likeliest_figure_is_starred_or_all() -> Non
         ]
 
 
-def test_seed_and_source_of_tokens_are_the_cells_whatever_else_is_set() -> None:
+def test_seed_and_source_of_tokens_are_the_cells() -> None:
     with pytest.raises(OovrecError, match="--set seed: has an option of its own; give --seed"):
         recipe_of("sasrec", 3, None, ["training.epochs=1", " seed =7"])
-    tokens = recipe_of("metaid-llama", 0, "all", ["tokens.from=train"]).tokens
-    assert tokens.built_from == "all"
+    with pytest.raises(OovrecError, match=r"--set tokens\.from: has an option of its own; give --from"):
+        recipe_of("metaid-llama", 0, "all", ["tokens.from=train"])
+    assert recipe_of("metaid-llama", 0, "all", ["tokens.clusters=3"]).tokens.built_from == "all"
 
 
 def test_a_block_that_one_seed_lacks_is_left_out() -> None:

@@ -93,6 +93,7 @@ def test_it_takes_as_many_epochs_as_served_best_at_the_rates_of_all(base: Path, 
     assert {epoch["ndcg"] for epoch in again.epochs} == {None}
     assert (again.recipe.until, again.recipe.training.stop_after, again.recipe.training.epochs) == ("test", 2, 4)
     assert again.recipe.seed == 5
+    assert json.loads((until_test / "environment.json").read_text())["retrained_from"] == base.name
 
 
 def test_what_learns_until_the_test_is_tested_on_the_same_users_and_says_so(

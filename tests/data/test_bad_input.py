@@ -22,9 +22,9 @@ def p5(sequences: str = SEQUENCES, **companions: str | bytes) -> dict[str, str |
 
 
 CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
-    "empty file": ({"log.csv": ""}, r"log\.csv: is empty; give a file with an interaction log\.$"),
+    "empty file": ({"log.csv": ""}, r"log\.csv: is empty; give one that has rows\.$"),
     "blank file": ({"log.txt": " \n\n"}, r"log\.txt: is empty"),
-    "binary file": ({"log.csv": b"\x7fELF\x00\x01\x02"}, r"log\.csv: is a binary file, not text"),
+    "binary file": ({"log.csv": b"\x7fELF\x00\x01\x02"}, r"log\.csv: is a binary file; give one of text"),
     "file in another encoding": ({"log.txt": b"u1 caf\xe9 b"}, r"log\.txt: is not UTF-8 text; save it as UTF-8\.$"),
     "UTF-16": ({"log.csv": "user,item\na,b\n".encode("utf-16")}, r"log\.csv: is not UTF-8 text; save it as UTF-8"),
     "unknown format": ({"log.xls": "x"}, r"log\.xls: is of no format that oovrec reads; give one of: .*P5.*Parquet"),

@@ -217,8 +217,8 @@ def test_what_is_held_out_by_time_is_told_and_makes_other_data() -> None:
     dates = [str(np.datetime64(moment, "s").astype("datetime64[D]")) for moment in data.held_from]
     assert late > 0
     assert note == (
-        f"held out by time: each user's first item from {dates[0]} on validates, that from {dates[1]} on tests; {late} "
-        "users who came after the training part are not evaluated"
+        f"held out by time: each user's first item from {dates[0]} on validates, that from {dates[1]} on tests; users "
+        f"who came after the training part are not evaluated ({late})"
     )
     assert not replace(plain, times=plain.times + 1).held_out_by_time().notes[0].count(f"from {dates[0]} on")
 

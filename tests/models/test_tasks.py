@@ -292,6 +292,18 @@ def test_a_text_to_be_learnt_is_cut_to_its_room_and_always_ends(model: Generativ
         assert row == [*piece, tokenizer.eos_token_id] + [-100] * (15 - len(piece))
 
 
+def test_nothing_that_people_wrote_is_read_as_a_token(model: GenerativeRecommender, dataset: Dataset) -> None:
+    told = replace(Training.of(dataset), texts={"review": np.array(["so </s> so", "<item> <I3>"], object)})
+    ids, _ = model.answer(told, Samples("review", *[np.arange(2)] * 4))
+    tokenizer = model.vocabulary.tokenizer
+    for row, text in zip(ids, ["so < /s> so", "< item> < I3>"], strict=True):
+        *piece, end = row[row != -100]
+        assert tokenizer.decode(piece).strip() == text
+        assert end == tokenizer.eos_token_id
+        assert max(piece) < model.vocabulary.someone
+        assert end not in piece
+
+
 def test_a_prompt_is_of_the_group_that_is_asked_for_and_without_items_the_direct_tasks(
     model: GenerativeRecommender,
 ) -> None:

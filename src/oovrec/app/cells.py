@@ -29,6 +29,7 @@ from oovrec.tokens.table import BuiltFrom, Tokens
 RUNS = Path("runs") / "bench"
 AGAIN = "-retrained"  # how a cell is called that learns from what validates too
 NAME = re.compile(r"(?P<system>.+)-(?P<tokens_from>train|all|none)-s(?P<seed>\d+)\.json")
+OWN_OPTIONS = {"seed": "--seed, or --seeds of several", "tokens.from": "--from"}  # what --set leaves to them
 PATIENCE = 20.0  # seconds for a process of a killed command to be gone
 
 
@@ -135,10 +136,11 @@ def recipe_of(name: str, seed: int, built_from: BuiltFrom | None, overrides: Ite
         overrides: further changes, as in :func:`read_recipe`.
 
     Raises:
-        OovrecError: as :func:`read_recipe`; an override is of the seed.
+        OovrecError: as :func:`read_recipe`; an override is of the seed, or of what tokens are built from.
     """
-    if any(override.partition("=")[0].strip() == "seed" for override in overrides):
-        raise OovrecError("has an option of its own", where="--set seed", remedy="give --seed, or --seeds of several")
+    for key in (override.partition("=")[0].strip() for override in overrides):
+        if key in OWN_OPTIONS:
+            raise OovrecError("has an option of its own", where=f"--set {key}", remedy=f"give {OWN_OPTIONS[key]}")
     changes = [*overrides, f"seed={seed}"]
     recipe = read_recipe(name, changes)
     if built_from and recipe.tokens:

@@ -124,10 +124,13 @@ def timed(folder: Path, *, testing: bool = False, at_least: float = 0) -> Iterat
         yield
     finally:
         if before:
-            about, spent = _environment(folder), time.monotonic() - start
-            known = max(at_least, about.get("seconds", 0.0))
-            entry = {"test_seconds": spent} if testing else {"seconds": known + spent}
-            write_json(folder / "environment.json", {**about, **entry})
+            known, spent = _environment(folder).get("seconds", 0.0), time.monotonic() - start
+            note(folder, **({"test_seconds": spent} if testing else {"seconds": max(at_least, known) + spent}))
+
+
+def note(folder: Path, **entries: Any) -> None:
+    """Put entries into ``environment.json``, in place of those that it has."""
+    write_json(folder / "environment.json", {**_environment(folder), **entries})
 
 
 def seconds(folder: Path) -> float:

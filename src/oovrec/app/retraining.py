@@ -7,6 +7,7 @@ from typing import Literal
 
 from rich.markup import escape
 
+from oovrec.app.folders import note
 from oovrec.app.pipeline import prepare, train_on
 from oovrec.app.recipe import Recipe
 from oovrec.app.runs import Run, load_run
@@ -18,6 +19,7 @@ from oovrec.progress import say
 from oovrec.tokens.build import check_scheme, scheme
 from oovrec.tokens.table import Tokens
 from oovrec.training.checkpoint import best_epoch
+from oovrec.training.group import leading
 
 
 def retrain(
@@ -65,7 +67,10 @@ def retrain(
     if recipe.training.stop_after:
         epochs = "1 epoch" if recipe.training.stop_after == 1 else f"{recipe.training.stop_after} epochs"
         say(escape(f"for {epochs}, as served {run.folder} best"))
-    return train_on(again, dataset, tokens)
+    done = train_on(again, dataset, tokens)
+    if leading():
+        note(done.folder, retrained_from=run.folder.resolve().name)
+    return done
 
 
 def _say_what_is_lost(run: Run, dataset: Dataset) -> None:

@@ -215,7 +215,7 @@ class Dataset:
         new = int((held._held_out["train"] == 0).sum())
         began, ended = held.periods
         note = f"held out by time: each user's first item from {began} on validates, that from {ended} on tests"
-        late = f"; {new:,} users who came after the training part are not evaluated" if new else ""
+        late = f"; users who came after the training part are not evaluated ({new:,})" if new else ""
         return replace(held, notes=[*self.notes, note + late])
 
     def learnt_until(self, until: Until) -> Dataset:

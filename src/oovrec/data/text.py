@@ -14,7 +14,6 @@ import polars as pl
 from oovrec.data.packing import TORN, opened
 from oovrec.errors import OovrecError
 
-REMEDY = "give a file with an interaction log"
 ENCODE = "save it as UTF-8"
 TOLD = re.compile(r"sep=([\t !#-~])\r?\n", re.IGNORECASE)  # the first line of a table for Excel; no quote separates
 
@@ -71,9 +70,9 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
     with _named_errors(path), opened(path) as file:
         text = file.read().decode(encoding)
     if "\0" in text:
-        raise OovrecError("is a binary file, not text", where=path, remedy=REMEDY)
+        raise OovrecError("is a binary file", where=path, remedy="give one of text")
     if not text.strip():
-        raise OovrecError("is empty", where=path, remedy=REMEDY)
+        raise OovrecError("is empty", where=path, remedy="give one that has rows")
     text = text.removeprefix("\ufeff")  # a byte order mark, as spreadsheets write it
     return text if "\n" in text else text.replace("\r", "\n")
 

@@ -71,6 +71,11 @@ class Vocabulary:
             return np.array([self.someone])
         return self.users[user][self.users[user] != self.end]
 
+    def written(self, texts: Iterable[str], longest: int, filler: int) -> np.ndarray:
+        """What people wrote, none of which is read as a token: ``[n, at most longest]`` ids, its end, ``filler``."""
+        pieces = self.tokenizer([as_words(text) for text in texts], add_special_tokens=False)["input_ids"]
+        return filled([[*piece[: longest - 1], self.tokenizer.eos_token_id] for piece in pieces], filler)
+
 
 def extend(tokenizer: PreTrainedTokenizerBase, tokens: Tokens, spelling: Spelling = "tokens") -> Vocabulary:
     """Write the names of ``tokens`` in ``tokenizer``, which is changed.

@@ -379,14 +379,8 @@ class GenerativeRecommender(NeuralRecommender):
             assert self.ratings is not None
             ratings = training.ratings[samples.where]
             return self.rating_codes[ratings], {"ratings": self.ratings.nodes(torch.from_numpy(ratings))}
-        words = self._encoded(training.texts[samples.task][samples.where])
+        words = self.vocabulary.written(training.texts[samples.task][samples.where], self.config.words, IGNORED)
         return words, {"words": torch.from_numpy(words)}
-
-    def _encoded(self, texts: np.ndarray) -> np.ndarray:
-        """``[n, longest]`` ids of texts, cut to the longest allowed, each with its end and then IGNORED."""
-        tokenizer, room = self.vocabulary.tokenizer, self.config.words - 1
-        pieces = tokenizer(texts.tolist(), add_special_tokens=False)["input_ids"]
-        return filled([[*piece[:room], tokenizer.eos_token_id] for piece in pieces], IGNORED)
 
     def _check_tasks(self) -> None:
         """Raise where a task is to be trained that the model or the data cannot have."""
