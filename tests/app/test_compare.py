@@ -114,6 +114,13 @@ def test_what_is_not_to_be_compared_is_refused(
     assert "holds no run" in oovrec("compare", tmp_path, code=2).stderr
 
 
+def test_data_that_are_named_are_the_runs_whether_these_were_tested_or_not(
+    oovrec: Invoke, runs: list[Path], log: Path, other_log: Path
+) -> None:
+    oovrec("compare", runs[0], runs[3], "--data", log)  # tests them
+    assert "is not the dataset" in oovrec("compare", runs[0], runs[3], "--data", other_log, code=2).stderr
+
+
 @pytest.mark.parametrize(("seeds", "few"), [(2, True), (3, False)])
 def test_three_seeds_are_enough(seeds: int, few: bool) -> None:
     one = Contender("SASRec", "none", {seed: Path(str(seed)) for seed in range(seeds)}, True, {}, {}, None)

@@ -15,7 +15,7 @@ import torch
 from typer.testing import Result
 
 from oovrec.app.leads import compare
-from oovrec.app.pipeline import train
+from oovrec.app.pipeline import evaluate, train
 from oovrec.app.runs import load_run
 from oovrec.data.columns import Columns
 from oovrec.data.histories import Histories
@@ -26,6 +26,7 @@ Invoke = Callable[..., Result]
 DAY = 86_400
 NEW = ("i5", "i13", "i21", "i29")
 SMALL = ("--set", "training.epochs=1", "--set", "training.precision=fp32", "--seed", "3")
+DEBUG = ("--set", "model.shape=debug", "--set", "model.user=true")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def run(request: pytest.FixtureRequest, oovrec: Invoke, older: Path, tmp_path_fa
     """A model for use: it has learnt all of the older log."""
     folder = tmp_path_factory.mktemp("runs")
     base, out = folder / "base", folder / "use"
-    small = ("--set", "model.shape=debug", "--set", "model.user=true") if request.param == "metaid-llama" else ()
+    small = DEBUG if request.param == "metaid-llama" else ()
     oovrec("train", request.param, "--data", older, "--k-core", 3, "--out", base, *SMALL, *small)
     oovrec("retrain", base, "--out", out)
     return out
@@ -130,6 +131,21 @@ def test_runs_are_compared_on_what_came_later(run: Path, newer: Path, oovrec: In
     assert "retrained" in told[0]["system"]
     assert [one["retrained"] for one in told] == [True, False]
     assert not (base / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(("imports", "seen"), [(False, "train"), (True, "all")])
+def test_all_that_a_scheme_built_tokens_from_came_before_what_is_later(
+    older: Path, newer: Path, oovrec: Invoke, tmp_path: Path, imports: bool, seen: str
+) -> None:
+    given, data = tmp_path / "built", (older, "--k-core", 3)
+    oovrec("tokens", "build", *data, "--from", "all", "--out", given)
+    if imports:
+        files = ("--items", given / "item_tokens.tsv", "--users", given / "user_tokens.tsv")
+        oovrec("tokens", "import", *data, *files, "--out", given := tmp_path / "imported")
+    oovrec("train", "metaid-llama", "--data", *data, "--tokens", given, "--out", tmp_path / "run", *SMALL, *DEBUG)
+    run = load_run(tmp_path / "run")
+    assert run.tokens_from_in(run.evaluate_later(newer)) == seen
+    assert run.tokens_from_in(evaluate(run)) == "all"
 
 
 @pytest.mark.parametrize(

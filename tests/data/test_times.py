@@ -116,6 +116,7 @@ def test_a_number_among_dates_is_blamed_and_not_they() -> None:
 
 def test_numbers_too_large_for_any_time_are_null() -> None:
     assert unix_seconds(pl.Series([float(SECONDS), float(SECONDS), 1e300])).to_list() == [SECONDS, SECONDS, None]
+    assert unix_seconds(pl.Series([1e30, 1e30, 1e30])).to_list() == [None, None, None]  # of any unit
 
 
 def test_a_few_early_milliseconds_do_not_hide_the_unit() -> None:

@@ -201,7 +201,7 @@ def evaluate(
     if json:
         tables.show_json({**pipeline.result(trained, evaluation).flat(), "dataset": name})
     else:
-        shown = tables.metrics([SystemRow.of(trained.label, trained.tokens_from, evaluation)])
+        shown = tables.metrics([SystemRow.of(trained.label, trained.tokens_from_in(evaluation), evaluation)])
         tables.show(*shown, *filter(None, said))
 
 

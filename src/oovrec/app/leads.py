@@ -26,7 +26,7 @@ class Contender:
 
     Attributes:
         label: its name for people; where others have it too, with the end of the first run's folder.
-        tokens_from: what its tokens were built from.
+        tokens_from: what its tokens were built from, as :meth:`oovrec.app.runs.Run.tokens_from_in` has it.
         runs: folder by seed.
         random: whether a seed changes anything.
         figures: by block, then by metric of :data:`COMPARED`.
@@ -87,6 +87,8 @@ def compare(
         _check_belongs(run, next(iter(systems.values())), same)
         same.append(run)
     groups = list(systems.values())
+    if data is not None:
+        groups[0][0].dataset(data)  # the others are of the same; kept tests would not look at it
     evaluations = [
         [evaluated(run, data) if later is None else run.evaluate_later(later, data) for run in group]
         for group in groups
@@ -147,7 +149,7 @@ def _contender(label: str, runs: list[Run], own: list[Evaluation], first: list[E
     blocks, dated = [evaluation.blocks() for evaluation in own], [evaluation.by_days for evaluation in own]
     return Contender(
         label=label,
-        tokens_from=runs[0].tokens_from,
+        tokens_from=runs[0].tokens_from_in(own[0]),
         runs={run.recipe.seed: run.folder for run in runs},
         random=issubclass(system(runs[0].recipe.system), NeuralRecommender),
         figures={name: _over_seeds([one[name] for one in blocks]) for name in blocks[0]},

@@ -262,7 +262,7 @@ def result(run: Run, evaluation: Evaluation) -> Result:
     return Result(
         system=run.recipe.system,
         dataset=run.data.name,
-        tokens_from=run.tokens_from,
+        tokens_from=run.tokens_from_in(evaluation),
         seed=run.recipe.seed,
         config_hash=run.recipe.hash,
         settings_hash=run.recipe.settings_hash,

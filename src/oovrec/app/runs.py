@@ -30,7 +30,7 @@ from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import TokensFrom
 from oovrec.files import read_json, read_text, read_yaml
 from oovrec.models.base import Recommendations, Recommender, load, system
-from oovrec.tokens.build import check_options
+from oovrec.tokens.build import check_options, scheme
 from oovrec.training.checkpoint import EpochLog
 
 
@@ -162,6 +162,16 @@ class Run:
     def tokens_from(self) -> TokensFrom:
         """``train`` or ``all``; ``none`` for systems without tokens."""
         return "none" if self.recipe.tokens is None else self.recipe.tokens.built_from
+
+    def tokens_from_in(self, evaluation: Evaluation) -> TokensFrom:
+        """:attr:`tokens_from` as a test has it: all that a scheme built tokens from came before what is later.
+
+        What imported tokens have seen nobody knows.
+        """
+        tokens = self.recipe.tokens
+        if evaluation.hold_out == "later" and tokens is not None and scheme(tokens.method) is not None:
+            return "train"
+        return self.tokens_from
 
     @property
     def speaks(self) -> bool:

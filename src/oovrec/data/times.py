@@ -14,6 +14,7 @@ from oovrec.errors import OovrecError
 
 # Seconds reach this number in the year 5138; milliseconds passed it in 1973.
 LARGEST_SECONDS = 1e11
+FINEST = 1e9  # of what numbers may count, nanoseconds: larger ones are of no unit
 # Whole numbers between these may be dates like 20200913; as seconds all are moments of August 1970.
 FIRST_DATE, LAST_DATE = 19_000_101, 21_001_231
 CLOCK_FORMAT = "%Y-%m-%dT%H:%M:%S%.f"
@@ -47,9 +48,9 @@ def moments(column: pl.Series, form: str = "") -> tuple[pl.Series, pl.Series]:
         form: how each is written, as strftime has it (``%d/%m/%Y %H:%M``), in UTC unless it has an offset; '' tells
             by the values.
 
-    Numbers are dates like 20200913 where most of them are, and the others then no times; else seconds, or milliseconds
-    (or finer) when their median is too large for seconds. Texts are numbers where half of them are; else ISO 8601
-    dates, with a time of day or without (UTC unless they name an offset).
+    Numbers are dates like 20200913 where most of them are, and the others then no times; else seconds, or milliseconds,
+    micro- or nanoseconds when their median is too large for seconds. Texts are numbers where half of them are; else
+    ISO 8601 dates, with a time of day or without (UTC unless they name an offset).
 
     Raises:
         OovrecError: ``form`` has names of time zones, or half a time of day.
@@ -88,7 +89,7 @@ def _scaled(numbers: pl.Series) -> tuple[pl.Series, pl.Series]:
     values = numbers.to_numpy().astype(np.float64)
     usable = np.isfinite(values)
     scale = 1.0
-    while usable.any() and np.median(np.abs(values[usable])) / scale > LARGEST_SECONDS:
+    while scale < FINEST and usable.any() and np.median(np.abs(values[usable])) / scale > LARGEST_SECONDS:
         scale *= 1000
     usable &= np.abs(values) / scale < np.iinfo(np.int64).max
     exact = np.where(usable, values, 0) / scale
