@@ -5,8 +5,12 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
+from typing import TypeVar
+
+T = TypeVar("T")
 
 LISTED = 40  # names that an error lists at most
 SHOWN = 200  # characters of a name that an error shows at most
@@ -68,6 +72,32 @@ def refusal(error: BaseException) -> int | None:
 def brief(text: str) -> str:
     """As much of a text from outside as a sentence shows."""
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def listed(values: Iterable[T], kind: str, where: str) -> list[T]:
+    """``values`` as a list.
+
+    Args:
+        kind: what they are, such as ``item ids``.
+
+    Raises:
+        OovrecError: they are one text, whose letters are not meant, or nothing that can be gone through.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise OovrecError(f"{brief(repr(values))} is no list of {kind}", where=where, remedy="give a list of them")
+    return list(values)
+
+
+def check_whole(number: int, where: str, remedy: str) -> None:
+    """Make sure that a number is a whole one from 1.
+
+    Raises:
+        OovrecError: it is not.
+    """
+    if isinstance(number, bool) or not isinstance(number, Integral):
+        raise OovrecError(f"{brief(repr(number))} is no whole number", where=where, remedy=remedy)
+    if number < 1:
+        raise OovrecError(f"{number} is below 1", where=where, remedy=remedy)
 
 
 def unknown(kind: str, name: str, choices: Collection[str], *, where: object = None) -> OovrecError:

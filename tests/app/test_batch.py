@@ -208,7 +208,7 @@ def test_a_run_that_is_not_finished(oovrec, finished: Path, tmp_path: Path) -> N
     (tmp_path / "run/model.safetensors").unlink()
     said = oovrec("batch", tmp_path / "run", "--out", tmp_path / "lists.csv", code=2).stderr
     assert "its training is not finished; finish it by its own command with --resume." in said
-    with pytest.raises(OovrecError, match=r"^k = 0: is below 1; ask for at least one item\.$"):
+    with pytest.raises(OovrecError, match=r"^k: 0 is below 1; ask for at least one item\.$"):
         load_run(finished).batch(tmp_path / "lists.csv", k=0)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oovrec.app.leads import compare
+from oovrec.app.recipe import read_recipe
 from oovrec.app.runs import Run, load_run
 from oovrec.errors import OovrecError
 
@@ -72,6 +74,19 @@ def test_unknown_items_of_a_history_can_be_skipped(oovrec, finished: Path, run: 
 def test_a_history_that_is_no_list_is_refused(history, run: Run) -> None:
     with pytest.raises(OovrecError, match=rf"^history: {history!r} is no list of item ids; give a list of them\.$"):
         run.recommend(history=history)
+
+
+@pytest.mark.parametrize("k", [2.0, True, "3", None])
+def test_a_count_that_is_no_whole_number_is_refused(k, run: Run) -> None:
+    with pytest.raises(OovrecError, match=rf"^k: {k!r} is no whole number; ask for at least one item\.$"):
+        run.recommend(history=["i3"], k=k)
+
+
+def test_one_name_where_several_are_meant_is_refused() -> None:
+    with pytest.raises(OovrecError, match=r"^runs: 'runs/a' is no list of runs; give a list of them"):
+        compare("runs/a")
+    with pytest.raises(OovrecError, match=r"^overrides: 'seed=1' is no list of overrides; give a list of them"):
+        read_recipe("sasrec", "seed=1")
 
 
 def test_ids_that_the_k_core_lacks(oovrec, log: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from oovrec.data.load import load_dataset
@@ -248,6 +249,13 @@ def test_a_core_below_one(tmp_path: Path, k_core: int) -> None:
         OovrecError, match=rf"^k_core: {k_core} is below 1; give 1 to keep all interactions, or more\.$"
     ):
         load_dataset(tmp_path / "log.txt", k_core=k_core)
+    with pytest.raises(OovrecError, match=r"^k_core: '5' is no whole number; give 1 to keep"):
+        load_dataset(tmp_path / "log.txt", k_core="5")
+
+
+def test_a_table_in_memory_is_no_place_of_data() -> None:
+    with pytest.raises(OovrecError, match=r"^data: a DataFrame says not where data lies; give a name or a path"):
+        load_dataset(pl.DataFrame({"user_id": ["a"], "item_id": ["b"]}))
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def test_recommends_the_best_items_that_were_not_seen(fitted: Recommender, some:
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_less_than_one_item_is_refused(fitted: Recommender, some: Histories, k: int) -> None:
-    with pytest.raises(OovrecError, match=f"k = {k}: is below 1; ask for at least one item"):
+    with pytest.raises(OovrecError, match=f"k: {k} is below 1; ask for at least one item"):
         fitted.recommend(some, k)
 
 

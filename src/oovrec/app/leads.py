@@ -11,7 +11,7 @@ from typing import Any
 from oovrec.app.pipeline import evaluated
 from oovrec.app.results_table import Figure
 from oovrec.app.runs import Run, load_run
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, listed
 from oovrec.evaluation.protocol import COMPARED, Evaluation, Figures, compare_by_days
 from oovrec.evaluation.protocol import compare as compared
 from oovrec.evaluation.results import TokensFrom
@@ -82,7 +82,7 @@ def compare(
             other items of ``later``.
     """
     systems: dict[str, list[Run]] = {}  # by what their runs have in common
-    for run in (one if isinstance(one, Run) else load_run(one) for one in runs):
+    for run in (one if isinstance(one, Run) else load_run(one) for one in listed(runs, "runs", where="runs")):
         same = systems.setdefault(run.common, [])
         _check_belongs(run, next(iter(systems.values())), same)
         same.append(run)

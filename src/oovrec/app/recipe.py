@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from oovrec.config import Options, check_names, checked, flat
 from oovrec.data.dataset import Split, Until
-from oovrec.errors import OovrecError, unknown, within
+from oovrec.errors import OovrecError, listed, unknown, within
 from oovrec.files import read_yaml
 from oovrec.models.backbones import chosen
 from oovrec.models.base import check_only, configured, modules, system
@@ -212,7 +212,7 @@ def read_recipe(name: str | Path, overrides: Iterable[str] = (), backbone: str |
     where = str(name)
     if not isinstance(values, dict):
         raise OovrecError("is not a list of 'key: value'", where=where, remedy="give a recipe as YAML")
-    overrides, tokens = list(overrides), _section(values, "tokens")
+    overrides, tokens = listed(overrides, "overrides", where="overrides"), _section(values, "tokens")
     if any(_renames(override, tokens.get("method", "meta")) for override in overrides):
         values["tokens"] = {"from": tokens.get("from", "train")}  # the rest is of the old scheme
     for override in overrides:

@@ -25,7 +25,7 @@ from oovrec.data.columns import Columns
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
 from oovrec.data.text import numbered_lines
-from oovrec.errors import OovrecError, brief, unknown
+from oovrec.errors import OovrecError, listed, unknown
 from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import TokensFrom
 from oovrec.files import read_json, read_text, read_yaml
@@ -311,11 +311,7 @@ class Run:
         return dataset.full.take(slice(dataset.user_index[user], dataset.user_index[user] + 1))
 
     def _history(self, history: Iterable[str | int], skip_unknown: bool) -> Histories:
-        if isinstance(history, (str, bytes)) or not isinstance(history, Iterable):
-            raise OovrecError(
-                f"{brief(repr(history))} is no list of item ids", where="history", remedy="give a list of them"
-            )
-        items = [str(item) for item in history]
+        items = [str(item) for item in listed(history, "item ids", where="history")]
         if not items:
             raise OovrecError("the history is empty", remedy="give at least one item id")
         index = self.model.entities.item_index

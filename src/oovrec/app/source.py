@@ -9,7 +9,7 @@ from pydantic import Field
 
 from oovrec.data.catalog import CATALOG
 from oovrec.data.dataset import Dataset
-from oovrec.data.load import K_CORE, Columns, DataFile, is_data_file, load_dataset, told_twice
+from oovrec.data.load import K_CORE, Columns, DataFile, check_place, is_data_file, load_dataset, told_twice
 from oovrec.errors import OovrecError
 
 DIGEST = r"^([0-9a-f]{64})?$"
@@ -36,10 +36,13 @@ class Source(DataFile):
         """The source of data in any form; a dataset's is read once more, to see that it gives the same.
 
         Raises:
-            OovrecError: a dataset that was not read from a file, or was changed since.
+            OovrecError: a dataset that was not read from a file, or was changed since; neither name nor path.
         """
+        if isinstance(data, Source):
+            return data
         if not isinstance(data, Dataset):
-            return data if isinstance(data, Source) else cls(source=str(data))
+            check_place(data)
+            return cls(source=str(data))
         said = () if is_data_file(data.source) else ("tie_seed", "hold_out")  # such a file says it
         arranged: dict[str, Any] = {key: getattr(data, key) for key in said}
         source = cls(source=data.source, name=data.name, **data.reading, **arranged)

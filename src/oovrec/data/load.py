@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +18,7 @@ from oovrec.data.dataset import Dataset, HoldOut
 from oovrec.data.interactions import Interactions
 from oovrec.data.readers import read
 from oovrec.data.text import existing, home
-from oovrec.errors import OovrecError, unknown, within
+from oovrec.errors import OovrecError, check_whole, unknown, within
 from oovrec.files import read_yaml
 
 __all__ = ["K_CORE", "Columns", "DataFile", "check_name", "is_data_file", "load_dataset", "read_all", "told_twice"]
@@ -48,8 +49,24 @@ class DataFile(Options):
 
 
 def is_data_file(data: str | Path) -> bool:
-    """Whether ``data`` is named like a data file."""
+    """Whether ``data`` is named like a data file.
+
+    Raises:
+        OovrecError: it is no name.
+    """
+    check_place(data)
     return Path(data).suffix.lower() in DATA_FILES
+
+
+def check_place(data: str | Path) -> None:
+    """Make sure that ``data`` is a name or a path, such as a table in memory is not.
+
+    Raises:
+        OovrecError: it is neither.
+    """
+    if not isinstance(data, str | PathLike):
+        remedy = "give a name or a path; a table in memory is written to a .parquet file first"
+        raise OovrecError(f"a {type(data).__name__} says not where data lies", where="data", remedy=remedy)
 
 
 def check_name(name: str, where: str) -> None:
@@ -95,8 +112,7 @@ def load_dataset(
         OovrecError: no such dataset; ``k_core`` below 1; a file that is broken or of another format; nothing left to
             learn from; ``tie_seed`` or ``time`` without times; a data file, and what it says given once more.
     """
-    if k_core < 1:
-        raise OovrecError(f"{k_core} is below 1", where="k_core", remedy="give 1 to keep all interactions, or more")
+    check_whole(k_core, "k_core", "give 1 to keep all interactions, or more")
     if tie_seed is not None and tie_seed < 0:
         raise OovrecError(f"{tie_seed} is below 0", where="tie_seed", remedy="give a number from 0")
     if hold_out not in get_args(HoldOut):

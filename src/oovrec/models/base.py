@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from oovrec.config import Options, checked, flat
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.errors import OovrecError, unknown, within
+from oovrec.errors import OovrecError, check_whole, unknown, within
 from oovrec.evaluation.protocol import AT_ONCE, Figures, Split, validation_score
 from oovrec.evaluation.ranks import Products, check_shape, ranks
 from oovrec.files import read_tensors, write_tensors
@@ -234,10 +234,9 @@ def check_count(k: int) -> None:
     """Make sure that lists of ``k`` items can be asked for.
 
     Raises:
-        OovrecError: it is below 1.
+        OovrecError: it is below 1, or no whole number.
     """
-    if k < 1:
-        raise OovrecError("is below 1", where=f"k = {k}", remedy="ask for at least one item")
+    check_whole(k, "k", "ask for at least one item")
 
 
 def systems() -> dict[str, type[Recommender]]:
