@@ -151,12 +151,11 @@ def test_a_full_disk_is_told_and_the_same_call_goes_on(
 def test_parts_of_another_question_are_not_used(finished: Path, tmp_path: Path, monkeypatch) -> None:
     run, out = load_run(finished / "references/popularity"), tmp_path / "lists.parquet"
     monkeypatch.setattr(module, "PART", 16)
-    monkeypatch.setattr(pl.LazyFrame, "sink_parquet", None)  # so that the parts stay
-    monkeypatch.setitem(module.FORMATS, ".parquet", None)
+    monkeypatch.setitem(module.FORMATS, ".parquet", None)  # so that the parts stay
     with pytest.raises(TypeError):
         run.batch(out, k=3)
     monkeypatch.undo()
-    assert (tmp_path / "lists.parquet.parts").is_dir()
+    assert len(list((tmp_path / "lists.parquet.parts").glob("*.parquet"))) == 4
     assert pl.read_parquet(run.batch(out, k=5)).height == 60 * 5
 
 
@@ -201,6 +200,18 @@ def test_what_is_not_its_own_is_left_alone(kind: str, oovrec, finished: Path, tm
     said = oovrec("batch", finished, "--out", tmp_path / "lists.csv", code=2).stderr
     assert "lists.csv.parts: is in the way, and no part of lists; move it or choose another --out." in said
     assert kept.read_text() == "mine"
+
+
+@pytest.mark.parametrize("left", [[], ["lock"]])
+def test_a_call_that_was_killed_before_its_first_list_is_not_in_the_way(
+    left: list[str], finished: Path, tmp_path: Path
+) -> None:
+    (parts := tmp_path / "lists.csv.parts").mkdir()
+    for name in left:
+        (parts / name).touch()
+    out = load_run(finished / "references/popularity").batch(tmp_path / "lists.csv", k=2)
+    assert pl.read_csv(out).height == 60 * 2
+    assert not parts.exists()
 
 
 def test_a_run_that_is_not_finished(oovrec, finished: Path, tmp_path: Path) -> None:

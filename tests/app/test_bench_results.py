@@ -467,6 +467,38 @@ def test_where_no_times_are_known_fewer_epochs_come_first_and_models_with_tokens
     assert [one.cell.system for one in plan(asked, {"films": 100}, Path("results"))] == systems
 
 
+def test_where_no_times_are_known_what_learns_in_no_epochs_comes_first_and_then_less_data(
+    log: Path, other_log: Path
+) -> None:
+    Path("quick.yaml").write_text("system: sasrec\ntraining: {epochs: 1}\n")
+    every = [(recipe, found(path)) for recipe in ("quick.yaml", "popularity") for path in (log, other_log)]
+    asked = [Cell.of(recipe, source, 0, None, Path("results")) for recipe, source in every]
+    planned = plan(asked, {"films": 100, "other": 10}, Path("results"))
+    assert [one.cell.name.removesuffix("-none-s0") for one in planned] == [
+        "films/popularity",
+        "other/popularity",
+        "other/quick",
+        "films/quick",
+    ]
+
+
+def test_what_is_begun_is_gone_on_with_and_what_is_spoilt_is_done_anew(log: Path) -> None:
+    cell, dataset = Cell.of("popularity", found(log), 0, None, Path("results")), Source(source=str(log)).load()
+
+    def state() -> str:
+        (one,) = plan([cell], {"films": 100}, Path("results"))
+        return one.state
+
+    cell.run.folder.mkdir(parents=True)
+    assert state() == "to do"
+    fill(cell, dataset)
+    assert state() == "done"
+    cell.file.unlink()
+    assert state() == "to go on with"
+    (cell.run.folder / "config.yaml").write_text("of no use")
+    assert state().startswith("to do anew, as ")
+
+
 # What cells' processes do in place of filling them; each has its seed, which names its files, among its words.
 SIDE_BY_SIDE = """
 import os, pathlib, sys, time

@@ -119,6 +119,17 @@ def test_the_log_of_another_search_is_not_overwritten(oovrec, log):
     assert (Path("logs") / "films" / "mine.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("held", [{}, [], {"trials": 3}, {"trials": [{"number": 0}]}])
+def test_what_is_no_log_of_a_search_is_left_alone(held, oovrec, log):
+    data = Source(source=str(log))
+    known = Study.of(write_recipe(), data.found(data.load()), None, 0).about()
+    (path := Path("logs/films/mine.json")).parent.mkdir(parents=True)
+    path.write_text(before := json.dumps({**known, **held} if "trials" in held else held))
+    ended = oovrec("bench", "tune", "--recipes", "mine.yaml", "--datasets", log, "--out", "logs", code=2)
+    assert "mine.json: is not the log of a search; remove it or give another --out." in " ".join(ended.output.split())
+    assert path.read_text() == before
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_recipes_search_around_their_own_settings(name, log):
     if not read_recipe(name).search:
@@ -186,6 +197,17 @@ def test_what_learns_in_no_epochs_has_nothing_to_tune(oovrec, log):
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("until", "sentence"), [("test", "from what would validate it"), ("end", "nothing is held out")]
+)
+def test_what_learns_from_what_would_validate_it_is_not_searched(until, sentence, oovrec, log):
+    recipe = Path(write_recipe())
+    recipe.write_text(f"until: {until}\n{recipe.read_text()}")
+    ended = oovrec("bench", "tune", "--recipes", recipe, "--datasets", log, code=2)
+    assert sentence in " ".join(ended.output.split())
+    assert not Path("runs").exists()
+
+
 def test_a_trial_says_when_it_was_best(oovrec, log):
     recipe = write_recipe()
     oovrec("bench", "tune", "--recipes", recipe, "--datasets", log, "--trials", 1, "--out", "logs", "--seed", 5)
@@ -206,12 +228,14 @@ def test_another_seed_tries_other_settings(log):
     assert len({pair(settings) for settings in drawn}) > 1
 
 
-@pytest.mark.parametrize("key", ["config_hash", "fingerprint"])
+@pytest.mark.parametrize("key", ["config_hash", "fingerprint", "search"])
 def test_trials_of_another_recipe_or_of_other_data_are_not_counted_in(key, oovrec, log, other_log):
     words = ("bench", "tune", "--recipes", write_recipe(), "--trials", 1, "--out", "logs", "--datasets")
     oovrec(*words, log)
     if key == "config_hash":
         Path("mine.yaml").write_text(Path("mine.yaml").read_text().replace("width: 8", "width: 16"))
+    elif key == "search":
+        write_recipe({"model.dropout": [0.3, 0.5]})
     else:
         log = Path(shutil.copy(other_log, log.name))
     found = oovrec(*words, log, code=2)
@@ -235,3 +259,16 @@ def test_trials_are_shown_the_best_first(log):
     trials = [Trial(number, study.own(), ndcg, 1, 1.0) for number, ndcg in enumerate((0.1, 0.3, 0.2))]
     _, table = tuning.shown(study, trials)
     assert [str(cell) for cell in table.columns[0].cells] == ["1", "2", "0"]
+
+
+def test_a_trial_is_kept_as_soon_as_it_is_done(log, monkeypatch):
+    propose = tuning.propose
+
+    def stopped(study, done):
+        return propose(study, done) if len(done) < 2 else interrupt()
+
+    monkeypatch.setattr(tuning, "propose", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune([write_recipe()], [str(log)], 4, None, 0, Path("logs"))
+    assert len(json.loads(Path("logs/films/mine.json").read_text())["trials"]) == 2
+    assert not Path("logs/films/mine-tuned.yaml").exists()

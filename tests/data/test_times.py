@@ -43,6 +43,7 @@ MIDNIGHT = int(datetime(2014, 7, 23, tzinfo=UTC).timestamp())
         (pl.Series(["2014-07-23 12:34:56 UTC"]), SECONDS),
         (pl.Series(["2014-07-23 12:34:56.5 UTC"]), SECONDS),
         (pl.Series(["2014-07-23 12:34:56 GMT"]), SECONDS),
+        (pl.Series(["2014-07-23 12:34:56 utc"]), SECONDS),
         (pl.Series(["2014-07-23 12:34 UTC"]), SECONDS - 56),
         (pl.Series(["2014-07-23 12:34:56+00"]), SECONDS),
         (pl.Series(["2014-07-23 14:34:56 +0200"]), SECONDS),
@@ -50,7 +51,10 @@ MIDNIGHT = int(datetime(2014, 7, 23, tzinfo=UTC).timestamp())
         (pl.Series([MOMENT.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()]), SECONDS),
         (pl.Series([date(2014, 7, 23)]), MIDNIGHT),
         (pl.Series([MOMENT]), SECONDS),
+        (pl.Series([MOMENT]).dt.convert_time_zone("Asia/Tokyo"), SECONDS),
         (pl.Series([-5]), -5),
+        (pl.Series([-SECONDS * 1000]), -SECONDS),
+        (pl.Series([880_606_923_000]), 880_606_923),  # of 1997
     ],
 )
 def test_one_moment_in_every_form(written: pl.Series, meant: int) -> None:
@@ -102,6 +106,12 @@ def test_numbers_are_dates_where_most_of_them_are(other: float) -> None:
     assert unix_seconds(pl.Series(["20140723", "soon"])).to_list() == [MIDNIGHT, None]
 
 
+def test_the_first_and_the_last_day_of_two_centuries_are_dates() -> None:
+    """Both stand for a day that nobody knows, too."""
+    found = unix_seconds(pl.Series([19000101, 21001231])).to_list()
+    assert found == [int(datetime(*day, tzinfo=UTC).timestamp()) for day in [(1900, 1, 1), (2100, 12, 31)]]
+
+
 def test_seconds_of_eight_digits_are_seconds() -> None:
     early = np.random.default_rng(0).integers(10_000_000, 99_999_999, 1000)  # of 1970 to 1973
     august = np.random.default_rng(0).integers(19_000_101, 21_001_231, 1000)  # which could all be dates
@@ -139,11 +149,29 @@ def test_a_form_that_is_told(form: str, texts: list[str], moments: list[tuple[in
     assert unix_seconds(pl.Series(["2023-01-05", "soon", None]), form).to_list() == [None] * 3
 
 
+@pytest.mark.parametrize(
+    ("form", "written", "hour"),
+    [
+        ("%d/%m/%Y %k:%M", "05/01/2023  7:00", 7),
+        ("%d/%m/%Y %k", "05/01/2023 7", 7),
+        ("%-d/%-m/%Y %-H", "5/1/2023 7", 7),
+        ("%d/%m/%Y %l:%M %p", "05/01/2023  7:00 PM", 19),
+        ("%d/%m/%Y %I:%M %P", "05/01/2023 07:00 pm", 19),
+        ("%d/%m/%Y %l%P", "05/01/2023 7pm", 19),
+    ],
+)
+def test_a_clock_without_zeros_in_front_or_in_small_letters(form: str, written: str, hour: int) -> None:
+    """As C's strftime writes them, though Python's reads none."""
+    assert unix_seconds(pl.Series([written]), form).to_list() == [
+        int(datetime(2023, 1, 5, hour, tzinfo=UTC).timestamp())
+    ]
+
+
 def test_numbers_may_have_a_form() -> None:
     assert unix_seconds(pl.Series([202301051011]), "%Y%m%d%H%M").to_list() == [1672913460]
 
 
-@pytest.mark.parametrize("form", ["dd/mm/yyyy", "%Q", "%", "%Y-%m-%d"])
+@pytest.mark.parametrize("form", ["dd/mm/yyyy", "%Q", "%", "%Y-%m-%d", "%d/%d/%Y %H:%M:%S,%f"])
 def test_a_form_that_is_none_fits_nothing(form: str) -> None:
     assert unix_seconds(pl.Series(["05/01/2023", "1672913460"]), form).to_list() == [None, None]
 

@@ -174,3 +174,34 @@ def test_to_know_more_than_leaky_references_by_chance_is_no_leak() -> None:
     assert found.p_clean == pytest.approx(norm.sf(0.7, CLEAN, deviation))
     assert found.p_clean > CERTAIN
     assert found.verdict == "undecided"
+
+
+def test_references_of_unlike_knowledge_are_taken_together_and_the_noisier_kind_widens_the_deviation() -> None:
+    """Clean ones know .4 and .6 of the probes, give or take .1 by chance, and .1 and .2 of what is held out."""
+    steps = 0.1 * np.array([1.0, -1, 1, -1])
+    clean = [np.stack([0.4 + steps, np.full(4, 0.1)]), np.stack([0.6 - steps, np.full(4, 0.2)])]
+    steady = [flat(0.5, 0.55)] * 2
+    chance = (0.2**2 * 4 / 3) / 2 / 4 / 2  # of one of the two to the other, and of none to itself
+    drawn = (1 - chance / 0.1**2) * 0.1  # of each one's distance of .1 from both, what is left
+    values = 0.1 - 0.3 * (0.5 - drawn), 0.2 - 0.3 * (0.5 + drawn)
+    noise = np.var(values, ddof=1) * (1 + 1 / 2)
+    found = compare(flat(0.5, 0.3), {"clean": clean, "leaky": steady, "texts": []}, 1)
+    assert (found.if_clean, found.if_leaky) == pytest.approx((0.15, 0.55))  # .3 and 1.1 of .5
+    assert found.deviation == pytest.approx(math.sqrt(noise + (METHOD * 0.4) ** 2))
+    known = np.stack([0.7 + steps, np.full(4, 0.3)])  # which differs from one of the two alone by chance
+    found = compare(known, {"clean": clean, "leaky": steady, "texts": []}, 1)
+    assert found.if_clean == pytest.approx(0.3 * (0.5 + (1 - chance / 0.2**2) * 0.2))
+    spread = [flat(0.5, 0.3), flat(0.5, 0.8)]
+    found = compare(flat(0.5, 0.3), {"clean": [flat(0.5, 0.15)] * 2, "leaky": spread, "texts": []}, 1)
+    assert found.deviation == pytest.approx(math.sqrt(0.125 * (1 + 1 / 2) + (METHOD * 0.4) ** 2))
+
+
+def test_tokens_that_know_no_more_than_texts_tell_are_clean() -> None:
+    near = {"clean": [flat(0.5, 0.1), flat(0.5, 0.11)], "leaky": [flat(0.5, 0.5), flat(0.5, 0.51)]}
+    noise = math.sqrt(0.00005 * (1 + 1 / 2))
+    found = compare(flat(0.5, 0.2), near | {"texts": [flat(0.1, 0.2)]}, 1)
+    assert found.faint == pytest.approx(0.2 + 2 * noise)
+    assert found.verdict == "clean"
+    assert compare(flat(0.5, 0.2), near | {"texts": [flat(0.1, 0.0)]}, 1).faint == pytest.approx(
+        FAINT * 0.505 + 2 * noise
+    )

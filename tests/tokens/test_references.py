@@ -61,6 +61,7 @@ def test_levels_are_the_groups_of_a_tables_beginnings() -> None:
     [
         [("<I7>",), ("<I30>",), ("<I4>",), ("<I2>",)],  # a token each
         [("<A>", "<1>"), ("<A>", "<2>"), ("<A>", "<3>"), ("<A>", "<4>")],  # one group
+        [("<I7>", "<a>"), ("<I30>", "<a>"), ("<I4>", "<b>"), ("<I2>", "<b>")],  # the first token is each one's own
     ],
 )
 def test_tables_without_groups_have_no_levels(tuples: list[tuple[str, ...]]) -> None:
@@ -155,6 +156,17 @@ def test_numbers_are_those_of_sequential_ids(
     assert references.like(Pair(given, None), "texts", 0) is None
 
 
+def test_items_that_training_never_meets_have_the_last_numbers(planted: Dataset) -> None:
+    sequences = [[item + 1 for item in sequence] for sequence in planted.full]
+    sequences[0][-1] = 0
+    ids = ["new", *planted.items]
+    data = dataclasses.replace(planted, items=ids, full=Histories.of(sequences, range(len(sequences))))
+    given = Shape.of(build_tokens(data, "sequential", "train").items)
+    pairs = [References(data, 0, 2).like(Pair(given, None), "clean", run) for run in (0, 1)]
+    assert given.places[0] == len(planted.items)
+    assert [pair.items.places[0] for pair in pairs if pair is not None] == [len(planted.items)] * 2
+
+
 def test_texts_make_one_reference_that_saw_no_held_out_item(planted: Dataset, references: References) -> None:
     titles = [f"kind{index // 20} word{index % 3}" for index in range(len(planted.items))]
     data = dataclasses.replace(planted, titles=titles)
@@ -202,6 +214,26 @@ def test_each_run_learns_vectors_of_its_own(kind: Kind, references: References) 
 def test_a_token_that_follows_from_the_one_before_is_no_level() -> None:
     tuples = [(f"<A{number % 3}>", f"<b{number % 3}>", f"<{number}>") for number in range(12)]
     assert Shape.of(TokenTable.of([f"i{number}" for number in range(12)], tuples)).counts == (3,)
+
+
+def test_first_tokens_are_a_level_however_few_they_put_together() -> None:
+    tuples = [(f"<A{number // 2}>", f"<{number}>") for number in (0, 1, 2, 4, 6, 8)]  # of six only the first two
+    assert Shape.of(TokenTable.of([f"i{number}" for number in range(6)], tuples)).counts == (5,)
+
+
+def test_each_run_numbers_in_an_order_of_its_own(planted: Dataset) -> None:
+    """Else references would not differ at all, as if chance had no part in what numbers tell."""
+    made, given = References(planted, 0, 4), Pair(Shape.of(build_tokens(planted, "sequential").items), None)
+    pairs = [made.like(given, "clean", run) for run in range(4)]
+    assert len({tuple(pair.items.places.tolist()) for pair in pairs if pair is not None}) == 4
+
+
+def test_groups_are_divided_in_proportion_to_their_members_with_vectors() -> None:
+    groups = np.repeat([0, 1, 0, 1], [6, 2, 4, 4])
+    vectors = np.random.default_rng(0).normal(size=(16, 3)) * (np.arange(16) < 8)[:, None]
+    found = module._divided(vectors, groups, np.arange(16) < 8, 4, 0)
+    assert [len(set(found[part].tolist())) for part in (slice(0, 6), slice(6, 8), slice(8, 16))] == [3, 1, 1]
+    assert len(set(found.tolist())) == 5
 
 
 def test_users_are_divided_once(planted: Dataset, references: References) -> None:

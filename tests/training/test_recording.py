@@ -14,25 +14,32 @@ from torch import Tensor, nn
 
 from oovrec.errors import OovrecError
 from oovrec.training import recording
-from oovrec.training.recording import SIGHTINGS, CudaGraphs, Replayed, Tensors, moved
+from oovrec.training.recording import SIGHTINGS, CudaGraphs, Replayed, Tensors, moved, replayed
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 class Repeater:
-    """Runs the recorded function again and leaves its result in the same tensor."""
+    """Runs the recorded function again and leaves its result, and the gradients, in the same tensors."""
 
-    def __init__(self) -> None:
-        self.replays = 0
+    def __init__(self, module: nn.Module) -> None:
+        self.replays, self.parameters = 0, list(module.parameters())
 
     def __call__(self, run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-        result = run()
+        result, places = run(), [parameter.grad for parameter in self.parameters]
 
         def replay() -> None:
             self.replays += 1
+            before = [parameter.grad for parameter in self.parameters]
+            self._give(places)
             result.copy_(run())
+            self._give(before)
 
         return result, replay
+
+    def _give(self, gradients: list[Tensor | None]) -> None:
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
 
 
 class Net(nn.Module):
@@ -66,7 +73,7 @@ def batch(number: int, rows: int) -> dict[str, Tensor | list[Tensor]]:
 @pytest.mark.parametrize("device", DEVICES)
 def test_replayed_steps_are_the_same(device: str) -> None:
     (module, plain), (other, gradients) = steps(device), steps(device)
-    repeater = Repeater()
+    repeater = Repeater(other)
     replayed = Replayed(gradients, other, torch.device(device), repeater if device == "cpu" else CudaGraphs())
     optimisers = [torch.optim.AdamW(net.parameters(), weight_decay=0.5) for net in (module, other)]
     losses: list[list[Tensor]] = [[], []]
@@ -108,7 +115,7 @@ def test_what_cannot_be_recorded_is_done_as_before(capsys: pytest.CaptureFixture
 def test_there_are_only_so_many_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "MOST", 1)
     module, gradients = steps("cpu")
-    replayed = Replayed(gradients, module, torch.device("cpu"), Repeater())
+    replayed = Replayed(gradients, module, torch.device("cpu"), Repeater(module))
     for number in range(2 * SIGHTINGS):
         module.zero_grad()
         replayed(batch(number, rows=4 + number % 2))
@@ -119,3 +126,25 @@ def test_there_are_only_so_many_recordings(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_batch_holds_tensors_alone(value: object) -> None:
     with pytest.raises(OovrecError, match="holds what is neither a tensor nor a list of tensors; make a tensor of"):
         moved(value, torch.device("cpu"))  # type: ignore[arg-type]
+
+
+def test_batches_are_of_one_shape_where_every_part_is() -> None:
+    """Of a list too: a smaller part would be spread over the place of a larger one, and nobody told."""
+    (module, plain), (other, gradients) = steps("cpu"), steps("cpu")
+    recorded = Replayed(gradients, other, torch.device("cpu"), Repeater(other))
+    for number in range(2 * SIGHTINGS + 2):
+        parts = batch(number, rows=4) | {"more": [torch.ones(2, 3), torch.full((1 + number % 2, 3), float(number))]}
+        losses = []
+        for step in (plain, recorded):
+            torch.manual_seed(number)
+            losses.append(step(parts))
+        for net in (module, other):
+            net.zero_grad()
+        assert losses[0] == losses[1]
+
+
+def test_what_a_module_may_not_replay_and_what_is_on_no_card_is_not_recorded() -> None:
+    module, gradients = steps("cpu")
+    assert replayed(gradients, module, torch.device("cuda")) is gradients
+    module.replayable = True
+    assert replayed(gradients, module, torch.device("cpu")) is gradients
