@@ -23,8 +23,9 @@ import torch
 from starlette.testclient import TestClient
 
 from oovrec.app.runs import Run, load_run
-from oovrec.app.serve import Question, Service, answers, application
+from oovrec.app.serve import Question, Service, answers, application, serve
 from oovrec.app.together import Together
+from oovrec.errors import OovrecError
 
 COMMAND = "from oovrec.app.cli import app; app()"
 
@@ -231,6 +232,11 @@ def test_addresses_and_users_that_are_not_there(client: TestClient, alone: TestC
     assert alone.post("/recommend", json={"history": ["i1"]}).status_code == 200
 
 
+def test_a_method_that_an_address_has_not_is_told_which_it_has(client: TestClient) -> None:
+    answer = client.get("/recommend")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
 def test_the_page_needs_nothing_from_elsewhere(client: TestClient, alone: TestClient) -> None:
     shown = client.get("/").text
     assert "META ID (Llama) on films" in shown
@@ -333,3 +339,20 @@ def test_who_has_asked_when_a_server_is_stopped_is_answered(finished: Path) -> N
     assert answers[1].split()[1] == "503"
     assert '{"error":"the server is stopping; ask again later."}' in answers[1]
     assert (process.returncode, "Traceback" in said) == (-signal.SIGTERM, False)
+
+
+def test_ctrl_c_once_more_waits_for_nobody(finished: Path) -> None:
+    with server(finished) as (process, port), socket.create_connection(("127.0.0.1", port), timeout=60) as stuck:
+        stuck.sendall(b"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60).close()  # so it was heard, too
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert "stopping when those who have asked are answered, in 20 s" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=15)
+    assert (process.returncode, said) == (0, "")
+
+
+def test_no_address_is_not_every_address(run: Run) -> None:
+    with pytest.raises(OovrecError, match=r"^--host: is empty; give 127\.0\.0\.1, or 0\.0\.0\.0 for every address\.$"):
+        serve(run, "", 0)

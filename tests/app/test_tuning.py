@@ -61,6 +61,16 @@ def test_options_that_a_recipe_leaves_to_the_scheme_are_searched_too():
     assert (tried.tokens.options, tried.training.learning_rate) == ({"depth": 1}, 0.003)
 
 
+def test_null_is_a_value_to_try():
+    """Such as of the number of clusters, which the scheme then chooses itself, as the shipped recipes leave it to."""
+    search = "search: {tokens.clusters: [null, 9]}\n"
+    Path("mine.yaml").write_text("system: llama\ntokens: {method: meta}\n" + search)
+    study = Study.of("mine.yaml", Source(source="films"), None, 0)
+    assert study.own() == {"tokens.clusters": None}
+    assert study.with_settings({"tokens.clusters": None}).tokens.options == {"clusters": None}
+    assert study.with_settings({"tokens.clusters": 9}).tokens.options["clusters"] == 9
+
+
 def test_a_trial_is_the_training_of_its_settings(oovrec, log):
     recipe = write_recipe()
     oovrec("bench", "tune", "--recipes", recipe, "--datasets", log, "--trials", 2, "--out", "logs", "--seed", 5)

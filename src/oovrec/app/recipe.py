@@ -50,7 +50,7 @@ NOTICES = {
 }
 
 
-Value = bool | int | float | str  # that a key may have
+Value = bool | int | float | str | None  # that a key may have
 
 
 class TokenRecipe(Options):

@@ -197,8 +197,9 @@ class Service:
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Ends the model's thread with the server."""
-        yield
+        """Ends the model's thread with the server, which Ctrl-C once more breaks off."""
+        with suppress(asyncio.CancelledError):
+            yield
         self._model.close()
 
 
@@ -241,8 +242,9 @@ async def _no_others(request: Request) -> None:
 
 def _refused(_: Request, error: Exception) -> JSONResponse:
     """One sentence, as on the command line."""
-    status, sentence = 422, str(error)
+    status, sentence, headers = 422, str(error), None
     if isinstance(error, HTTPException):
+        headers = error.headers  # such as what a 405 allows
         status, sentence = error.status_code, f"{str(error.detail).removesuffix('.')}; see /docs."
         if status == 400:  # the body is no text
             sentence = f"body: cannot be read; {AS_JSON}."
@@ -251,7 +253,7 @@ def _refused(_: Request, error: Exception) -> JSONResponse:
         remedy = AS_JSON if first["loc"][0] == "body" else "see /docs"
         sentence = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}; {remedy}."
     readable = sentence.encode("utf-8", "replace").decode()  # half a character in a request is no text
-    return JSONResponse({"error": readable}, status_code=status)
+    return JSONResponse({"error": readable}, status_code=status, headers=headers)
 
 
 def _refusing(app: ASGIApp) -> ASGIApp:
@@ -275,8 +277,10 @@ def serve(run: Run, host: str, port: int, data: str | None = None) -> None:
     Raises:
         OovrecError: the run or ``data`` is broken, or the port cannot be had.
     """
-    app = application(Service(run, _dataset(run, data)))
+    if not host:
+        raise OovrecError("is empty", where="--host", remedy="give 127.0.0.1, or 0.0.0.0 for every address")
     quiet: dict[str, Any] = {"log_config": None, "access_log": False}
+    app = application(Service(run, _dataset(run, data)))
     config = uvicorn.Config(_refusing(app), host=host, port=port, timeout_graceful_shutdown=LAST, **quiet)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as bound:
@@ -290,7 +294,17 @@ def serve(run: Run, host: str, port: int, data: str | None = None) -> None:
         shown = f"[{host}]" if ":" in host else host
         print(f"{app.title}, at http://{shown}:{bound.getsockname()[1]} (Ctrl-C stops)", flush=True)
         with suppress(KeyboardInterrupt):  # a server's usual end; uvicorn raises it again once all is answered
-            uvicorn.Server(config).run(sockets=[bound])
+            _Server(config).run(sockets=[bound])
+
+
+class _Server(uvicorn.Server):
+    """Says why it does not stop at once, where it does not."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.server_state.tasks:
+            once = "those who have asked are answered"
+            print(f"stopping when {once}, in {LAST} s at the latest (Ctrl-C once more: now)", flush=True)
+        await super().shutdown(sockets)
 
 
 def _dataset(run: Run, data: str | None) -> Dataset | None:

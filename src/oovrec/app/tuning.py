@@ -8,6 +8,7 @@ kept as a recipe beside the log.
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -91,7 +92,7 @@ class Study:
         study = cls(called(recipe), base, data)
         for key, value in study.own().items():
             if value not in base.search[key]:
-                what = f"the recipe's own value {value} of '{key}' is not among those to try"
+                what = f"the recipe's own value {json.dumps(value)} of '{key}' is not among those to try"
                 raise OovrecError(what, where=f"{recipe}, search", remedy="add it")
         return study
 
@@ -116,7 +117,7 @@ class Study:
         """The recipe with values of the searched keys."""
         values = self.base.to_dict()
         for key, value in settings.items():
-            apply_override(values, f"{key}={value}")
+            apply_override(values, f"{key}={json.dumps(value)}")
         return parse_recipe(values, self.recipe)
 
     def run(self, number: int, settings: dict[str, Any]) -> Run:
