@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
+from oovrec.app.recipe import Recipe, read_recipe
+from oovrec.app.runs import load_run
 from oovrec.errors import OovrecError
 from oovrec.evaluation.results import read_result
+from oovrec.language.wordings import read_templates
 
 WORDS = ("dull", "plain fine", "truly superb indeed")
 
@@ -97,3 +100,50 @@ def test_tasks_that_the_data_or_the_form_lacks_are_refused(oovrec, log: Path, tm
     assert "model.tasks.rating: the data has no ratings" in refused("metaid-t5", "model.tasks.rating=1")
     assert "the data has no texts for the task" in refused("metaid-t5", "model.tasks.explanation=1")
     assert "learns to recommend and nothing else" in refused("metaid-llama", "model.tasks.explanation=1")
+
+
+PROMPTS = """
+sequential: {seen: ["{history}, and {user}", "{user}: {history}"], unseen: ["{user} had {history}"]}
+direct: {seen: ["for {user}"], unseen: ["so {user}"]}
+"""
+
+
+def test_a_recipe_is_of_prompts_and_not_of_a_files_name(tmp_path: Path) -> None:
+    (path := tmp_path / "mine.yaml").write_text(PROMPTS)
+
+    def recipe() -> Recipe:
+        return read_recipe("metaid-t5", [f"model.templates={path}"])
+
+    first = recipe()
+    assert first.hash != read_recipe("metaid-t5").hash
+    assert first.model["templates"] == read_templates(str(path), None).to_dict()
+    path.write_text(PROMPTS + "# of no account\n")
+    assert recipe().hash == first.hash
+    path.write_text(PROMPTS.replace("for {user}", "and for {user}"))
+    assert recipe().hash != first.hash
+
+
+def test_a_training_goes_on_and_is_retrained_with_the_prompts_it_was_begun_with(
+    oovrec, log: Path, tmp_path: Path
+) -> None:
+    (path := tmp_path / "mine.yaml").write_text(PROMPTS)
+    out, shape = tmp_path / "run", ("--set", "model.shape=debug", "--set", "training.epochs=1")
+    words = ("train", "metaid-t5", "--data", log, "--out", out, *shape, "--set", f"model.templates={path}")
+    oovrec(*words)
+    path.write_text(PROMPTS.replace("so {user}", "thus {user}"))
+    said = " ".join(oovrec(*words, "--resume", code=2).stderr.split())
+    assert "was begun with model.templates.direct.unseen = ['so {user}'], not ['thus {user}']; give the same" in said
+    path.unlink()
+    oovrec("retrain", out, "--out", tmp_path / "again")
+    kept = load_run(tmp_path / "again").model.templates
+    assert (kept.unseen["direct"], kept.seen["direct"]) == (["so {user}"], ["for {user}"])
+
+
+def test_prompts_are_checked_before_anything_is_built(oovrec, log: Path, tmp_path: Path) -> None:
+    (path := tmp_path / "mine.yaml").write_text(PROMPTS)
+    words = ("train", "metaid-t5", "--data", log, "--out", tmp_path / "run", "--set", f"model.templates={path}")
+    said = " ".join(oovrec(*words, "--set", "model.tasks.rating=1", code=2).stderr.split())
+    assert "model.templates: has no seen wordings for the task 'rating'" in said
+    path.write_text(PROMPTS.replace("for {user}", "for {usr}"))
+    assert f"{path}, the direct wording 'for {{usr}}'" in "".join(oovrec(*words, code=2).stderr.split("\n"))
+    assert not (tmp_path / "run").exists()

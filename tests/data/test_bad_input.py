@@ -152,6 +152,7 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     "broken JSON": (p5(attributes='{"a": [1,\n'), r"item_attributes\.json, line \d: is not valid JSON \(.*\); restore"),
     "JSON of another shape": (p5(attributes="[1]"), r"item_attributes\.json: is not an object of lists"),
     "attributes that are no numbers": (p5(attributes='{"a": ["x"]}'), r"item 'a' has no list of whole numbers"),
+    "attributes beyond 64 bits": (p5(attributes=f'{{"a": [{2**63}]}}'), r"item 'a' has no list of whole numbers"),
     "recbole without types": (
         {"d.inter": "user_id\titem_id\nu\ti\n"},
         r"d\.inter, line 1: column 'user_id' has no type",

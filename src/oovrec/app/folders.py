@@ -13,7 +13,7 @@ from typing import Any
 
 from oovrec.app.runs import Run
 from oovrec.config import flat
-from oovrec.errors import OovrecError
+from oovrec.errors import OovrecError, brief
 from oovrec.evaluation.results import environment
 from oovrec.files import read_json, write_json, write_yaml
 
@@ -73,7 +73,7 @@ def check_same(run: Run, wanted: Run) -> None:
             key for key in {**then, **now} if key.split(".")[0] not in ("source", "name", "published", "search")
         ]:
             if then.get(key) != now.get(key):
-                what = f"was begun with {key} = {then.get(key)}, not {now.get(key)}"
+                what = f"was begun with {key} = {brief(str(then.get(key)))}, not {brief(str(now.get(key)))}"
                 raise OovrecError(
                     what, where=run.folder, remedy="give the same settings, or another --out without --resume"
                 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,7 @@ Group = Literal["seen", "unseen"]
 TASKS: tuple[Task, ...] = get_args(Task)
 GROUPS: tuple[Group, ...] = get_args(Group)
 RANKING: tuple[Task, ...] = ("sequential", "direct")  # answered by an item; what every set has
+OPTION = "model.templates"  # where a recipe has them
 FIELD = re.compile(r"\{(\w*)\}")
 NEEDED: dict[Task, tuple[str, ...]] = {
     "sequential": ("user", "history"),
@@ -62,34 +63,38 @@ def is_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def read_templates(name: str = "en", tasks: Iterable[Task] = TASKS) -> Templates:
-    """The shipped templates called ``name``, or those of a YAML file of the same form.
+def read_templates(source: str | Mapping[str, Any] = "en", tasks: Iterable[Task] | None = TASKS) -> Templates:
+    """The shipped templates called ``source``, or those of a YAML file of the same form, or of what it holds.
 
     Args:
-        tasks: the ones wanted.
+        tasks: the ones wanted; None for those that are there.
 
     Raises:
         OovrecError: no such file; not YAML; an unknown task; a wanted one, its wordings or a field of them is
             missing; a field the task does not have.
     """
-    shipped = resources.files("oovrec.language") / "templates"
-    path = Path(name) if is_file(name) else Path(str(shipped / f"{name}.yaml"))
-    if not path.is_file() and path.parent == Path(str(shipped)):
-        known = unknown("templates", name, [p.stem for p in Path(str(shipped)).glob("*.yaml")])
-        raise OovrecError(
-            known.what, where="model.templates", remedy=f"{known.remedy}, or give a YAML file of your own"
-        )
-    form = read_yaml(path, remedy="check the path, or mend the file")
-    form = form if isinstance(form, dict) else {}
+    path = _path(source) if isinstance(source, str) else None
+    form = source if path is None else read_yaml(path, remedy="check the path, or mend the file")
+    form, where = form if isinstance(form, Mapping) else {}, path or OPTION
     for key in form:
         if key not in ("separator", *TASKS):
-            raise unknown("task", str(key), TASKS, where=path)
-    wanted = [task for task in TASKS if task in set(tasks)]
-    groups = [{task: _wordings(form, task, group, path) for task in wanted} for group in GROUPS]
+            raise unknown("task", str(key), TASKS, where=where)
+    wanted = [task for task in TASKS if task in set(form if tasks is None else tasks)]
+    groups = [{task: _wordings(form, task, group, where) for task in wanted} for group in GROUPS]
     return Templates(str(form.get("separator", ", ")), *groups)
 
 
-def _wordings(form: dict[str, Any], task: Task, group: Group, path: Path) -> list[str]:
+def _path(name: str) -> Path:
+    if is_file(name):
+        return Path(name).expanduser()
+    shipped = Path(str(resources.files("oovrec.language") / "templates"))
+    if not (path := shipped / f"{name}.yaml").is_file():
+        known = unknown("templates", name, [other.stem for other in shipped.glob("*.yaml")])
+        raise OovrecError(known.what, where=OPTION, remedy=f"{known.remedy}, or give a YAML file of your own")
+    return path
+
+
+def _wordings(form: Mapping[str, Any], task: Task, group: Group, path: Path | str) -> list[str]:
     part = form.get(task)
     wordings = part.get(group) if isinstance(part, dict) else None
     if not isinstance(wordings, list) or not wordings:
@@ -100,7 +105,7 @@ def _wordings(form: dict[str, Any], task: Task, group: Group, path: Path) -> lis
     return [str(text) for text in wordings]
 
 
-def _check(text: str, task: Task, path: Path) -> None:
+def _check(text: str, task: Task, path: Path | str) -> None:
     fields, possible = FIELD.findall(text), POSSIBLE.get(task, ())
     for field in fields:
         if field not in NEEDED[task] + possible:

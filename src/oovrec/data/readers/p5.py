@@ -125,6 +125,6 @@ def _attributes(path: Path) -> dict[str, tuple[int, ...]]:
     if not isinstance(table, dict):
         raise OovrecError("is not an object of lists", where=path, remedy=remedy)
     for item, numbers in table.items():
-        if not isinstance(numbers, list) or not all(type(number) is int and number >= 0 for number in numbers):
+        if not isinstance(numbers, list) or not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
             raise OovrecError(f"item '{item}' has no list of whole numbers", where=path, remedy=remedy)
     return {item: tuple(numbers) for item, numbers in table.items()}

@@ -24,7 +24,7 @@ from oovrec.decoding.stepper import Stepper
 from oovrec.decoding.trie import Trie
 from oovrec.errors import OovrecError, unknown
 from oovrec.evaluation.protocol import Figures, Split
-from oovrec.files import write_json, write_yaml
+from oovrec.files import write_json
 from oovrec.language.packed import Packed
 from oovrec.language.prompts import Prompter
 from oovrec.language.tokenizer import OWN, Spelling, Vocabulary, extend, filled, own_tokenizer, pretrained_tokenizer
@@ -44,7 +44,6 @@ from oovrec.training.optimizer import autocast
 CHUNK = {"cpu": 16, "cuda": 1024}  # histories decoded at once: on a processor their logits stay in its cache
 ONE_STEP = {"cpu": 128, "cuda": 1024}  # the same of ids of one token: all that each lot does anew is the output rows
 SEARCHED = {"cpu": 128, "cuda": 2048}  # histories searched at once for their best items
-TEMPLATES = "templates.yaml"  # in a run's backbone/, where they are not shipped ones
 LORA_REMEDY = "give model.backbone, or leave model.lora out"
 
 
@@ -59,7 +58,8 @@ class GenerativeConfig(Options):
         vocabulary: ``own`` (small, learnt from the templates) or a folder or hub name of a tokenizer;
             a ``backbone`` brings its own.
         spelling: ``tokens`` writes users and items by new tokens, ``pieces`` in the vocabulary's own pieces, as P5.
-        templates: shipped templates or a YAML file of the same form.
+        templates: shipped templates or a YAML file of the same form, what it holds from then on, as it may change or
+            go.
         history: newest items shown to the model.
         augmentation: how tokens' centroids enter their embeddings: ``none``, ``initialise``, ``linear`` (the paper's)
             or ``mlp``; see :mod:`oovrec.models.generative.augmentation`.
@@ -82,7 +82,7 @@ class GenerativeConfig(Options):
     lora: LoraOptions | None = None
     vocabulary: str = OWN
     spelling: Spelling = "tokens"
-    templates: str = "en"
+    templates: str | dict[str, Any] = "en"
     history: int = Field(20, ge=1)
     augmentation: Augmentation = "linear"
     alpha: float = Field(0.1, ge=0)
@@ -114,8 +114,15 @@ class GenerativeConfig(Options):
 
     @field_validator("templates")
     @classmethod
-    def _of_any_folder(cls, value: str) -> str:
-        return str(Path(value).expanduser().resolve()) if is_file(value) else value
+    def _in_full(cls, value: str | dict[str, Any]) -> str | dict[str, Any]:
+        return read_templates(value, None).to_dict() if isinstance(value, str) and is_file(value) else value
+
+    @model_validator(mode="after")
+    def _worded(self) -> Self:
+        """An error comes before tokens are built."""
+        if not isinstance(self.templates, str):
+            read_templates(self.templates, {*RANKING, *self.tasks.mixed()})
+        return self
 
     @model_validator(mode="after")
     def _on_a_backbone(self) -> Self:
@@ -141,16 +148,13 @@ class GenerativeRecommender(NeuralRecommender):
 
     def __init__(self, config: GenerativeConfig, entities: Entities, saved: Path | None = None) -> None:
         """Args:
-        saved: a run folder's ``backbone/``: shape, tokenizer and wordings come from there, weights are loaded
-            later.
+        saved: a run folder's ``backbone/``: shape and tokenizer come from there, weights are loaded later.
         """
         super().__init__(config, entities)
         if entities.tokens is None:
             raise OovrecError(f"the system '{self.name}' needs tokens", remedy="build some with 'oovrec tokens build'")
         self._check_tasks()
-        kept = None if saved is None else saved / TEMPLATES
-        wordings = str(kept) if kept is not None and kept.is_file() else config.templates
-        self.templates = read_templates(wordings, {*RANKING, *config.tasks.mixed()})
+        self.templates = read_templates(config.templates, {*RANKING, *config.tasks.mixed()})
         self.base = self._base(saved)
         self._check_configs(saved)
         tokens = entities.tokens if self.reads_users else replace(entities.tokens, users=None)
@@ -337,8 +341,6 @@ class GenerativeRecommender(NeuralRecommender):
         if self.config.lora is not None:
             write_json(folder / "backbone" / "base.json", {"name": self.config.backbone, **self.marks})
         self.vocabulary.tokenizer.save_pretrained(folder / "backbone")
-        if is_file(self.config.templates):  # which may change or go; what the model was trained on stays
-            write_yaml(folder / "backbone" / TEMPLATES, self.templates.to_dict())
         super().save(folder)
 
     @classmethod
