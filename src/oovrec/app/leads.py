@@ -79,7 +79,7 @@ def compare(
 
     Raises:
         OovrecError: a run is not finished or broken, is of another dataset than the first, was given twice, or names
-            other items of ``later``.
+            other items of ``later``; ``data`` is another dataset.
     """
     systems: dict[str, list[Run]] = {}  # by what their runs have in common
     for run in (one if isinstance(one, Run) else load_run(one) for one in listed(runs, "runs", where="runs")):
