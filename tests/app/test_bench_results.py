@@ -439,6 +439,8 @@ def test_seed_and_source_of_tokens_are_the_cells() -> None:
         recipe_of("sasrec", 3, None, ["training.epochs=1", " seed =7"])
     with pytest.raises(OovrecError, match=r"--set tokens\.from: has an option of its own; give --from"):
         recipe_of("metaid-llama", 0, "all", ["tokens.from=train"])
+    with pytest.raises(OovrecError, match=r"--set tokens\.from: has an option of its own; give --from"):
+        recipe_of("metaid-llama", 0, None, ["tokens={method: meta, from: all}"])
     assert recipe_of("metaid-llama", 0, "all", ["tokens.clusters=3"]).tokens.built_from == "all"
 
 

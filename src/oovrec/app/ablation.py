@@ -16,7 +16,7 @@ from oovrec.app.bench import fill_cells, refuse_failed
 from oovrec.app.cells import Cell, read_cell
 from oovrec.app.facts import check_facts
 from oovrec.app.pipeline import evaluate
-from oovrec.app.recipe import Recipe, apply_override, called, read_recipe
+from oovrec.app.recipe import Recipe, called, read_recipe, sets
 from oovrec.app.results_table import Figure, table
 from oovrec.app.runs import load_run
 from oovrec.app.source import Source
@@ -104,15 +104,11 @@ def _check_comparable(recipe: str, overrides: Sequence[str]) -> None:
     Raises:
         OovrecError: it does not, or they do not.
     """
-    section, key = COMPARED.split(".")
     name = read_recipe(recipe, overrides).system
-    if key not in system(name).Config.model_fields:
+    if COMPARED.removeprefix("model.") not in system(name).Config.model_fields:
         what = f"the system '{name}' has no option '{COMPARED}'"
         raise OovrecError(what, where=recipe, remedy="give a recipe of a language model, such as metaid-llama")
-    changed: dict[str, Any] = {}
-    for override in overrides:
-        apply_override(changed, override)
-    if key in (changed.get(section) or {}):
+    if sets(overrides, COMPARED):
         raise OovrecError("is what is compared", where=f"--set {COMPARED}", remedy="leave it out")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from oovrec.app.facts import check_facts, write_facts
 from oovrec.app.pipeline import evaluate, train_on
-from oovrec.app.recipe import Recipe, TokenRecipe, called, read_recipe
+from oovrec.app.recipe import Recipe, TokenRecipe, called, read_recipe, sets
 from oovrec.app.retraining import once_more
 from oovrec.app.runs import Run, load_run
 from oovrec.app.source import Source
@@ -128,7 +128,7 @@ def _placed(run: Run, system: str) -> Run:
     return replace(run, folder=RUNS / run.data.name / f"{system}-{run.tokens_from}-s{run.recipe.seed}")
 
 
-def recipe_of(name: str, seed: int, built_from: BuiltFrom | None, overrides: Iterable[str] = ()) -> Recipe:
+def recipe_of(name: str, seed: int, built_from: BuiltFrom | None, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe with a seed.
 
     Args:
@@ -138,9 +138,9 @@ def recipe_of(name: str, seed: int, built_from: BuiltFrom | None, overrides: Ite
     Raises:
         OovrecError: as :func:`read_recipe`; an override is of the seed, or of what tokens are built from.
     """
-    for key in (override.partition("=")[0].strip() for override in overrides):
-        if key in OWN_OPTIONS:
-            raise OovrecError("has an option of its own", where=f"--set {key}", remedy=f"give {OWN_OPTIONS[key]}")
+    for key, option in OWN_OPTIONS.items():
+        if sets(overrides, key):
+            raise OovrecError("has an option of its own", where=f"--set {key}", remedy=f"give {option}")
     changes = [*overrides, f"seed={seed}"]
     recipe = read_recipe(name, changes)
     if built_from and recipe.tokens:

@@ -332,6 +332,20 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     place[keys[-1]] = value
 
 
+def sets(overrides: Iterable[str], key: str) -> bool:
+    """Whether overrides name ``key`` (``section.key``, or one without a section), by itself or in its whole section.
+
+    Raises:
+        OovrecError: as :func:`apply_override`.
+    """
+    values: dict[str, Any] = {}
+    for override in overrides:
+        apply_override(values, override)
+    section, _, name = key.rpartition(".")
+    place = values.get(section) if section else values
+    return isinstance(place, dict) and name in place
+
+
 def _value(override: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)

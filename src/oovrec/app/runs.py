@@ -30,7 +30,7 @@ from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import TokensFrom
 from oovrec.files import read_json, read_text, read_yaml
 from oovrec.models.base import Recommendations, Recommender, load, system
-from oovrec.tokens.build import check_options, scheme
+from oovrec.tokens.build import check_options
 from oovrec.training.checkpoint import EpochLog
 
 
@@ -168,10 +168,10 @@ class Run:
 
         What imported tokens have seen nobody knows.
         """
-        tokens = self.recipe.tokens
-        if evaluation.hold_out == "later" and tokens is not None and scheme(tokens.method) is not None:
-            return "train"
-        return self.tokens_from
+        if evaluation.hold_out != "later":
+            return self.tokens_from
+        tokens = self.model.entities.tokens
+        return self.tokens_from if tokens is None or tokens.given else "train"
 
     @property
     def speaks(self) -> bool:
