@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import http.client
 import json
 import os
 import re
@@ -299,6 +300,19 @@ def server(run: Path, command: str = COMMAND) -> Iterator[tuple[subprocess.Popen
         process.kill()
 
 
+def assert_heads_are_those_of_get(port: int) -> None:
+    """As who watches a server may ask for them: with HEAD, and without the body."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    for path, status in {"/": 200, "/health": 200, "/users/nobody": 404, "/nowhere": 404, "/recommend": 405}.items():
+        heads = []
+        for method in ("GET", "HEAD"):  # on one connection: a body after a HEAD would be read as the next answer
+            connection.request(method, path)
+            answer = connection.getresponse()
+            assert (answer.status, bool(answer.read())) == (status, method == "GET")
+            heads.append({name: value for name, value in answer.getheaders() if name != "date"})
+        assert heads[0] == heads[1]
+
+
 def test_a_server_from_start_to_ctrl_c(finished: Path) -> None:
     with server(finished) as (process, port):
         body = json.dumps({"user": "u7", "k": 2}).encode()
@@ -307,6 +321,7 @@ def test_a_server_from_start_to_ctrl_c(finished: Path) -> None:
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert len(json.load(answer)) == 2
+        assert_heads_are_those_of_get(port)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (0, "")

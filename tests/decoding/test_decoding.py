@@ -40,6 +40,8 @@ class TableStepper:
         self.prompts = list(range(BATCH))
 
     def row(self, prompt: int, path: tuple[int, ...]) -> Tensor:
+        if -1 in path:  # none, for which any state will do
+            return torch.full([self.vocabulary], torch.nan)
         rng = np.random.default_rng([self.seed, prompt, len(path), *path])
         logits = self.scale * rng.normal(size=self.vocabulary)
         return torch.from_numpy(logits.round() if self.whole else logits).float()

@@ -294,3 +294,18 @@ def test_some_of_the_prompts_go_on_as_if_they_had_been_read_alone(model: Generat
         part, alone = model.read(histories()).take(torch.from_numpy(rows)), model.read(histories().take(rows))
         torch.testing.assert_close(part.root(), alone.root(), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(part.extend(paths), alone.extend(paths), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("depth", [1, 2])
+def test_paths_that_are_none_leave_the_others_as_they_are(model: GenerativeRecommender, depth: int) -> None:
+    """Each prompt asks about paths of its own, some about fewer, one about none; a prompt alone asks about them all."""
+    codes = torch.from_numpy(model.vocabulary.items[:, :depth])
+    paths = codes[torch.tensor([[0, 5, 9], [3, 1, 1], [7, 2, 4], [8, 6, 0]])]
+    asked = torch.tensor([[True, True, False], [False, False, True], [False] * 3, [True] * 3])
+    stepper = model.read(histories())
+    found = stepper.extend(paths.masked_fill(~asked[..., None], -1))
+    for row, some in enumerate(asked):
+        alone = model.read(histories().take([row])).extend(paths[row][None])
+        torch.testing.assert_close(found[row][some], alone[0][some], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(stepper.extend(paths)[asked], found[asked], atol=1e-4, rtol=1e-4)

@@ -268,6 +268,15 @@ def _refusing(app: ASGIApp) -> ASGIApp:
     return answer
 
 
+def _with_heads(app: ASGIApp) -> ASGIApp:
+    """``app``, asked with HEAD as with GET; the server leaves the body out."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope, receive, send)
+
+    return answer
+
+
 def serve(run: Run, host: str, port: int, data: str | None = None) -> None:
     """Answer over HTTP until Ctrl-C or SIGTERM, which let those who have asked be answered.
 
@@ -281,7 +290,7 @@ def serve(run: Run, host: str, port: int, data: str | None = None) -> None:
         raise OovrecError("is empty", where="--host", remedy="give 127.0.0.1, or 0.0.0.0 for every address")
     quiet: dict[str, Any] = {"log_config": None, "access_log": False}
     app = application(Service(run, _dataset(run, data)))
-    config = uvicorn.Config(_refusing(app), host=host, port=port, timeout_graceful_shutdown=LAST, **quiet)
+    config = uvicorn.Config(_refusing(_with_heads(app)), host=host, port=port, timeout_graceful_shutdown=LAST, **quiet)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -105,7 +105,8 @@ class _Search:
         chosen, self.open[depth] = nodes.tensor_split([_width(SEARCH, nodes)], dim=1)
         if most:
             score, node = keys.unpack(chosen)
-            hidden = self.stepper.extend(self.trie.paths(node.clamp(min=0), depth))
+            paths = self.trie.paths(node.clamp(min=0), depth).masked_fill_(node[..., None] < 0, -1)
+            hidden = self.stepper.extend(paths)
             self._expand(depth, hidden, node, score)
 
     def _expand(self, depth: int, hidden: Tensor, node: Tensor, score: Tensor) -> None:

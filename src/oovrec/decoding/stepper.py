@@ -27,10 +27,10 @@ class Stepper(Protocol):
         """Hidden states that predict the token after each path, every path on its own.
 
         Args:
-            paths: ``[B, W, t]`` token ids; ``[1, W, t]`` means the same paths for every prompt.
+            paths: ``[B, W, t]`` token ids; ``[1, W, t]`` means the same paths for every prompt; -1 throughout is none.
 
         Returns:
-            ``[B, W, d]``.
+            ``[B, W, d]``, any state for no path.
         """
 
     def rows(self, tokens: Tensor) -> Tensor:

@@ -201,7 +201,7 @@ class LlamaStepper:
         batch = len(self.prompt)
         width, depth = paths.shape[1:]
         self.network.check_reach(self.prompt.shape[1] + depth)
-        ids = paths.expand(batch, width, depth).reshape(batch, -1)
+        ids = paths.clamp(min=0).expand(batch, width, depth).reshape(batch, -1)
         step = torch.arange(depth, device=ids.device).repeat(width)
         path = torch.arange(width, device=ids.device).repeat_interleave(depth)
         own = (path[:, None] == path) & (step[:, None] >= step)  # [W·t, W·t]

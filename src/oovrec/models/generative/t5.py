@@ -8,7 +8,7 @@ the tokens legal there; the whole catalogue is scored exactly instead of by a be
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Self
 
@@ -124,6 +124,40 @@ def _head(network: PreTrainedModel) -> nn.Linear:
     return head
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Which of ``[B, W]`` sequences are asked for, to compute these N alone where the batch may be packed.
+
+    Attributes:
+        shape: ``(B, W)``.
+        where: ``[N]`` the sequences, flattened; None takes all as they stand.
+    """
+
+    shape: torch.Size
+    where: Tensor | None
+
+    @classmethod
+    def of(cls, paths: Tensor, *, packed: bool) -> Self:
+        """The sequences ``[B, W, t]`` that are not -1."""
+        asked = paths[..., 0] >= 0
+        return cls(asked.shape, asked.flatten().nonzero().squeeze(1) if packed and not asked.all() else None)
+
+    def pack(self, grid: Tensor) -> Tensor:
+        """``[B, W, ...]`` to ``[N, 1, ...]``."""
+        return grid if self.where is None else grid.flatten(0, 1)[self.where][:, None]
+
+    def spread(self, packed: Tensor) -> Tensor:
+        """``[N, 1, ...]`` to ``[B, W, ...]``, zeros where nothing was asked."""
+        if self.where is None:
+            return packed
+        grid = packed.new_zeros(self.shape.numel(), *packed.shape[2:])
+        return grid.index_copy_(0, self.where, packed[:, 0]).unflatten(0, self.shape)
+
+    def of_prompts(self, each: Tensor) -> Tensor:
+        """``[B, 1, ...]``, a prompt's, to ``[N, 1, ...]``."""
+        return each if self.where is None else each[self.where // self.shape[1]]
+
+
 class T5Stepper:
     """A batch of prompts encoded once; continuations attend to the start token and to themselves.
 
@@ -152,15 +186,17 @@ class T5Stepper:
         self.fill = Bias(memory.longest, torch.float32, None, ends)
         start = torch.full_like(lengths, network.start)[:, None, None]
         self.start: list[Pair] = []  # of no token yet
-        states, self.start = self._decode(start)
+        states, self.start = self._decode(start, Asked.of(start, packed=False))
         self.first = states[:, 0, 0]
 
     def root(self) -> Tensor:
         return self.first
 
     def extend(self, paths: Tensor) -> Tensor:
-        states, _ = self._decode(paths.expand(len(self.first), -1, -1))
-        return states[:, :, -1]
+        paths = paths.expand(len(self.first), -1, -1)
+        asked = Asked.of(paths, packed=not self.fused)
+        states, _ = self._decode(asked.pack(paths.clamp(min=0)), asked)
+        return asked.spread(states[:, :, -1])
 
     def take(self, rows: Tensor) -> Self:
         if self.fused:  # the memory stays as it is
@@ -173,11 +209,14 @@ class T5Stepper:
         self.first = self.first[rows]
         return self
 
-    def _decode(self, ids: Tensor) -> tuple[Tensor, list[Pair]]:
+    def _decode(self, ids: Tensor, asked: Asked) -> tuple[Tensor, list[Pair]]:
         """``[B, W, t]`` ids of W sequences a prompt, each of which sees itself and the start token, once that is read.
 
+        Args:
+            asked: by which they are packed, so that they may be ``[N, 1, t]``.
+
         Returns:
-            ``[B, W, t, d]`` last states, and of each layer the keys and values ``[B, W, t, heads, w]``.
+            ``[B, W, t, d]`` last states, and of each layer the keys and values ``[B, W, t, heads, w]``, packed as well.
         """
         decoder, stream = self.network.decoder, Stream(self.network.embedding(ids))
         depth = 1 if self.start else 0
@@ -193,10 +232,11 @@ class T5Stepper:
                 layer(normed).unflatten(3, (attention.n_heads, -1)) for layer in (attention.q, attention.k, attention.v)
             )
             known.append((new[0], new[1]))
-            stream.add(own, attention.o(self._attend_to_paths(queries, first, known[-1], bias).flatten(3)))
-            asked = cross.EncDecAttention.q(stream.normed(cross.layer_norm).flatten(1, 2))
-            mixed = self._attend(asked.unflatten(2, (attention.n_heads, -1)), *memory).flatten(2)
-            stream.add(cross, cross.EncDecAttention.o(mixed).view_as(normed))
+            begun = first and (asked.of_prompts(first[0]), asked.of_prompts(first[1]))
+            stream.add(own, attention.o(self._attend_to_paths(queries, begun, known[-1], bias).flatten(3)))
+            queries = asked.spread(cross.EncDecAttention.q(stream.normed(cross.layer_norm)))
+            mixed = self._attend(queries.flatten(1, 2).unflatten(2, (attention.n_heads, -1)), *memory)
+            stream.add(cross, cross.EncDecAttention.o(asked.pack(mixed.flatten(2).view_as(queries))))
             stream.add(feed, feed_forward(feed, stream.normed(feed.layer_norm)))
         return decoder.final_layer_norm(stream.settled()), known  # in float32
 
