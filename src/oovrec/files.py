@@ -160,6 +160,8 @@ def read_json(path: Path, *, remedy: str = "restore the file or make it again") 
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno}"
         raise OovrecError(f"is not valid JSON ({error.msg})", where=where, remedy=remedy) from error
+    except (ValueError, RecursionError) as error:  # a number of very many digits, lists in lists
+        raise OovrecError(f"cannot be read as JSON ({error})", where=path, remedy=remedy) from error
 
 
 class _Loader(yaml.SafeLoader):

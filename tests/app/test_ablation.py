@@ -157,9 +157,10 @@ def test_validation_figures_are_of_the_training_that_was_tested(oovrec, log: Pat
     assert not FILE.exists()
 
 
-def test_another_file_is_named(oovrec, log: Path, here: list[str]) -> None:
+@pytest.mark.parametrize("text", ["[1]", '{"figures": [1]}', '{"figures": {"mlp": {"0": {"config_hash": "x"}}}}'])
+def test_another_file_is_named_before_anything_is_trained(text: str, oovrec, log: Path, here: list[str]) -> None:
     FILE.parent.mkdir(parents=True)
-    FILE.write_text("[1]")
+    FILE.write_text(text)
     ended = oovrec("bench", "augmentation", "--recipe", "quick.yaml", "--data", log, code=2)
     assert f"{FILE}: holds no figures of augmentations; remove it." in ended.stderr
     assert not here

@@ -22,6 +22,7 @@ def p5(sequences: str = SEQUENCES, **companions: str | bytes) -> dict[str, str |
     return {"user_sequence.txt": sequences} | {names[key]: value for key, value in companions.items()}
 
 
+AMAZON = '{"reviewerID": "u", "asin": "i", "reviewText": "fine", "overall": 5.0, "unixReviewTime": 1391040000}'
 CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     "empty file": ({"log.csv": ""}, r"log\.csv: is empty; give one that has rows\.$"),
     "blank file": ({"log.txt": " \n\n"}, r"log\.txt: is empty"),
@@ -182,6 +183,46 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         {"X_5.json.gz": '{"reviewerID": "u", "unixReviewTime": 1}', "meta_X.json.gz": "{}"},
         r"X_5\.json\.gz, review 1: has no item",
     ),
+    "amazon time that is none": (
+        {"X_5.json.gz": AMAZON.replace("1391040000", '"x"'), "meta_X.json.gz": "{}"},
+        r"X_5\.json\.gz, review 1: 'x' in the column 'time' is not a time; write all as .*\(UTC, .* like \+02:00\)\.$",
+    ),
+    "amazon rating that is none": (
+        {"X_5.json.gz": AMAZON.replace("5.0", '"x"'), "meta_X.json.gz": "{}"},
+        r"X_5\.json\.gz, review 1: 'x' in the column 'rating' is not a number; mend it\.$",
+    ),
+    "amazon text that is none": (
+        {"X_5.json.gz": AMAZON.replace('"fine"', '["fine"]'), "meta_X.json.gz": "{}"},
+        r"X_5\.json\.gz, line 1: 'reviewText' holds neither a text nor a number; write one there or remove the line",
+    ),
+    "amazon text with half a character": (
+        {"X_5.json.gz": AMAZON.replace("fine", "\\ud83d"), "meta_X.json.gz": "{}"},
+        r"X_5\.json\.gz, line 1: '\\ud83d' in the column 'reviewText' has half a character",
+    ),
+    "amazon title with half a character": (
+        {"X_5.json.gz": AMAZON, "meta_X.json.gz": '{"asin": "i", "title": "\\ud83d"}'},
+        r"meta_X\.json\.gz, line 1: '\\ud83d' in the column 'title' has half a character",
+    ),
+    "amazon lists in lists": (
+        {"X_5.json.gz": f"{AMAZON}\n{'[' * 100_000}", "meta_X.json.gz": "{}"},
+        r"X_5\.json\.gz, line 2: is neither JSON nor a Python literal",
+    ),
+    "amazon literal with a list for a key": (
+        {"X_5.json.gz": "{[]: 1}", "meta_X.json.gz": "{}"},
+        r"X_5\.json\.gz, line 1: is neither JSON nor a Python literal",
+    ),
+    "attributes in lists in lists": (
+        p5(SEQUENCES) | {"item_attributes.json": "[" * 100_000},
+        r"item_attributes\.json: cannot be read as JSON \(",
+    ),
+    "an attribute of very many digits": (
+        p5(SEQUENCES) | {"item_attributes.json": f'{{"a": [{"9" * 5000}]}}'},
+        r"item_attributes\.json: cannot be read as JSON \(Exceeds the limit",
+    ),
+    "json lists in lists": (
+        {"log.jsonl": f'{{"user": "u", "item": "i"}}\n{{"user": {"[" * 100_000}'},
+        r"log\.jsonl, line 2: is no JSON object",
+    ),
     "movielens film": (
         {"ratings.dat": "1::2::3::4\n", "movies.dat": "2::A film\n"},
         r"movies\.dat, line 1: is not film::title::genres",
@@ -192,7 +233,23 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     ),
     "movielens ratings": (
         {"ratings.dat": "1,2,3,4\n", "movies.dat": "2::A film::Drama\n"},
-        r"ratings\.dat: has lines that are not user::film::rating::time",
+        r"ratings\.dat, line 1: is not user::film::rating::time; fetch it again",
+    ),
+    "movielens rating with more between its colons": (
+        {"ratings.dat": "1::2::3::4\n\n1:x:2::3::4\n", "movies.dat": "2::A film::Drama\n"},
+        r"ratings\.dat, line 3: is not user::film::rating::time; fetch it again",
+    ),
+    "movielens rating without a time": (  # no option leaves a fixed column out
+        {"ratings.dat": "1::2::3::4\n1::2::3\n", "movies.dat": "2::A film::Drama\n"},
+        r"ratings\.dat, line 2: has no time; fill it in or remove the line\.$",
+    ),
+    "movielens ratings without users": (
+        {"ratings.csv": "who,movieId,rating,timestamp\n1,2,3,4\n", "movies.csv": "movieId,title,genres\n2,A,\n"},
+        r"ratings\.csv: no column looks like the user among: who, movieId, rating, timestamp; fetch the file again\.$",
+    ),
+    "movielens films in other columns": (
+        {"ratings.csv": "userId,movieId,rating,timestamp\n1,2,3,4\n", "movies.csv": "title,movieId,genres\nA,2,\n"},
+        r"movies\.csv, line 1: has the columns title, movieId, genres and not movieId, title, genres",
     ),
     "histories too short": (p5("u1 a b\nu2 a b\n"), r"no user has three items, and one each is needed to train"),
 }

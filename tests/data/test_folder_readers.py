@@ -221,6 +221,24 @@ def test_amazon_of_every_year(tmp_path: Path, files: dict[str, str]) -> None:
     assert log.attributes == {"B01": (1, 2, 3, 4), "B02": (2,)}  # Acme, Beauty, Tools, Brushes
 
 
+def test_amazon_numbers_may_be_texts_and_ids_numbers(tmp_path: Path) -> None:
+    line = '{"reviewerID": 7, "asin": 1400501466, "overall": "5.0", "unixReviewTime": "1391040000"}\n'
+    about = '{"asin": "1400501466", "title": "A", "category": "Hair care"}\n'
+    log = read(folder(tmp_path, {"X_5.json.gz": line + line, "meta_X.json.gz": about}))
+    assert log.frame.select("user", "item", "time", "rating").rows() == 2 * [("7", "1400501466", 1391040000, 5.0)]
+    assert log.attributes == {"1400501466": (1,)}  # one category, and not its letters
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_movielens_10m_is_utf8(tmp_path: Path, encoding: str) -> None:
+    """As GroupLens' README of it says; the 1M is Latin-1."""
+    folder(tmp_path, MOVIELENS_DAT)
+    (tmp_path / "movies.dat").write_text(MOVIELENS_DAT["movies.dat"], encoding=encoding)
+    titles = read(tmp_path).titles
+    assert titles is not None
+    assert (titles["661"], titles["1193"]) == ("James and the Giant Peach (1996)", "Mis\xe9rables: Les (1995)")
+
+
 def test_amazon_notes_are_kept(tmp_path: Path) -> None:
     log = read(folder(tmp_path, {"B.csv": CSV_2023.replace("A1,B01", "A1 ,B01"), "meta_B.jsonl": ABOUT_2023}))
     assert log.notes == ["blanks around ids were removed in 1 of 2 rows"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,6 +229,21 @@ def test_compare_refuses_other_users(many: Dataset) -> None:
 def test_without_targets_there_is_one_sentence() -> None:
     with pytest.raises(OovrecError, match="nothing is held out for test"):
         evaluate(lambda histories: torch.zeros(0, 5), dataset([[0, 1], [2, 3]], 5))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (torch.zeros(3, 12, dtype=torch.float16), "are of the type torch.float16"),
+        (torch.zeros(3, 12, dtype=torch.bfloat16), "are of the type torch.bfloat16"),
+        (np.zeros((3, 12), np.float32), "are no tensor but ndarray"),
+    ],
+)
+def test_scores_are_what_can_be_ranked(given: Any, said: str) -> None:
+    for ask in (evaluate, validation_score):
+        with pytest.raises(OovrecError) as refused:
+            ask(lambda _: given, dataset())
+        assert str(refused.value) == f"the system's scores: {said}; give a tensor of the type torch.float32."
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, -3), (-1, 0), (0, 1)])

@@ -110,6 +110,10 @@ NAMES: list[tuple[Scheme, str]] = [
     (lambda m: Built(items(m, (7,)), None), "'i0' is named by (7,), which is no tuple of tokens; name it"),  # type: ignore[arg-type]
     (lambda m: Built(items(m, 7), None), "'i0' is named by 7, which is no tuple of tokens; name it"),  # type: ignore[arg-type]
     (
+        lambda m: Built(items(m, vocabulary=[*range(len(m.items))]), None),
+        "the item token '0' is not of the form <I17>; write",
+    ),
+    (
         lambda m: Built(items(m), users(m, "I")),
         "the token <I0> stands for a user and for an item; begin their tokens with different letters.",
     ),
@@ -291,3 +295,17 @@ def test_only_items_that_training_lacks_are_numbered_by_held_out_ones(planted: D
 def test_a_name_of_nothing_but_ends_is_refused() -> None:
     with pytest.raises(OovrecError, match="item 'a' has <end> in place of a token"):
         check_tables(TokenTable.of(["a", "b"], [("<end>",), ("<I1>",)]), None)
+
+
+def test_a_scheme_may_sort_what_it_is_given_and_the_data_stay_as_they_are(build, planted: Dataset) -> None:
+    before = list(planted.items)
+
+    def backwards(material: Material) -> Built:
+        material.items.reverse()
+        return Built(items(material), None)
+
+    with pytest.raises(
+        OovrecError, match=r"row 0 of its items is 'i79' where material\.items has 'i0'; keep the order"
+    ):
+        build(backwards)
+    assert planted.items == before

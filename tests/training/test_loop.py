@@ -55,6 +55,24 @@ def run(
     return train(module, in_batches(batch), validate, config, seed=1, folder=folder, resume=False, data="toy")
 
 
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (lambda x: x.mean(dim=1), r"a tensor of the shape \(8,\)"),
+        (lambda x: x.mean().detach(), r"a tensor of the shape \(\)"),
+        (lambda x: x.mean().item(), "float"),
+        (lambda x: None, "NoneType"),
+    ],
+)
+def test_a_module_gives_a_loss_to_learn_from(loss: Callable[[Tensor], object], said: str) -> None:
+    class Odd(Regression):
+        def forward(self, x: Tensor, y: Tensor) -> Any:
+            return loss(self.map(x))
+
+    with pytest.raises(OovrecError, match=f"system's module: gives {said} and not a loss, a scalar that depends on"):
+        run(Odd())
+
+
 def test_it_learns_what_torch_learns_by_hand() -> None:
     ours, theirs = Regression(), Regression()
     logs = run(ours, clip_norm=0.5)

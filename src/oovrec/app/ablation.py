@@ -158,7 +158,9 @@ def _known(file: Path) -> Figures:
         return {}
     try:
         figures: Figures = read_json(file)["figures"]
-    except (KeyError, TypeError) as error:
+        for seeds in figures.values():
+            _row(list(seeds.values()))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise OovrecError("holds no figures of augmentations", where=file, remedy="remove it") from error
     return figures
 

@@ -81,8 +81,11 @@ class Columns(Options):
             what = "columns and a form of times are of a log, and none is given"
             raise OovrecError(what, remedy="give --log, or leave them out")
 
-    def resolve(self, header: Sequence[str], where: object) -> dict[Role, str]:
+    def resolve(self, header: Sequence[str], where: object, remedy: str | None = None) -> dict[Role, str]:
         """The column of each role that the log has.
+
+        Args:
+            remedy: where there is no column of users or items; without it to name it.
 
         Raises:
             OovrecError: a named column is not there, or is two things at once, or no column looks like users or items.
@@ -95,7 +98,7 @@ class Columns(Options):
             if column := usual(role, header) if named is None else named:
                 found[role] = column
             elif role in ("user", "item"):
-                raise missing(role, header, where)
+                raise missing(role, header, where, remedy)
         for one, other in combinations(DISTINCT, 2):
             if one in found and found[one] == found.get(other):
                 what = f"the column '{found[one]}' cannot be both the {one} and the {other}"
@@ -116,8 +119,11 @@ def missing(role: Role, header: Sequence[str], where: object, remedy: str | None
     return OovrecError(what, where=where, remedy=remedy or f"name it with --{role}-column, or in a data file")
 
 
-def table_interactions(path: Path, columns: Columns) -> Interactions:
+def table_interactions(path: Path, columns: Columns | None) -> Interactions:
     """The interactions of a text table with a header, plain or packed.
+
+    Args:
+        columns: as for :func:`interactions`.
 
     Raises:
         OovrecError: as :func:`oovrec.data.text.read_log` and :func:`interactions`.
@@ -131,7 +137,7 @@ def table_interactions(path: Path, columns: Columns) -> Interactions:
 
 def interactions(
     table: pl.DataFrame,
-    columns: Columns,
+    columns: Columns | None,
     where: object,
     line: Callable[[int], str],
     width: Callable[[int], int] | None = None,
@@ -140,7 +146,7 @@ def interactions(
 
     Args:
         table: one row an interaction.
-        columns: which column is what.
+        columns: which column is what; None in a format of fixed columns, which no option names or leaves out.
         where: the file, for errors.
         line: names the place of a row by its number, for errors.
         width: how many values a row has in the file, for errors; None where every row has one a column.
@@ -149,20 +155,20 @@ def interactions(
         OovrecError: a missing column, or one of a type that its role cannot have; a row without user or item, or with
             a time or rating that is none; a form that tells no time.
     """
-    roles, header = columns.resolve(table.columns, where), table.columns
+    named, columns, header = columns is not None, columns or Columns(), table.columns
+    roles = columns.resolve(header, where, None if named else "fetch the file again")
     table = pl.DataFrame([_suited(table[name], role, where).alias(role) for role, name in roles.items()])
     blank = table.select(pl.all_horizontal(pl.all().is_null())).to_series()
     if blank.all():
         raise OovrecError("has a header but no rows", where=where, remedy="give a log with interactions")
-    rows = Rows(table, ~blank, roles, header, where, line, width)
+    rows = Rows(table, ~blank, roles, header, where, line, width, named)
     made: dict[str, pl.Series] = {role: _ids(rows, role) for role in NEEDED}
     if "time" in roles:
         with within(where):
             made["time"], after = moments(table["time"], form := columns.time_format)
         what = f"is not a time written as '{form}'" if form else "is not a time"
-        remedy = (
-            "mend it or the form" if form else f"write all as {FORMS}, or say by --time-format how they are written"
-        )
+        told = ", or say by --time-format how they are written" if named else ""
+        remedy = "mend it or the form" if form else f"write all as {FORMS}{told}"
         rows.refuse("time", made["time"].is_null(), what, remedy)
         if (after > 0).any():
             made["microseconds"] = after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ class Rows:
         where: the file.
         line: names the place of a row by its number.
         width: how many values a row has in the file; None where every row has one a column.
+        named: whether options name the columns; else none can be left out.
     """
 
     table: pl.DataFrame
@@ -35,6 +37,7 @@ class Rows:
     where: object
     line: Callable[[int], str]
     width: Callable[[int], int] | None
+    named: bool = True
 
     def refuse(self, role: str, bad: pl.Series, what: str, remedy: str) -> None:
         """Name the first row with a bad value, if there is one.
@@ -51,7 +54,8 @@ class Rows:
         rows = (bad.fill_null(True) & self.filled).arg_true()
         if not len(rows):
             return
-        value, out = self.table[role][rows[0]], "" if role in NEEDED else f", or {left_out(role)}"
+        value = self.table[role][rows[0]]
+        out = f", or {left_out(role)}" if self.named and role not in NEEDED else ""
         place = f"{self.where}, {self.line(rows[0])}"
         if self.width and self.header.index(self.names[role]) >= (there := self.width(rows[0])):
             what = f"has {there} of {len(self.header)} columns, so no {role}"
@@ -70,6 +74,22 @@ def left_out(role: str) -> str:
 def absent(value: Any) -> bool:
     """Whether there is no value: null, NaN, or blanks alone."""
     return value is None or value != value or not str(value).strip()
+
+
+def written(value: Any, key: str, where: str) -> str | None:
+    """A value of JSON as text, a number as it is written.
+
+    Raises:
+        OovrecError: half a character, which no file can hold.
+    """
+    text = value if value is None or isinstance(value, str) else json.dumps(value)
+    try:
+        if text and not text.isascii():
+            text.encode()
+    except UnicodeEncodeError as error:
+        what = f"{shown(text)} in the column '{key}' has half a character"
+        raise OovrecError(what, where=where, remedy="write the whole one or none") from error
+    return text
 
 
 def shown(value: Any) -> str:

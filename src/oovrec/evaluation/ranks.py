@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from oovrec.evaluation.scan import MULTIPLIED, TASK, scan, scan_products
 from oovrec.tokens.parallel import in_parallel, products_alone
 
 MISSED = int(np.iinfo(np.int64).max)  # the rank of a target that is no candidate: beyond any cutoff
+HALVES = (torch.float16, torch.bfloat16)  # which numba does not know, and in which items tie
 LARGEST = 1 << 16  # items of which products are made while they are ranked; of more torch is faster at once
 WIDEST = 256  # of the best, as many as are kept in order one by one; more are sorted out at once
 
@@ -94,16 +96,27 @@ def ranks(scores: Tensor | Products, targets: np.ndarray, excluded: Histories, w
 
 
 def check_shape(scores: Tensor | Products, histories: int, items: int) -> None:
-    """Make sure that ``scores`` are ``[histories, items]``.
+    """Make sure that ``scores`` are ``[histories, items]``, of numbers that can be ranked.
 
     Raises:
         OovrecError: they are not.
     """
+    if (kind := _unsuited(scores)) is not None:
+        raise OovrecError(f"are {kind}", where="the system's scores", remedy="give a tensor of the type torch.float32")
     if scores.shape != (histories, items):
         what = f"have the shape {tuple(scores.shape)} for {histories} histories and {items} items"
         raise OovrecError(
             what, where="the system's scores", remedy="give a row for each history, a column for each item"
         )
+
+
+def _unsuited(scores: Any) -> str | None:
+    """What ``scores`` are that a processor cannot rank, as a system of another package may give them; else None."""
+    if isinstance(scores, Products):
+        return None
+    if not isinstance(scores, Tensor):
+        return f"no tensor but {type(scores).__name__}"
+    return f"of the type {scores.dtype}" if scores.dtype in HALVES and scores.device.type == "cpu" else None
 
 
 def _by_scan(

@@ -71,7 +71,7 @@ def _check_codes(kind: str, table: TokenTable) -> None:
 
 def _check_names(kind: str, table: TokenTable) -> None:
     if (word := misspelt(word for word in table.vocabulary if word != END)) is not None:
-        what = f"the {kind} token {brief(word)!r} is not of the form <I17>"
+        what = f"the {kind} token {brief(str(word))!r} is not of the form <I17>"
         remedy = f"write angle brackets with neither blanks nor brackets within, and at most {LONGEST:,} characters"
         raise OovrecError(what, remedy=remedy)
     ends = np.array([word == END for word in table.vocabulary])[table.codes]

@@ -44,9 +44,13 @@ def check_tuples(ids: Sequence[str], tuples: Sequence[Any]) -> None:
             raise OovrecError(what, remedy="name it by texts such as ('<C3>', '<I17>')")
 
 
-def misspelt(tokens: Iterable[str]) -> str | None:
-    """The first that is not in angle brackets, has blanks, is too long, or fills tuples up."""
-    return next((token for token in tokens if token == END or not TOKEN.fullmatch(token)), None)
+def misspelt(tokens: Iterable[Any]) -> Any:
+    """The first that is no text, is not in angle brackets, has blanks, is too long, or fills tuples up; else None."""
+    return next((token for token in tokens if not _spelt(token)), None)
+
+
+def _spelt(token: Any) -> bool:
+    return isinstance(token, str) and token != END and TOKEN.fullmatch(token) is not None
 
 
 def begun(tuples: Iterable[Words]) -> tuple[Words, Words] | None:

@@ -234,6 +234,7 @@ class _Training:
         """Add the gradients of a batch to what the parameters have; returns its loss."""
         with autocast(self.config, self.device):
             loss = self.model(**{name: moved(value, self.device) for name, value in batch.items()})
+        _check_loss(loss)
         self.accelerator.backward(loss / self.averaged)
         return loss.detach()
 
@@ -316,6 +317,18 @@ class _Training:
         loss = f"loss {state.loss / max(state.batch, 1):.3f}"
         best = "" if state.best is None else f"  best ndcg@10 {state.best:.4f}"
         return f"epoch {state.epoch}/{self.config.last_epoch}  {loss}{best}"
+
+
+def _check_loss(loss: Any) -> None:
+    """Make sure that a module, which may be another package's, gave a loss to learn from.
+
+    Raises:
+        OovrecError: it did not.
+    """
+    if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
+        kind = f"a tensor of the shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        what = f"gives {kind} and not a loss, a scalar that depends on its weights"
+        raise OovrecError(what, where="the forward of the system's module", remedy="return the batch's mean loss")
 
 
 @contextmanager

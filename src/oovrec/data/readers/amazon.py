@@ -19,6 +19,7 @@ import polars as pl
 
 from oovrec.data.columns import Columns, interactions, table_interactions
 from oovrec.data.interactions import Interactions, number_attributes
+from oovrec.data.rows import written
 from oovrec.data.text import stream_lines
 from oovrec.errors import OovrecError
 
@@ -27,7 +28,6 @@ NAMED_COLUMNS = False
 REVIEWS = ("*_5.json.gz", "*.csv")
 FIELDS = {"user": "reviewerID", "item": "asin", "rating": "overall", "time": "unixReviewTime"}
 FIELDS |= {"summary": "summary", "review": "reviewText"}
-TYPES = {role: {"rating": pl.Float64, "time": pl.Int64}.get(role, pl.String) for role in FIELDS}
 ITEM = re.compile(r"""["'](?:parent_asin|asin)["']: *["']([^"']+)["']""")
 
 
@@ -44,9 +44,9 @@ def read(path: Path, columns: Columns) -> Interactions:
     """
     reviews, metadata = _reviews(path)[0], _metadata(path)[0]
     if reviews.suffix == ".csv":
-        log = table_interactions(reviews, Columns())
+        log = table_interactions(reviews, None)
     else:
-        log = interactions(_json_reviews(reviews), Columns(), reviews, lambda row: f"review {row + 1}")
+        log = interactions(_json_reviews(reviews), None, reviews, lambda row: f"review {row + 1}")
     items = dict(_items(metadata, set(log.frame["item"])))
     titles = {item: " ".join(str(about.get("title") or "").split()) for item, about in items.items()}
     attributes = number_attributes({item: list(_attributes(about)) for item, about in items.items()})
@@ -62,12 +62,24 @@ def _metadata(path: Path) -> list[Path]:
 
 
 def _json_reviews(path: Path) -> pl.DataFrame:
-    rows: dict[str, list[Any]] = {role: [] for role in FIELDS}
+    rows: dict[str, list[str | None]] = {role: [] for role in FIELDS}
     for number, line in stream_lines(path):
-        review = _parsed(line, f"{path}, line {number}")
+        review = _parsed(line, where := f"{path}, line {number}")
         for role, field in FIELDS.items():
-            rows[role].append(review.get(field))
-    return pl.DataFrame(rows, schema=TYPES)
+            value = review.get(field)
+            plain = type(value) is str and value.isascii()  # as nearly all are, of many millions
+            rows[role].append(value if plain else _text(value, field, where))
+    return pl.DataFrame(rows, schema=dict.fromkeys(FIELDS, pl.String))
+
+
+def _text(value: Any, field: str, where: str) -> str | None:
+    """A text, or a number as it is written: some files have ids or times as the one, some as the other."""
+    if value is None or isinstance(value, str):
+        return written(value, field, where)
+    if isinstance(value, int | float):
+        return str(value)
+    what = f"'{field}' holds neither a text nor a number"
+    raise OovrecError(what, where=where, remedy="write one there or remove the line")
 
 
 def _items(path: Path, wanted: Container[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -75,7 +87,9 @@ def _items(path: Path, wanted: Container[str]) -> Iterator[tuple[str, dict[str, 
     for number, line in stream_lines(path):
         found = ITEM.search(line)
         if found and found[1] in wanted:
-            yield found[1], _parsed(line, f"{path}, line {number}")
+            about = _parsed(line, where := f"{path}, line {number}")
+            written(about.get("title"), "title", where)
+            yield found[1], about
 
 
 def _parsed(line: str, where: str) -> dict[str, Any]:
@@ -84,7 +98,7 @@ def _parsed(line: str, where: str) -> dict[str, Any]:
             value = json.loads(line)
         except json.JSONDecodeError:
             value = ast.literal_eval(line.strip())
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, TypeError, SyntaxError, RecursionError) as error:  # of lists as keys, and of lists in lists
         raise OovrecError("is neither JSON nor a Python literal", where=where, remedy="fetch the file again") from error
     if not isinstance(value, dict):
         raise OovrecError("is not an object", where=where, remedy="fetch the file again")
@@ -94,6 +108,7 @@ def _parsed(line: str, where: str) -> dict[str, Any]:
 def _attributes(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if brand := about.get("brand") or about.get("store"):
         yield "brand", str(brand)
-    for category in about.get("category") or about.get("categories") or []:
+    listed = about.get("category") or about.get("categories") or []
+    for category in listed if isinstance(listed, list) else [listed]:
         # 2014 lists paths through the category tree, the later years one path
         yield from (("category", str(name)) for name in (category if isinstance(category, list) else [category]))

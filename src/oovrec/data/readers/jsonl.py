@@ -15,7 +15,7 @@ import polars as pl
 from oovrec.data.columns import Columns, Role, interactions, usual
 from oovrec.data.interactions import Interactions
 from oovrec.data.packing import ends, unpacked
-from oovrec.data.rows import NEEDED, shown
+from oovrec.data.rows import NEEDED, written
 from oovrec.data.text import numbered_lines, read_text
 from oovrec.errors import OovrecError
 
@@ -26,7 +26,6 @@ ROLES: tuple[Role, ...] = ("user", "item", "time")  # whose keys are not passed 
 JSON = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=lambda _: None)
 # Half a character that JSON escapes in two halves, as it is written and as it is read.
 HALF = re.compile(r"\\u[dD](?:[89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..\\u[dD])[c-fC-F])")
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def reads(path: Path) -> bool:
@@ -91,23 +90,15 @@ def _table(path: Path, text: str, header: Sequence[str]) -> pl.DataFrame:
     for number, line in numbered_lines(text):
         row = _object(path, number, line)
         for key, column in values.items():
-            column.append(_written(row.get(key), key, f"{path}, line {number}"))
+            column.append(written(row.get(key), key, f"{path}, line {number}"))
     return pl.DataFrame(values, schema=schema)
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         value = JSON.decode(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of objects in objects
         value = None
     if isinstance(value, dict):
         return value
     raise OovrecError("is no JSON object", where=f"{path}, line {number}", remedy="write an object a line")
-
-
-def _written(value: Any, key: str, where: str) -> str | None:
-    text = value if value is None or isinstance(value, str) else json.dumps(value)
-    if text and SURROGATE.search(text):
-        what = f"{shown(text)} in the column '{key}' has half a character"
-        raise OovrecError(what, where=where, remedy="write the whole one or none")
-    return text

@@ -6,6 +6,7 @@ The formats are those of the README files in GroupLens' archives.
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from oovrec.errors import OovrecError
 FORMAT = "a MovieLens folder (ratings and movies, .dat or .csv)"
 NAMED_COLUMNS = False
 NONE = ("", "(no genres listed)")
+RATING = re.compile(r'[^:"]*(::[^:"]*){3}')
+FILMS = ["movieId", "title", "genres"]
 
 
 def reads(path: Path) -> bool:
@@ -34,7 +37,7 @@ def read(path: Path, columns: Columns) -> Interactions:
     """
     dat = (path / "ratings.dat").is_file()
     ratings, movies = (path / f"{name}{'.dat' if dat else '.csv'}" for name in ("ratings", "movies"))
-    log = _dat_ratings(ratings) if dat else table_interactions(ratings, Columns())
+    log = _dat_ratings(ratings) if dat else table_interactions(ratings, None)
     films = _dat_movies(movies) if dat else _csv_movies(movies)
     titles = {film: title for film, title, _ in films}
     genres = {film: [("genre", genre) for genre in listed.split("|") if genre not in NONE] for film, _, listed in films}
@@ -44,20 +47,29 @@ def read(path: Path, columns: Columns) -> Interactions:
 
 def _dat_ratings(path: Path) -> Interactions:
     """``user::item::rating::time`` lines; polars separates by one character, so every second column is empty."""
-    data, names = io.BytesIO(read_text(path).encode()), ["user", "", "item", "-", "rating", "--", "time"]
+    text, names = read_text(path), ["user", "", "item", "-", "rating", "--", "time"]
+    data = io.BytesIO(text.encode())
     try:
         table = pl.read_csv(data, separator=":", has_header=False, new_columns=names, infer_schema=False)
+        between = table.select("", "-", "--")
         table = table.select("user", "item", "rating", "time")
     except pl.exceptions.PolarsError as error:
-        what = "has lines that are not user::film::rating::time"
-        raise OovrecError(what, where=path, remedy="fetch it again") from error
-    return interactions(table, Columns(), path, lambda row: f"line {row + 1}")
+        raise _no_rating(path, text) from error
+    if any(column.count() for column in between):  # something between two colons
+        raise _no_rating(path, text)
+    return interactions(table, None, path, lambda row: f"line {row + 1}")
+
+
+def _no_rating(path: Path, text: str) -> OovrecError:
+    bad = next((number for number, line in numbered_lines(text) if not RATING.fullmatch(line)), None)
+    where = path if bad is None else f"{path}, line {bad}"
+    return OovrecError("is not user::film::rating::time", where=where, remedy="fetch it again")
 
 
 def _csv_movies(path: Path) -> list[tuple[str, ...]]:
     table = read_table(path)
-    if table.width != 3:
-        what = f"has the columns {', '.join(table.columns)} and not movieId, title, genres"
+    if table.columns != FILMS:
+        what = f"has the columns {', '.join(table.columns)} and not {', '.join(FILMS)}"
         raise OovrecError(what, where=f"{path}, line 1", remedy="fetch it again")
     film, title, genres = table.columns
     table = table.drop_nulls(film).with_columns(pl.col(film).str.strip_chars(), pl.col(title, genres).fill_null(""))
@@ -66,9 +78,19 @@ def _csv_movies(path: Path) -> list[tuple[str, ...]]:
 
 def _dat_movies(path: Path) -> list[tuple[str, ...]]:
     films: list[tuple[str, ...]] = []
-    for number, line in numbered_lines(read_text(path, encoding="latin-1")):
+    for number, line in numbered_lines(_film_text(path)):
         film = tuple(line.split("::"))
         if len(film) != 3:
             raise OovrecError("is not film::title::genres", where=f"{path}, line {number}", remedy="fetch it again")
         films.append((film[0].strip(), *film[1:]))
     return films
+
+
+def _film_text(path: Path) -> str:
+    """UTF-8, as the 10M has it, or else Latin-1 as the 1M: an accented letter of that is no UTF-8."""
+    try:
+        return read_text(path)
+    except OovrecError as error:
+        if not isinstance(error.__cause__, UnicodeDecodeError):
+            raise
+        return read_text(path, encoding="latin-1")
