@@ -69,6 +69,18 @@ def test_folders_of_one_name_are_told_apart(runs: list[Path], tmp_path: Path, mo
     assert [one.label for one in compare([".", runs[2]])] == ["SASRec, run", "SASRec, wider"]
 
 
+def test_of_three_of_one_name_each_says_what_neither_of_the_others_has(
+    oovrec: Invoke, runs: list[Path], log: Path, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("a/run", "b/run", "b/more")]
+    shutil.copytree(runs[0], folders[0])
+    shutil.copytree(runs[2], folders[1])
+    oovrec(
+        "train", "sasrec", "--set", "training.epochs=1", "--set", "model.width=16", "--data", log, "--out", folders[2]
+    )
+    assert [one.label for one in compare(folders)] == ["SASRec, a/run", "SASRec, b/run", "SASRec, more"]
+
+
 def test_it_says_how_much_the_figures_can_carry(oovrec: Invoke, runs: list[Path]) -> None:
     shown = oovrec("compare", *runs).stdout
     assert "masked: without the history's own items" in shown
@@ -156,6 +168,14 @@ def test_figures_by_days_are_over_seeds_too(runs: list[Path], log: Path, tmp_pat
     assert (figure.seeds, figure.value) == (2, pytest.approx(np.mean(means)))
     assert figure.high - figure.value == pytest.approx(np.std(means, ddof=1))
     assert theirs.users_by_days["7-13"] == part.sum()
+    other = load_run(runs[3]).evaluate_later(tmp_path / "later.csv")
+    mean = np.mean(means) - np.mean(1 / np.log2(other.raw[part] + 1.0) * (other.raw[part] <= 10))
+    assert theirs.lead_by_days["raw"]["7-13"]["ndcg@10"]["mean"] == pytest.approx(mean)
+    first, second = (one.to_json() for one in (ours, theirs))
+    assert (first["lead_by_days"], second["lead_by_days"]) == (None, theirs.lead_by_days)
+    told = first["by_days"]["raw"]["7-13"]
+    assert (told["ndcg@10"]["mean"], told["users"]) == (figure.value, part.sum())
+    assert told["users"] < first["figures"]["raw"]["users"]
 
 
 def test_a_training_is_refused_twice_and_other_data_whatever_the_system(

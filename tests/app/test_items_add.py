@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from typer.testing import Result
@@ -109,6 +110,47 @@ def test_a_twin_is_as_probable_as_the_number_it_copies(model: GenerativeRecommen
     assert torch.equal(load(tmp_path / "larger").scores(PAST), scores)
 
 
+def test_a_second_addition_knows_the_twins_of_the_first(model: GenerativeRecommender, tmp_path: Path) -> None:
+    """All numbers of cluster 0 are taken: what is added to it copies item 12, its last, however often one adds."""
+    once = larger(model, tmp_path / "run", [0])
+    twice = larger(once, tmp_path / "once", [0])
+    assert [twice.entities.tokens.items.text(ITEMS + place) for place in range(2)] == ["<CI0><I1005>", "<CI0><I1006>"]
+    assert twice.entities.tokens.details["twins"] == dict.fromkeys(("<I1005>", "<I1006>"), "<I1004>")
+    scores = twice.scores(PAST)
+    torch.testing.assert_close(scores[:, ITEMS:], scores[:, [12, 12]], atol=1e-6, rtol=0)
+
+
+def test_it_stands_beside_the_first_of_its_whole_cluster_and_the_seed_of_the_tokens_deals_equals(
+    tmp_path: Path,
+) -> None:
+    """Two branches of two clusters each; four new items belong to the second, and chance tells them apart."""
+    names = [(f"<CI{n // 6}>", f"<CI{2 + n // 3}>", f"<I{1001 + n % 3}>") for n in range(12)]
+    items, orders = TokenTable.of([f"i{n}" for n in range(12)], names), set()
+    around = [Around("words", np.array([4]), np.ones(1), np.ones(12))] * 4
+    for seed in range(4):
+        model = Llama(
+            LlamaOptions(shape="debug"), Entities(items.ids, ["u"], None, Tokens(items, None, "meta", "train", seed))
+        )
+        model.save(tmp_path / f"{seed}")
+        _, placed = with_items(model, tmp_path / f"{seed}", Described(list("abcd")), around)
+        assert {item.beside for item in placed} == {"i3"}
+        orders.add(tuple(item.tokens for item in placed))
+    assert len(orders) > 1
+
+
+def test_where_names_are_written_in_pieces_a_new_item_gets_a_number_that_is_free(tmp_path: Path) -> None:
+    """However often it was taken: a twin would have no row of its own that could be a copy."""
+    items = TokenTable.of(
+        [f"i{n}" for n in range(ITEMS)], [(f"<CI{n % 4}>", f"<I{1001 + n // 4}>") for n in range(ITEMS)]
+    )
+    entities = Entities(items.ids, ["u"], None, Tokens(items, None, "meta", "train", 0))
+    model = Llama(LlamaOptions(shape="debug", spelling="pieces"), entities)
+    model.save(tmp_path / "run")
+    around = Around("interactions", np.array([1]), np.ones(1), np.full(ITEMS, 5.0), own=9)
+    found, placed = with_items(model, tmp_path / "run", Described(["new"]), [around])
+    assert (placed[0].tokens, found.entities.tokens.details["twins"]) == ("<CI1><I1004>", {})
+
+
 def test_an_item_that_stands_alone_points_where_those_near_it_do(tmp_path: Path) -> None:
     """Read and written: its embedding, map of the vector included, is a mean of theirs, and as long as others'."""
     rng = np.random.default_rng(0)
@@ -119,7 +161,7 @@ def test_an_item_that_stands_alone_points_where_those_near_it_do(tmp_path: Path)
     for parameter in model.module.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     model.save(tmp_path / "run")
-    around = Around("interactions", np.array([2, 7]), np.array([3.0, 2.0]), np.where(np.arange(ITEMS) == 7, 4.0, 1.0))
+    around = Around("interactions", np.array([7, 2]), np.array([2.0, 3.0]), np.where(np.arange(ITEMS) == 7, 4.0, 1.0))
     found, placed = with_items(model, tmp_path / "run", Described(["new"]), [around])
     rows = found.module.rows(torch.from_numpy(found.vocabulary.items[:, 0]))
     mean, length = 3 * rows[2] + 2 * rows[7], rows[:ITEMS].norm(dim=1).quantile(0.1)
@@ -207,6 +249,31 @@ def test_a_table_tells_titles_and_attributes_and_ids_without_blanks_around_them(
     assert (new.attributes, histories) == ([(3, 12), (), (7,)], None)
 
 
+def test_attributes_are_found_however_they_are_written_and_by_nothing_but_their_name(tmp_path: Path) -> None:
+    path = table(tmp_path / "new.csv", "attributes_2020,item, Attributes ", "8,x1,3", "9,x2,")
+    assert read_new([], path, None)[0].attributes == [(3,), ()]
+    bare = table(tmp_path / "bare.csv", "item,attributes_2020", "x1,8")
+    assert read_new([], bare, None)[0].attributes is None
+
+
+def test_new_items_are_counted_on_after_the_known_in_their_own_order(tmp_path: Path) -> None:
+    taken = {"u": ["x2", "b", "x9", "a"], "v": ["x1", "x9", "x2"]}
+    lines = [f"{user},{item},{time}" for user, items in taken.items() for time, item in enumerate(items)]
+    log = table(tmp_path / "log.csv", "user,item,time", *lines)
+    for items in (None, table(tmp_path / "new.csv", "item", "x9", "x1", "x2")):
+        new, histories = read_new(["a", "b"], items, log)
+        catalogue = ["a", "b", *new.ids]
+        assert [[catalogue[item] for item in history] for history in histories] == list(taken.values())
+
+
+def test_what_is_not_needed_of_a_log_may_be_of_any_kind(newer: Path, tmp_path: Path) -> None:
+    path, parts = tmp_path / "told.parquet", pl.concat_list("item_id")
+    pl.read_csv(newer).with_columns(rating=pl.lit("good"), summary=parts, review=parts).write_parquet(path)
+    (new, histories), (wanted, others) = (read_new(["i1", "i2"], None, log) for log in (path, newer))
+    assert new == wanted
+    assert [*map(np.ndarray.tolist, histories)] == [*map(np.ndarray.tolist, others)]
+
+
 def digest(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -224,6 +291,7 @@ def test_new_items_join_the_cluster_of_those_taken_with_them(added: tuple[Path, 
 
 def test_the_new_run_reads_and_recommends_them(oovrec, added: tuple[Path, Result], finished: Path) -> None:
     folder = added[0]
+    assert json.loads((folder / "environment.json").read_text())["seconds"] == 0  # nothing was trained
     answer = json.loads(oovrec("recommend", folder, "--history", "i1,n1,i2", "-k", 40, "--json").stdout)
     assert {item["id"] for item in answer} == {f"i{n}" for n in range(32)} - {"i1", "i2"} | {"n2"}
     assert next(item["title"] for item in answer if item["id"] == "n2") == "Film n2"
@@ -277,11 +345,58 @@ def test_what_cannot_be_placed_is_left_out_and_named(oovrec, finished: Path, tmp
     path = table(tmp_path / "new.csv", "item,title,attributes", "x0,,", "x1,Film 1,7", "x2,,", "x3,Film 2,")
     done = oovrec("items", "add", finished, path, "--out", tmp_path / "run", "--json")
     assert [item["id"] for item in json.loads(done.stdout)] == ["x1", "x3"]
-    said = "note: nothing tells where 2 of the 4 new items belong, 'x0' first, and these are left out; give each"
-    assert said in " ".join(done.stderr.split())
+    notes = "".join(done.stderr.split())
+    said = (
+        "note: nothing tells where 2 of the 4 new items belong, 'x0' first, and these are left out; give each a title"
+    )
+    assert said.replace(" ", "") in notes
+    unread = f"note: {finished} knows no attributes, so those of the new items say nothing"
+    assert unread.replace(" ", "") in notes
+    table(path, "item,title,attributes", "x1,Film 1,")
+    assert "attributes" not in oovrec("items", "add", finished, path, "--out", tmp_path / "other").stderr
     entities = load(tmp_path / "run").entities
     assert entities.items[-2:] == ["x1", "x3"]
     assert entities.titles[-2:] == ["Film 1", "Film 2"]
+
+
+def test_items_of_which_nothing_was_known_tell_nothing_of_new_ones(finished: Path, tmp_path: Path) -> None:
+    """Those of one cluster have no vector and a word of their own, which the new item has too."""
+    shutil.copytree(finished, tmp_path / "run")
+    known = load(finished).entities
+    items, centroids = known.tokens.items, known.tokens.items.centroids.copy()
+    closed = items.codes[:, 0] == items.codes[0, 0]
+    centroids[items.codes[0, 0]] = 0
+    titles = ["Grue" if row else "Film" for row in closed]
+    replace(known, titles=titles, tokens=replace(known.tokens, items=replace(items, centroids=centroids))).save(
+        tmp_path / "run"
+    )
+    path = table(tmp_path / "new.csv", "item,title", "x1,Grue", "x2,Film")
+    added = load_run(tmp_path / "run").add_items(path, tmp_path / "out")
+    assert added.model.entities.items == [*known.items, "x2"]
+
+
+@pytest.mark.parametrize(
+    ("titled", "described", "remedy"),
+    [
+        (True, False, "give each a title that shares a word with a known item's, or a --log"),
+        (False, True, "give each attributes that it shares with a known item's, or a --log"),
+        (
+            True,
+            True,
+            "give each a title that shares a word or attributes that it shares with a known item's, or a --log",
+        ),
+        (False, False, "give a --log"),
+    ],
+)
+def test_the_remedy_is_what_could_tell_of_the_items_of_this_run(
+    titled: bool, described: bool, remedy: str, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    known = load(finished).entities
+    attributes = [(number % 3,) for number in range(len(known.items))] if described else None
+    replace(known, titles=known.titles if titled else None, attributes=attributes).save(tmp_path / "run")
+    with pytest.raises(OovrecError, match=rf"^nothing tells where 1 of .* belong; {remedy} in which known items stand"):
+        load_run(tmp_path / "run").add_items(table(tmp_path / "new.csv", "item,title", "x1,Zebra"), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -302,6 +417,7 @@ def test_what_cannot_be_placed_is_left_out_and_named(oovrec, finished: Path, tmp
         (["item\ttitle", "x1\tFilm 1", '"x\t2"\tFilm 2'], "new.csv, line 3: has a tab or line break in the item id"),
         (["item,attributes", "x1,3", "x2,3 a"], "new.csv, line 3: '3 a' are not attribute numbers"),
         (["item,attributes", "", "x1,3", "", "x2,3 a"], "new.csv, line 5: '3 a' are not attribute numbers"),
+        (["item,attributes", "x1,3 ²"], "new.csv, line 2: '3 ²' are not attribute numbers"),
         (["item,title", "x1,Film 1", "", ",Film 2"], "new.csv, line 4: has no item"),
     ],
 )

@@ -205,8 +205,9 @@ def test_a_newer_log_is_read_as_the_runs_was(popular: Path, older: Path, newer: 
 
 
 def test_what_it_does_not_need_of_a_log_may_be_of_any_kind(popular: Path, newer: Path, tmp_path: Path) -> None:
-    path = tmp_path / "rated.csv"
-    pl.read_csv(newer).with_columns(rating=pl.lit("good")).write_csv(path)
+    path, parts = tmp_path / "rated.parquet", pl.concat_list("item_id")
+    told = {"title": parts, "summary": parts, "review": parts}
+    pl.read_csv(newer).with_columns(rating=pl.lit("good"), **told).write_parquet(path)
     found, wanted = (load_run(popular).evaluate_later(log) for log in (path, newer))
     assert found.raw.tolist() == wanted.raw.tolist()
 

@@ -189,6 +189,10 @@ PLACING = {  # schemes, and what is said of a new item that a table alone descri
         SCHEME.replace("def build", NEARBY.replace('"interactions"', '["words"]')),
         "scheme 'listed': has NEAR = (['words'],); write a tuple of some of: interactions, words.",
     ),
+    "bare": (
+        SCHEME.replace("def build", NEARBY.replace('("interactions",)', '["interactions"]')),
+        "scheme 'bare': has NEAR = ['interactions']; write a tuple of some of: interactions, words.",
+    ),
     "letters": (
         SCHEME.replace("def build", NEARBY.replace("interactions", "words")).replace("return Built", UNNUMBERED),
         "has no number, so nothing says what a new item's would be called; use a run whose last tokens have one",

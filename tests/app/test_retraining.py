@@ -144,6 +144,8 @@ def test_it_goes_on_where_it_was_interrupted(oovrec: Invoke, base: Path, until_t
     ended = oovrec("retrain", base, "--out", tmp_path / "new", "--until", "test", "--resume", code=2)
     assert "there is no run to resume here" in ended.stderr
     assert oovrec("retrain", base, "--out", until_test, "--until", "test", "--resume").stdout.strip() == str(until_test)
+    ended = oovrec("retrain", base, "--out", until_test, code=2)
+    assert "already holds a run; give --resume to go on with it, or another --out." in " ".join(ended.stderr.split())
     ended = oovrec("retrain", base, "--out", until_test, "--resume", code=2)
     assert "was begun with until = test, not end" in ended.stderr
 
@@ -259,6 +261,15 @@ def test_of_epochs_that_served_equally_well_the_first_is_taken(base: Path, tmp_p
     assert once_more(load_run(tmp_path / "even"), "end").training.stop_after == 1
 
 
+def test_it_says_for_how_many_epochs_it_learns(oovrec: Invoke, base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, first := tmp_path / "first")
+    lines = [json.loads(line) | {"ndcg": 0.5} for line in (base / "log.jsonl").read_text().splitlines()]
+    (first / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for run, epochs in ((base, "2epochs"), (first, "1epoch")):
+        said = oovrec("retrain", run, "--out", tmp_path / f"{run.name}-again").stderr
+        assert f"for{epochs},asserved{run}best" in "".join(said.split())
+
+
 def test_a_run_that_names_added_items_is_not_retrained(oovrec: Invoke, log: Path, tmp_path: Path) -> None:
     oovrec("train", "metaid-llama", "--data", log, "--out", tmp_path / "base", *SMALL)
     (tmp_path / "new.csv").write_text("item_id,title\nnew,Film [2]\n")
@@ -322,13 +333,18 @@ def test_users_who_came_while_validation_ran_are_not_tested_once_it_is_learnt_fr
     assert np.array_equal(plain.learnt_until("test").evaluated_users("test"), plain.evaluated_users("test"))
 
 
-def test_without_the_log_of_epochs_nobody_knows_for_how_many(base: Path, tmp_path: Path) -> None:
+def test_without_the_log_of_epochs_nobody_knows_for_how_many(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(base, tmp_path / "lost")
     (tmp_path / "lost" / "log.jsonl").unlink()
     with pytest.raises(OovrecError, match=r"lost/log\.jsonl: does not say which epoch validation chose; restore"):
         retrain(tmp_path / "lost", tmp_path / "new")
     with pytest.raises(OovrecError, match="sasrec: is the run that is to be retrained; give another --out"):
         retrain(base, base)
+    monkeypatch.chdir(base)
+    with pytest.raises(OovrecError, match=r"\.: is the run that is to be retrained; give another --out"):
+        retrain(base, ".")
 
 
 def test_what_was_exported_for_use_begins_no_training_that_is_tested(
@@ -376,12 +392,15 @@ def test_a_log_that_changed_is_retrained_on_where_that_is_said(oovrec: Invoke, l
     path = tmp_path / "moving.csv"
     path.write_bytes(log.read_bytes())
     oovrec("train", "popularity", "--data", path, "--out", tmp_path / "base")
-    path.write_bytes(log.read_bytes().replace(b"u1,", b"v1,"))
+    path.write_bytes(log.read_bytes().replace(b"u1,", b"u2,"))  # a user fewer
     ended = oovrec("retrain", tmp_path / "base", "--out", tmp_path / "again", code=2)
     assert "is not the dataset 'moving' that the run was trained on; give --data to retrain on it" in ended.stderr
     path.rename(tmp_path / "moved.csv")
     ended = oovrec("retrain", tmp_path / "base", "--out", tmp_path / "again", code=2)
     assert "moving.csv: no such file or folder; give --data to retrain on it" in ended.stderr
+    ended = oovrec("retrain", tmp_path / "base", "--out", tmp_path / "again", "--data", path, code=2)
+    assert "moving.csv: no such file or folder" in " ".join(ended.stderr.split())
+    assert "give --data" not in " ".join(ended.stderr.split())
     path = (tmp_path / "moved.csv").rename(path)
     ended = oovrec("retrain", tmp_path / "base", "--out", tmp_path / "again", "--data", path)
     assert "note: moving lacks 1 of the 60 users of" in " ".join(ended.stderr.split())

@@ -333,3 +333,55 @@ def test_greedy_texts_end_each_by_itself() -> None:
         expected.append(text)
     assert greedy(model, tokens, end, longest) == expected
     assert len({*map(len, expected)}) == BATCH
+
+
+class Rows:
+    """Output rows alone, in bfloat16; remembers which it was asked for."""
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        rng = torch.Generator().manual_seed(0)
+        self.table = torch.randn(vocabulary, width, generator=rng).bfloat16()
+        self.asked: list[int] = []
+
+    def rows(self, tokens: Tensor) -> Tensor:
+        self.asked += tokens.tolist()
+        return self.table[tokens]
+
+
+@pytest.mark.parametrize(("turn", "tiles"), [(-1.0, False), (-1.0, True), (float("inf"), False)])
+def test_logits_are_of_full_precision_and_absent_parents_have_no_children(
+    turn: float, tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under autocast too; states and rows that are bfloat16 themselves are multiplied as they are."""
+    monkeypatch.setitem(stepper.TURN, "cpu", turn)
+    if tiles:
+        monkeypatch.setattr(stepper, "_in_turn", stepper._in_tiles)
+        monkeypatch.setattr(stepper, "TILE", 2)
+    model, level = Rows(20, 8), Trie.of(np.array([[0, 5], [0, 9], [1, 5], [1, 6], [1, 7], [2, 19]])).levels[1]
+    hidden = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(1)).bfloat16()
+    parents = torch.tensor([[1, -1, 0, 1], [-1, 2, 1, -1]])
+    with torch.autocast("cpu", torch.bfloat16):
+        nodes, scores = stepper.child_scores(model, hidden, level, parents)
+    assert scores.dtype == torch.float32
+    children = {-1: [], 0: [5, 9], 1: [5, 6, 7], 2: [19]}
+    for row, place in np.ndindex(2, 4):
+        tokens = children[int(parents[row, place])]
+        wanted = (model.table[tokens].double() @ hidden[row, place].double()).log_softmax(0)
+        missing = 3 - len(tokens)
+        assert [level.tokens[level.symbol[n]].item() for n in nodes[row, place] if n >= 0] == tokens
+        np.testing.assert_allclose(scores[row, place], [*wanted, *[-np.inf] * missing], atol=1e-5)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize(("prompts", "width"), [(1, 200), (300, 4)])
+def test_parents_children_alone_are_asked_for_where_items_have_tokens_of_their_own(
+    own: bool, prompts: int, width: int
+) -> None:
+    """Where parents share their children's tokens, all of these are asked for once."""
+    clusters, size = 4, 2000
+    codes = [(n % clusters, clusters + (n if own else n // clusters)) for n in range(clusters * size)]
+    model, level = Rows(clusters + len(codes), width), Trie.of(np.array(codes)).levels[1]
+    parents = torch.arange(prompts)[:, None] % 2 + 1
+    stepper.child_scores(model, torch.ones(prompts, 1, width), level, parents)
+    wanted = {n for first, n in codes if first in parents} if own else {n for _, n in codes}
+    assert sorted(model.asked) == sorted(wanted)

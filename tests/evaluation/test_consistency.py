@@ -130,8 +130,9 @@ def test_hit_and_ndcg_at_one_are_the_same(check: Any) -> None:
 
 
 def test_recall_is_hit(check: Any) -> None:
-    (finding,) = check({"A": {"toys": {"HR@5": 0.05, "Recall@5": 0.07}}}).findings
-    assert {suspect.metric for suspect in finding.suspects} == {"HR@5", "Recall@5"}
+    for one, other in (("HR@5", "Recall@5"), ("hits@5", "Hit@5")):
+        (finding,) = check({"A": {"toys": {one: 0.05, other: 0.07}}}).findings
+        assert {suspect.metric for suspect in finding.suspects} == {one, other}
 
 
 def test_suspects_are_what_alone_would_mend_the_row(check: Any) -> None:
@@ -155,6 +156,7 @@ def test_percentages_are_no_shares(check: Any) -> None:
     (finding,) = check({"A": {"toys": {"hit@5": 3.87, "ndcg@5": 2.49}}}).findings
     assert "divide percentages by 100" in finding.reason
     assert [suspect.metric for suspect in finding.suspects] == ["hit@5", "ndcg@5"]
+    assert finding.spread == pytest.approx(2.87 - 0.005)  # the larger one must come down to 1
     (finding,) = check({"A": {"toys": {"hit@5": -0.01}}}).findings
     assert finding.suspects[0].excess == pytest.approx(0.005)
     assert "no share is negative" in finding.reason
@@ -192,6 +194,11 @@ def test_files_of_ours_pass_at_full_precision(check: Any) -> None:
         ('{"A": {"toys": {"ndcg@10": 1e999}}}', "which is no number"),
         ('{"A": {"toys": {"precision@5": 0.1}}}', "A → toys: has no hit@k and no ndcg@k, but 'precision@5'"),
         ('{"A": {"hit@5": 0.1}, "A": {"hit@5": 0.2}}', "table.json: the key 'A' is there twice; give each row a name"),
+        ('{"B": 1, "A": {"hit@5": 0.1}, "A": {"hit@5": 0.2}}', "table.json: the key 'A' is there twice"),
+        ('{"A": {"toys": {"hit@0": 0.1}}}', "A → toys: has no hit@k and no ndcg@k, but 'hit@0'"),
+        ('{"A": {"hit@' + "9" * 30 + '": 0.1}}', "A: has no hit@k and no ndcg@k, but 'hit@999"),
+        ('{"A": {"precision@5": 0.1, "auc": 0.2, "map": 0.3}}', "A: has no hit@k and no ndcg@k, but 'auc'"),
+        ('{"A": {}}', "table.json: holds no hit@k and no ndcg@k"),
         ('{"note": "nothing here"}', "table.json: holds no hit@k and no ndcg@k"),
     ],
 )
@@ -229,5 +236,17 @@ def test_there_are_no_more_users_than_all(tmp_path: Path) -> None:
     path.write_text('{"A": {"toys": {"ndcg@1": 0.9000, "ndcg@10": 0.9700}}}')
     (finding,) = check_table(path).findings
     most = 0.90005 + (1 - 0.90005) / log2(3)  # whoever is not first is second
+    both = (0.97 - HALF - most) / (2 - 1 / log2(3))  # ndcg@1 as much higher as ndcg@10 lower
+    assert finding.spread == pytest.approx(both, abs=1e-7)
     assert finding.suspects[0].metric == "ndcg@10"
     assert finding.suspects[0].high == pytest.approx(most, abs=1e-6)
+
+
+def test_what_lies_beside_rows_or_in_place_of_them_is_left_alone(check: Any) -> None:
+    assert check({"results": "of the paper", "A": {"toys": SOUND}, "B": {}}) == Consistency(1, 4, [])
+
+
+def test_figures_without_a_decimal_place_are_whole(check: Any) -> None:
+    report = check('{"A": {"toys": {"hit@5": 3E+1}}}')
+    assert report.decimals == 0
+    assert report.findings[0].suspects[0].excess == pytest.approx(30 - 1 - 0.5)

@@ -76,6 +76,15 @@ def test_a_catalogue_of_blocks_is_sorted_as_by_numpy(items: int, levels: int) ->
         assert found.tops[1, row].tolist() == (left.tolist() + [-1] * width)[:width]
 
 
+def test_the_best_of_what_is_below_zero_are_found_wherever_they_stand(rank: Rank) -> None:
+    """Within a block and behind the last whole one, and fewer of them than there are blocks."""
+    rng = np.random.default_rng(0)
+    scores = -1 - rng.permuted(np.tile(np.arange(130, dtype=np.float32), (40, 1)), axis=1)
+    scores[:2] = -1 - np.arange(130), np.arange(130) - 130.0
+    found = rank(torch.from_numpy(scores), np.zeros(40, np.int64), Histories.of([[]] * 40), 2)
+    assert found.tops[0].tolist() == np.argsort(-scores, axis=1)[:, :2].tolist()
+
+
 @pytest.mark.parametrize("items", [1, 65, 5000, 70_000])  # the last are too many to be made while they are ranked
 @pytest.mark.parametrize("width", [0, 10, ranks.WIDEST + 1])
 def test_products_are_ranked_as_the_scores_that_they_make(items: int, width: int) -> None:

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from oovrec.data.histories import Histories
 from oovrec.errors import OovrecError
+from oovrec.language.packed import Packed
 from oovrec.language.prompts import Prompter
 from oovrec.language.tokenizer import Vocabulary, extend, own_tokenizer, pretrained_tokenizer
 from oovrec.language.wordings import GROUPS, RANKING, TASKS, Templates, read_templates
@@ -166,6 +167,17 @@ def test_a_token_that_means_something_else_in_prompts_is_refused(word: str) -> N
     items = TokenTable.of(["a", "b"], [("<I1>",), (word,)])
     with pytest.raises(OovrecError, match=f"the token {word} has another meaning in prompts, and names 'b';"):
         extend(own_tokenizer(TEMPLATES.texts(), causal=True), Tokens(items, None, "mine", "train", 0))
+
+
+def test_sequences_are_taken_and_filled_up_by_hand() -> None:
+    packed = Packed(np.arange(1, 11), np.array([3, 0, 5, 2]))
+    table = [[1, 2, 3, -1, -1], [-1] * 5, [4, 5, 6, 7, 8], [9, 10, -1, -1, -1]]
+    for padded in (packed.padded(-1), packed.padded(-1, 5)):
+        assert (padded.tolist(), padded.dtype) == (table, np.int64)
+    assert packed.padded(-1, 4).tolist() == [[*row, -1, -1, -1] for row in table]
+    taken = packed.take(np.array([3, 1, 2, 3]))
+    assert (taken.lengths.tolist(), len(taken)) == ([2, 0, 5, 2], 4)
+    assert taken.padded(-1).tolist() == [table[row] for row in (3, 1, 2, 3)]
 
 
 def test_a_batch_of_prompts_is_the_prompts_one_by_one(vocabulary: Vocabulary, tokens: Tokens) -> None:

