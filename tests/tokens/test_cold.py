@@ -338,10 +338,14 @@ def test_where_numbers_are_an_items_own_the_last_of_its_cluster_has_the_twin() -
 
 
 def test_tokens_of_items_that_stand_alone_go_on_after_the_highest_number() -> None:
-    names = [(f"<I{number}>",) for number in (3, 1, 7)]
+    """The last number of a token goes on, not that of a level, or of an edition, before it."""
+    names = [(f"<2-I{number}>",) for number in (3, 1, 7)]
     known = TokenTable.of(list("abc"), names, {word: np.ones(2) for (word,) in names})
     found, _ = blended(known, list("defgh"), [around([0], [1.0], 3)] * 5, np.ones((3, 4)))
-    assert [found.text(row) for row in range(8)] == [*("<I3>", "<I1>", "<I7>"), *(f"<I{n}>" for n in range(8, 13))]
+    assert [found.text(row) for row in range(3, 8)] == [f"<2-I{n}>" for n in range(8, 13)]
+    clusters = TokenTable.of(["a", "b"], [("<CI0>", "<2-I1>"), ("<CI0>", "<2-I2>")])
+    larger, twins = extended(clusters, ["c"], [around([0], [1.0], 2)], 0)
+    assert (larger.words(2), twins) == (["<CI0>", "<2-I3>"], {"<2-I3>": "<2-I2>"})
 
 
 def test_an_item_ten_places_off_is_near_and_one_more_is_not() -> None:

@@ -27,7 +27,7 @@ from oovrec.tokens.table import TokenTable
 from oovrec.tokens.words import item_words
 
 Evidence = Literal["interactions", "words"]
-DIGITS = re.compile(r"\d+")
+DIGITS = re.compile(r"\d+(?=\D*$)")  # the last of a token
 LIKE = 20  # items taken about as often as a new one
 PLACES = 10  # before and after an item in a history, that count as near
 
@@ -342,10 +342,10 @@ def _number(token: str) -> int:
     Raises:
         OovrecError: there is none.
     """
-    if not (digits := DIGITS.findall(token)):
+    if not (digits := DIGITS.search(token)):
         what = f"the token {token} has no number, so nothing says what a new item's would be called"
         raise OovrecError(what, remedy="use a run whose last tokens have one, such as <I17>")
-    return int(digits[-1])
+    return int(digits[0])
 
 
 def excess(near: np.ndarray, usual: np.ndarray) -> np.ndarray:
