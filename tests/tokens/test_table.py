@@ -68,6 +68,8 @@ def test_ids_of_different_lengths_are_kept(tmp_path: Path) -> None:
         ("a\t<C1>\t<I1>\nb\t<C2>\nc <C1>\n", r"line 3: is the beginning of the tuple of line 1; give it"),
         ("a\t<C1>\t<end>\n", r"line 1: is not an id followed by <tokens>"),
         ("a <C1><I1>\n\nb <C1><I1>\n", r"line 3: repeats the token tuple of line 1; keep one"),
+        ("\t<C1>\t<I1>\n", r"line 1: is not an id followed by <tokens>"),
+        ("a\t<C1>\t<I1>\na \t<C1>\t<I2>\n", r"line 2: repeats the id of line 1; keep one"),
         ("a\t<C1>\t<I1>\na\t<C1>\t<I2>\n", r"line 2: repeats the id of line 1; keep one"),
         ("\n", r"is empty"),
     ],
@@ -160,3 +162,9 @@ def test_a_harmed_folder_is_refused(folder: Path, harm: object, message: str) ->
 def test_a_byte_order_mark_is_no_part_of_an_id(tmp_path: Path) -> None:
     (path := tmp_path / "items.tsv").write_text("\ufeff242\t<CI1>\t<I1>\n7\t<CI1>\t<I2>\n", encoding="utf-8")
     assert read_table(path).ids == ["242", "7"]
+
+
+def test_blanks_around_an_id_are_no_part_of_it(tmp_path: Path) -> None:
+    """As in logs. Within, they are."""
+    (path := tmp_path / "items.tsv").write_text(" a b \t<CI1> \t<I1>\n\u2003c <CI1><I2> \n \n")
+    assert read_table(path).ids == ["a b", "c"]

@@ -169,9 +169,10 @@ def read_table(path: Path) -> TokenTable:
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        name, _, rest = line.partition("\t") if "\t" in line else line.partition(" ")
+        name, _, rest = line.partition("\t") if "\t" in line else line.strip().partition(" ")
+        name = name.strip()  # as a log's ids are read
         tokens = tuple(TOKEN.findall(rest))
-        if not tokens or misspelt(tokens) or TOKEN.sub("", rest).strip():
+        if not name or not tokens or misspelt(tokens) or TOKEN.sub("", rest).strip():
             remedy = f"write id<TAB><token><TAB><token>, of at most {LONGEST:,} characters each"
             raise OovrecError("is not an id followed by <tokens>", where=where, remedy=remedy)
         for kind, line_before in (("id", seen_ids.get(name)), ("token tuple", seen_tuples.get(tokens))):
