@@ -7,6 +7,10 @@ import platform
 import subprocess
 import sys
 
+import pytest
+
+from oovrec import memory
+
 ROUNDS, BYTES = 20, 64 << 20
 STEPS = f"""
 import resource
@@ -64,3 +68,24 @@ def test_what_nobody_uses_is_given_back() -> None:
 
 def test_the_environment_has_its_way() -> None:
     assert run(True, GLIBC_TUNABLES="glibc.malloc.check=0")[0] == "False"
+
+
+def test_memory_is_given_back_when_a_quarter_more_is_held_than_the_largest_step_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held: list[int] = []
+    given: list[int] = []
+    monkeypatch.setattr(memory, "resident", lambda: held[-1])
+    monkeypatch.setattr(memory, "give_back", lambda: given.append(len(held)))
+    kept = memory.Kept()
+    for after in (100, 124, 126, 90, 125, 126, 130, 140, 163):
+        held.append(after)
+        kept.stepped()
+    assert given == [3, 6, 9]  # 126 of 100 twice, as the step of 90 was not the largest; then 163 of 130
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="other systems do not say")
+def test_what_is_held_grows_with_what_is_used() -> None:
+    before = memory.resident()
+    block = bytearray(b"1" * BYTES)
+    assert memory.resident() - before > 0.9 * len(block)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
+from pathlib import Path
 
 NEVER, MOST = 2**31 - 1, 2**28  # bytes: an int's largest; a block above MOST is still given back at once
 OPTIONS = {-1: NEVER, -3: MOST}  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+GROWN = 1.25  # times as much as the largest step alone has left
 TOLD = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -30,3 +33,27 @@ def give_back() -> None:
     """
     if os.name == "posix" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds; 0 where the system does not say."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+class Kept:
+    """Looks after what steps of many shapes leave behind, so that it stays near what the largest of them needs."""
+
+    def __init__(self) -> None:
+        self.largest = 0  # bytes after the largest step that followed a giving back
+        self.given = True
+
+    def stepped(self) -> None:
+        """To be called after each step: gives back once what is held has grown by a quarter."""
+        held = resident()
+        if self.given:
+            self.largest, self.given = max(self.largest, held), False
+        elif held > GROWN * self.largest:
+            give_back()
+            self.given = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from oovrec import memory
 from oovrec.errors import OovrecError
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch, train
@@ -313,3 +315,11 @@ def test_what_stops_after_some_epochs_is_the_beginning_of_the_whole(tmp_path: Pa
 def test_more_epochs_to_stop_after_than_there_are_are_all() -> None:
     assert len(without_validation(Regression(), epochs=2, stop_after=5)) == 2
     assert len(without_validation(Regression(), epochs=2)) == 2
+
+
+def test_what_steps_leave_behind_is_given_back_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, given = itertools.count(100, 100), []
+    monkeypatch.setattr(memory, "resident", lambda: next(held))
+    monkeypatch.setattr(memory, "give_back", lambda: given.append(1))
+    run(Regression(), batch=4, epochs=1)  # six steps, after which 100, 200, ... are held
+    assert len(given) == 2  # at 200, which is a quarter more than 100, and at 400

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from oovrec.config import Options, defaults
 from oovrec.errors import Diverged, Interrupted, OovrecError, out_of_memory
-from oovrec.memory import give_back
+from oovrec.memory import Kept, give_back
 from oovrec.progress import Bar
 from oovrec.training.checkpoint import Checkpoint, EpochLog, Progress, Weights, put, weights
 from oovrec.training.compiling import compiled, failures, say_not_compiled
@@ -125,6 +125,7 @@ class _Training:
         self.bar: Bar | None = None
         self.averaged = 1  # batches of the update under way; an epoch's last one may have fewer
         self.unread: list[Tensor] = []  # losses not yet fetched from the device
+        self.kept = Kept()
         self.checkpoint_at = time.monotonic() + CHECKPOINT_SECONDS
 
     def run(self, resume: bool) -> list[EpochLog]:
@@ -188,6 +189,7 @@ class _Training:
                 self._try_update(some, total)
             if self.device.type == "cpu" or self.progress.updates % LOOK == 0 or self._over(total):
                 self._read_losses()
+                self.kept.stepped()
                 self.progress.seconds = before + time.monotonic() - began
                 self._keep_or_stop()
             if self.bar is not None:
