@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,18 +71,29 @@ def test_the_environment_has_its_way() -> None:
     assert run(True, GLIBC_TUNABLES="glibc.malloc.check=0")[0] == "False"
 
 
-def test_memory_is_given_back_when_a_quarter_more_is_held_than_the_largest_step_left(
+def test_memory_is_given_back_when_more_is_held_than_the_largest_step_left_and_little_room_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    held: list[int] = []
-    given: list[int] = []
-    monkeypatch.setattr(memory, "resident", lambda: held[-1])
-    monkeypatch.setattr(memory, "give_back", lambda: given.append(len(held)))
+    steps = [(100, 0), (109, 0), (111, 28), (111, 27), (90, 0), (110, 0), (112, 27), (130, 0), (140, 0), (150, 0)]
+    took: list[int] = []
+    given: list[list[int]] = []
+    monkeypatch.setattr(memory, "give_back", lambda: given.append(took[-2:]))
     kept = memory.Kept()
-    for after in (100, 124, 126, 90, 125, 126, 130, 140, 163):
-        held.append(after)
+    for held, room in steps:
+        took.append(held)
+        monkeypatch.setattr(memory, "resident", lambda held=held: held)
+        monkeypatch.setattr(memory, "room", lambda _, room=room: room)
         kept.stepped()
-    assert given == [3, 6, 9]  # 126 of 100 twice, as the step of 90 was not the largest; then 163 of 130
+    assert given == [[111, 111], [110, 112], [140, 150]]  # more than 110, as that of 90 was not the largest; then 143
+
+
+def test_the_room_of_a_container_is_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "LIMIT", tmp_path / "memory.max")
+    whole = memory.room(0)
+    assert 0 < whole <= 2**63
+    for text, left in {"max\n": whole, "5000\n": 4000}.items():
+        (tmp_path / "memory.max").write_text(text)
+        assert memory.room(1000) == pytest.approx(left, rel=0.5)
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="other systems do not say")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 NEVER, MOST = 2**31 - 1, 2**28  # bytes: an int's largest; a block above MOST is still given back at once
 OPTIONS = {-1: NEVER, -3: MOST}  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-GROWN = 1.25  # times as much as the largest step alone has left
+GROWN, LEFT = 1.1, 1 / 4  # of what the largest step alone has left, and of what is held
+LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
 TOLD = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -42,18 +43,32 @@ def resident() -> int:
     return 0
 
 
+def room(held: int) -> int:
+    """Bytes that a process that holds so many could still have; ``2**63`` where the system does not say."""
+    left = [2**63]
+    with suppress(OSError, ValueError):  # the latter where a container has no limit
+        left.append(int(LIMIT.read_text()) - held)
+    with suppress(OSError):
+        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        left.append(int(told["MemAvailable"].split()[0]) * 1024)
+    return min(left)
+
+
 class Kept:
-    """Looks after what steps of many shapes leave behind, so that it stays near what the largest of them needs."""
+    """Looks after what steps of many shapes leave behind, so that none fails for want of what an earlier one kept."""
 
     def __init__(self) -> None:
         self.largest = 0  # bytes after the largest step that followed a giving back
         self.given = True
 
     def stepped(self) -> None:
-        """To be called after each step: gives back once what is held has grown by a quarter."""
+        """To be called after each step: gives back where more is held than the largest left, and little room is left.
+
+        Each time costs the next step as much as not to keep anything would have, so it is not done where there is room.
+        """
         held = resident()
         if self.given:
             self.largest, self.given = max(self.largest, held), False
-        elif held > GROWN * self.largest:
+        elif held > GROWN * self.largest and room(held) < LEFT * held:
             give_back()
             self.given = True

@@ -320,6 +320,7 @@ def test_more_epochs_to_stop_after_than_there_are_are_all() -> None:
 def test_what_steps_leave_behind_is_given_back_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     held, given = itertools.count(100, 100), []
     monkeypatch.setattr(memory, "resident", lambda: next(held))
+    monkeypatch.setattr(memory, "room", lambda _: 0)
     monkeypatch.setattr(memory, "give_back", lambda: given.append(1))
     run(Regression(), batch=4, epochs=1)  # six steps, after which 100, 200, ... are held
-    assert len(given) == 2  # at 200, which is a quarter more than 100, and at 400
+    assert len(given) == 3  # at 200, 400 and 600
