@@ -48,7 +48,7 @@ def room(held: int) -> int:
     left = [2**63]
     with suppress(OSError, ValueError):  # the latter where a container has no limit
         left.append(int(LIMIT.read_text()) - held)
-    with suppress(OSError):
+    with suppress(OSError, ValueError, KeyError):  # the latter two of systems that only look like Linux
         told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         left.append(int(told["MemAvailable"].split()[0]) * 1024)
     return min(left)
