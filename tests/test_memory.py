@@ -96,8 +96,9 @@ def test_the_room_of_a_container_is_its_own(monkeypatch: pytest.MonkeyPatch, tmp
         assert memory.room(1000) == pytest.approx(left, rel=0.5)
 
 
-@pytest.mark.skipif(platform.system() != "Linux", reason="other systems do not say")
 def test_what_is_held_grows_with_what_is_used() -> None:
+    """Other systems than Linux do not say."""
     before = memory.resident()
     block = bytearray(b"1" * BYTES)
-    assert memory.resident() - before > 0.9 * len(block)
+    grown = memory.resident() - before
+    assert grown > 0.9 * len(block) if platform.system() == "Linux" else grown == 0

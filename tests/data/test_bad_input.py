@@ -22,7 +22,11 @@ def p5(sequences: str = SEQUENCES, **companions: str | bytes) -> dict[str, str |
     return {"user_sequence.txt": sequences} | {names[key]: value for key, value in companions.items()}
 
 
-AMAZON = '{"reviewerID": "u", "asin": "i", "reviewText": "fine", "overall": 5.0, "unixReviewTime": 1391040000}'
+def amazon(reviews: str | bytes, about: str = "{}") -> dict[str, str | bytes]:
+    return {"X_5.json.gz": reviews, "meta_X.json.gz": about}
+
+
+REVIEW = '{"reviewerID": "u", "asin": "i", "reviewText": "fine", "overall": 5.0, "unixReviewTime": 1391040000}'
 CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
     "empty file": ({"log.csv": ""}, r"log\.csv: is empty; give one that has rows\.$"),
     "blank file": ({"log.txt": " \n\n"}, r"log\.txt: is empty"),
@@ -172,43 +176,43 @@ CASES: dict[str, tuple[dict[str, str | bytes], str]] = {
         r"d\.item: item 'a' stands there twice",
     ),
     "amazon review cut short": (
-        {"X_5.json.gz": '{"reviewerID": "u"', "meta_X.json.gz": "{}"},
+        amazon('{"reviewerID": "u"'),
         r"X_5\.json\.gz, line 1: is neither JSON nor a Python literal; fetch the file again",
     ),
     "amazon reviews truncated": (
-        {"X_5.json.gz": gzip.compress(b'{"reviewerID": "u"}\n')[:-9], "meta_X.json.gz": "{}"},
+        amazon(gzip.compress(b'{"reviewerID": "u"}\n')[:-9]),
         r"X_5\.json\.gz: is not a whole \.gz file",
     ),
     "amazon review without an item": (
-        {"X_5.json.gz": '{"reviewerID": "u", "unixReviewTime": 1}', "meta_X.json.gz": "{}"},
+        amazon('{"reviewerID": "u", "unixReviewTime": 1}'),
         r"X_5\.json\.gz, review 1: has no item",
     ),
     "amazon time that is none": (
-        {"X_5.json.gz": AMAZON.replace("1391040000", '"x"'), "meta_X.json.gz": "{}"},
+        amazon(REVIEW.replace("1391040000", '"x"')),
         r"X_5\.json\.gz, review 1: 'x' in the column 'time' is not a time; write all as .*\(UTC, .* like \+02:00\)\.$",
     ),
     "amazon rating that is none": (
-        {"X_5.json.gz": AMAZON.replace("5.0", '"x"'), "meta_X.json.gz": "{}"},
+        amazon(REVIEW.replace("5.0", '"x"')),
         r"X_5\.json\.gz, review 1: 'x' in the column 'rating' is not a number; mend it\.$",
     ),
     "amazon text that is none": (
-        {"X_5.json.gz": AMAZON.replace('"fine"', '["fine"]'), "meta_X.json.gz": "{}"},
+        amazon(REVIEW.replace('"fine"', '["fine"]')),
         r"X_5\.json\.gz, line 1: 'reviewText' holds neither a text nor a number; write one there or remove the line",
     ),
     "amazon text with half a character": (
-        {"X_5.json.gz": AMAZON.replace("fine", "\\ud83d"), "meta_X.json.gz": "{}"},
+        amazon(REVIEW.replace("fine", "\\ud83d")),
         r"X_5\.json\.gz, line 1: '\\ud83d' in the column 'reviewText' has half a character",
     ),
     "amazon title with half a character": (
-        {"X_5.json.gz": AMAZON, "meta_X.json.gz": '{"asin": "i", "title": "\\ud83d"}'},
+        amazon(REVIEW, '{"asin": "i", "title": "\\ud83d"}'),
         r"meta_X\.json\.gz, line 1: '\\ud83d' in the column 'title' has half a character",
     ),
     "amazon lists in lists": (
-        {"X_5.json.gz": f"{AMAZON}\n{'[' * 100_000}", "meta_X.json.gz": "{}"},
+        amazon(f"{REVIEW}\n{'[' * 100_000}"),
         r"X_5\.json\.gz, line 2: is neither JSON nor a Python literal",
     ),
     "amazon literal with a list for a key": (
-        {"X_5.json.gz": "{[]: 1}", "meta_X.json.gz": "{}"},
+        amazon("{[]: 1}"),
         r"X_5\.json\.gz, line 1: is neither JSON nor a Python literal",
     ),
     "attributes in lists in lists": (

@@ -61,20 +61,32 @@ def home(path: str | Path) -> Path:
         return Path(path)
 
 
-def read_text(path: Path, *, encoding: str = "utf-8") -> str:
+def read_text(path: Path, *, otherwise: str | None = None) -> str:
     """The text of a file, packed or not; where no line feed ends a line, carriage returns do.
+
+    Args:
+        otherwise: the encoding of a file that is not UTF-8; None takes no other.
 
     Raises:
         OovrecError: missing, unreadable, empty, truncated, or not text.
     """
     with _named_errors(path), opened(path) as file:
-        text = file.read().decode(encoding)
+        text = _decoded(file.read(), otherwise)
     if "\0" in text:
         raise OovrecError("is a binary file", where=path, remedy="give one of text")
     if not text.strip():
         raise OovrecError("is empty", where=path, remedy="give one that has rows")
     text = text.removeprefix("\ufeff")  # a byte order mark, as spreadsheets write it
     return text if "\n" in text else text.replace("\r", "\n")
+
+
+def _decoded(content: bytes, otherwise: str | None) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        if otherwise is None:
+            raise
+        return content.decode(otherwise)
 
 
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -51,8 +51,7 @@ class Material:
         histories = dataset.full if built_from == "all" else dataset.histories("train")
         met = first_met(dataset.full)
         unmet = met[~np.isin(met, histories.items)]
-        users, items = list(dataset.users), list(dataset.items)  # which a stranger's scheme may put in order
-        return cls(histories, users, items, unmet, dataset.titles, dataset.attributes)
+        return cls(histories, dataset.users, dataset.items, unmet, dataset.titles, dataset.attributes)
 
     @cached_property
     def popularity(self) -> np.ndarray:
@@ -146,13 +145,13 @@ def check_scheme(tokens: Tokens) -> None:
 
 def _built(found: ModuleType, method: str, material: Material, config: Options, seed: int) -> Built:
     """What the scheme makes, checked; errors that name no place, such as a table's, name the scheme."""
-    asked = replace(material, users=list(material.users), items=list(material.items))
+    lent = replace(material, users=list(material.users), items=list(material.items))  # a stranger may sort them
     try:
-        built = found.build(material, config, seed)
+        built = found.build(lent, config, seed)
         if not isinstance(built, Built):
             what = f"its build() returns no Built but {type(built).__name__}"
             raise OovrecError(what, remedy="return Built(items, users, details)")
-        check_built(built, asked)
+        check_built(built, material)
     except OovrecError as error:
         if error.where is not None:
             raise

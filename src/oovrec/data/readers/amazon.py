@@ -88,8 +88,7 @@ def _items(path: Path, wanted: Container[str]) -> Iterator[tuple[str, dict[str, 
         found = ITEM.search(line)
         if found and found[1] in wanted:
             about = _parsed(line, where := f"{path}, line {number}")
-            written(about.get("title"), "title", where)
-            yield found[1], about
+            yield found[1], about | {"title": written(about.get("title"), "title", where)}
 
 
 def _parsed(line: str, where: str) -> dict[str, Any]:

@@ -77,20 +77,11 @@ def _csv_movies(path: Path) -> list[tuple[str, ...]]:
 
 
 def _dat_movies(path: Path) -> list[tuple[str, ...]]:
+    """The 10M is in UTF-8, the 1M in Latin-1, whose accented letters are no UTF-8."""
     films: list[tuple[str, ...]] = []
-    for number, line in numbered_lines(_film_text(path)):
+    for number, line in numbered_lines(read_text(path, otherwise="latin-1")):
         film = tuple(line.split("::"))
         if len(film) != 3:
             raise OovrecError("is not film::title::genres", where=f"{path}, line {number}", remedy="fetch it again")
         films.append((film[0].strip(), *film[1:]))
     return films
-
-
-def _film_text(path: Path) -> str:
-    """UTF-8, as the 10M has it, or else Latin-1 as the 1M: an accented letter of that is no UTF-8."""
-    try:
-        return read_text(path)
-    except OovrecError as error:
-        if not isinstance(error.__cause__, UnicodeDecodeError):
-            raise
-        return read_text(path, encoding="latin-1")
