@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch import Tensor
 from typer.testing import Result
 
 from oovrec.app.leads import compare
@@ -20,7 +21,7 @@ from oovrec.app.runs import load_run
 from oovrec.data.columns import Columns
 from oovrec.data.histories import Histories
 from oovrec.data.load import load_dataset
-from oovrec.evaluation.ranks import MISSED
+from oovrec.evaluation.ranks import MISSED, Products
 
 Invoke = Callable[..., Result]
 DAY = 86_400
@@ -251,13 +252,19 @@ def test_an_item_that_cannot_be_named_repeats_nothing(popular: Path, newer: Path
     assert found.repeat_targets == 0
 
 
-def test_it_answers_in_the_precision_of_its_training(run: Path, newer: Path) -> None:
-    found = load_run(run)
-    if not found.speaks:
-        pytest.skip("any other model answers in float32")
+def test_it_answers_in_the_precision_of_its_training(run: Path, newer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, coarse = load_run(run), []
     training = found.recipe.training.model_copy(update={"precision": "bf16"})
-    halved = replace(found, recipe=found.recipe.model_copy(update={"training": training}))
-    assert halved.evaluate_later(newer).raw.tolist() != found.evaluate_later(newer).raw.tolist()
+    found = replace(found, recipe=found.recipe.model_copy(update={"training": training}))
+    own = found.model.ranked
+
+    def ranked(histories: Histories) -> Tensor | Products:
+        coarse.append(torch.is_autocast_enabled("cpu"))
+        return own(histories)
+
+    monkeypatch.setattr(found.model, "ranked", ranked)
+    found.evaluate_later(newer)
+    assert set(coarse) == {found.speaks}  # any other model answers in float32
 
 
 def test_a_run_whose_own_log_has_no_times_cannot_be_tested_so(

@@ -68,6 +68,37 @@ def test_an_output_layer_of_its_own_has_a_map_of_its_own(augments: str) -> None:
         assert not torch.equal(layer.project.weight, head.project.weight)
 
 
+@pytest.mark.parametrize("augments", ["input", "output", "both"])
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_rows_that_are_kept_are_those_of_the_formula_in_float32(kind: str, augments: str) -> None:
+    known, ids = torch.from_numpy(centroids()), torch.arange(SIZE - 1, 0, -2)  # half of them
+    layer = AugmentedEmbedding(table(), centroids(), kind, ALPHA, augments)
+    added = formula(layer, known)
+    maps: list[int] = []
+    layer.project.register_forward_hook(lambda _, read, __: maps.append(len(read[0])))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), layer.unchanging():
+        for _ in range(5):
+            for side in ("input", "output"):
+                rows = table() + added if augments in (side, "both") else table()
+                torch.testing.assert_close(layer(ids, side), rows[ids], rtol=0, atol=1e-7)
+    asked = 10 if augments == "both" else 5
+    assert sum(maps) == 2 * SIZE  # half and half in vain, then all at once for good
+    assert len(maps) == 3 < asked
+
+
+def test_what_was_kept_is_forgotten_when_weights_may_change_again() -> None:
+    layer = AugmentedEmbedding(table(), centroids(), "linear", ALPHA)
+    ids = torch.arange(SIZE)
+    for seed in (1, 2):
+        layer.project.weight.data = torch.randn(WIDTH, INNER, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad(), layer.unchanging():
+            for _ in range(3):
+                rows = layer(ids)
+        torch.testing.assert_close(rows, table() + formula(layer, torch.from_numpy(centroids())))
+    layer(ids).sum().backward()
+    assert layer.project.weight.grad is not None
+
+
 def test_none_is_the_plain_table() -> None:
     layer = AugmentedEmbedding(table(), centroids(), "none")
     assert torch.equal(layer.whole(), table())

@@ -8,6 +8,9 @@ learnt map of the centroid is added for good; ``mlp``, the same with a hidden la
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -48,6 +51,14 @@ class GrownTable(nn.Module):
         return torch.where(place[..., None] < 0, known, grown)
 
 
+@dataclass
+class _Made:
+    """The rows of all tokens with what is added to them, and how many have been asked for before they were made."""
+
+    asked: int = 0
+    whole: Tensor | None = None
+
+
 class AugmentedEmbedding(nn.Module):
     """A table of token embeddings to which a map of the tokens' centroids is added.
 
@@ -75,10 +86,11 @@ class AugmentedEmbedding(nn.Module):
         augments: Sides = "both",
     ) -> None:
         super().__init__()
-        size, width = table.shape
-        self.table: nn.Embedding | GrownTable = nn.Embedding(size, width)
+        self.size, width = table.shape
+        self.table: nn.Embedding | GrownTable = nn.Embedding(self.size, width)
         self.table.weight.data = table
         self.kind, self.alpha, self.augments = kind, alpha, augments
+        self.made: dict[Sides, _Made] | None = None
         known = None if centroids is None or kind == "none" else torch.as_tensor(centroids)
         self.project = None if known is None else _map(kind, known.shape[1], width)
         self.register_buffer("centroids", known, persistent=self.project is not None)
@@ -104,8 +116,35 @@ class AugmentedEmbedding(nn.Module):
 
     def forward(self, ids: Tensor, side: Side = "input") -> Tensor:
         """``[...]`` token ids to ``[..., width]``."""
-        plain, known = self.table(ids), self._known(side)
-        return plain if known is None else plain + self._added(F.embedding(ids, known))
+        known = self._known(side)
+        if known is None:
+            return self.table(ids)
+        if (made := self._made(side, ids.numel())) is not None:
+            return F.embedding(ids, made)
+        return self.table(ids) + self._added(F.embedding(ids, known))
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """Within, weights stay as they are and nothing is learnt: :meth:`whole` is made and kept once that pays.
+
+        That is when more rows have been asked for than it has: a large catalogue's is not made for a few of them.
+        Until then, too, what is added is made in float32, under autocast as well.
+        """
+        self.made = {}
+        try:
+            yield
+        finally:
+            self.made = None
+
+    def _made(self, side: Side, more: int) -> Tensor | None:
+        """What is kept of :meth:`whole`, if anything, when ``more`` rows are asked for."""
+        if (made := self.made) is None:
+            return None
+        kept = made.setdefault("both" if self.alike else side, _Made())
+        kept.asked += more
+        if kept.whole is None and kept.asked > self.size:
+            kept.whole = self.whole(side)
+        return kept.whole
 
     def whole(self, side: Side = "input") -> Tensor:
         """``[size, width]``: the rows of all tokens."""
@@ -118,7 +157,9 @@ class AugmentedEmbedding(nn.Module):
 
     def _added(self, centroids: Tensor) -> Tensor:
         assert self.project is not None
-        return self.alpha * self.project(centroids)
+        exactly = nullcontext() if self.made is None else torch.autocast(centroids.device.type, enabled=False)
+        with exactly:
+            return self.alpha * self.project(centroids)
 
 
 def _map(kind: Augmentation, inner: int, width: int) -> nn.Module | None:

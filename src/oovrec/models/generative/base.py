@@ -308,8 +308,8 @@ class GenerativeRecommender(NeuralRecommender):
     @torch.no_grad()
     def answered(self, prompts: Packed, trie: Trie) -> Tensor:
         """``[prompts, entries]`` exact log-probability of each entry of ``trie``."""
-        self.module.eval()
-        return torch.cat([exact_scores(self.stepper(part), trie) for part in self.chunks(prompts, trie.depth)])
+        with self.module.answering():
+            return torch.cat([exact_scores(self.stepper(part), trie) for part in self.chunks(prompts, trie.depth)])
 
     def chunks(self, prompts: Packed, depth: int) -> Iterator[Packed]:
         """As many prompts at a time as are decoded at once, for answers of so many tokens."""
@@ -322,14 +322,14 @@ class GenerativeRecommender(NeuralRecommender):
         self, histories: Histories, k: int, mask_seen: bool, task: Task = "sequential", group: Group = "seen"
     ) -> Recommendations:
         """Only items that may be among the best are scored; ties: lower index."""
-        self.module.eval()
         order = np.argsort(np.minimum(histories.lengths, self.config.history), kind="stable")  # prompts of like length
         items = np.empty((len(order), min(k, len(self.entities.items))), np.int64)
         scores = np.empty(items.shape, np.float32)
-        for rows, batch in histories.take(order).batches(SEARCHED.get(self.device.type, SEARCHED["cuda"])):
-            seen = torch.from_numpy(batch.padded(-1)).to(self.device) if mask_seen else None
-            best = exact_top_k(self.stepper(self.prompts(batch, task, group)), self.trie, k, seen)
-            items[order[rows]], scores[order[rows]] = (part.cpu().numpy() for part in best)
+        with self.module.answering():
+            for rows, batch in histories.take(order).batches(SEARCHED.get(self.device.type, SEARCHED["cuda"])):
+                seen = torch.from_numpy(batch.padded(-1)).to(self.device) if mask_seen else None
+                best = exact_top_k(self.stepper(self.prompts(batch, task, group)), self.trie, k, seen)
+                items[order[rows]], scores[order[rows]] = (part.cpu().numpy() for part in best)
         return Recommendations(items, scores)
 
     def save(self, folder: Path) -> None:

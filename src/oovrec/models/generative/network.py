@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -82,6 +84,13 @@ class ItemNetwork(nn.Module):
     def tied(self) -> bool:
         """Whether a token is read and written by the same row."""
         return self.head is None and self.embedding.alike
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Within, it answers and does not learn: what is added to its tables is added up once."""
+        self.eval()
+        with self.embedding.unchanging(), nullcontext() if self.head is None else self.head.unchanging():
+            yield
 
     def rows(self, tokens: Tensor) -> Tensor:
         """Output rows ``[n, d]`` of ``tokens`` ``[n]``."""

@@ -61,12 +61,12 @@ def write(
         OovrecError: the model was not trained to.
     """
     prompts, tokenizer = _prompts(model, task, histories, items, group, ratings), model.vocabulary.tokenizer
-    model.module.eval()
     words = torch.arange(model.vocabulary.someone, device=model.device)  # all that is older than the OOV tokens
     texts: list[str] = []
-    for part in model.chunks(prompts, model.config.words):
-        written = greedy(model.stepper(part), words, tokenizer.eos_token_id, model.config.words)
-        texts += tokenizer.batch_decode(written, skip_special_tokens=True)
+    with model.module.answering():
+        for part in model.chunks(prompts, model.config.words):
+            written = greedy(model.stepper(part), words, tokenizer.eos_token_id, model.config.words)
+            texts += tokenizer.batch_decode(written, skip_special_tokens=True)
     return [text.strip() for text in texts]
 
 
