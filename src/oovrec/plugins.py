@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -9,6 +10,8 @@ from types import ModuleType
 
 from oovrec.config import Options
 from oovrec.errors import OovrecError
+
+NAME = re.compile(r"\w[\w.-]*")  # of a scheme or a system: results, tokens and logs are filed under it
 
 
 def outside(group: str) -> dict[str, str]:
@@ -20,7 +23,8 @@ def imported(group: str, name: str) -> ModuleType | None:
     """The module that the entry point ``name`` of ``group`` names; None where there is no such entry point.
 
     Raises:
-        OovrecError: several packages have one, it names more than a module, or its module cannot be imported.
+        OovrecError: several packages have one, it names more than a module, its module cannot be imported, or no
+            folder could bear its name.
     """
     points = entry_points(group=group, name=name)
     if not points:
@@ -29,6 +33,9 @@ def imported(group: str, name: str) -> ModuleType | None:
         remedy = "uninstall all of them but one"
         raise OovrecError("is in several packages", where=_place(points), remedy=remedy)
     (point,) = points
+    if not NAME.fullmatch(name):
+        remedy = "rename it with letters, digits, '-', '_' and '.', a letter or a digit first, and install it again"
+        raise OovrecError("cannot be the name of a folder, as of its results", where=_place(points), remedy=remedy)
     module, colon, _ = point.value.partition(":")
     if colon:
         remedy = f'write {name} = "{module.strip()}" into the package\'s pyproject.toml and install it again'

@@ -79,6 +79,10 @@ SYSTEMS = {
         ABSTRACT,
         "faulty.half.Half: does not define fit, load_state, scores, state; add what every system needs.",
     ),
+    "partly": (
+        SYSTEM.replace('name = "backwards"', 'name, token_use = "partly", "sometimes"'),
+        "faulty.partly.Backwards: has token_use = 'sometimes'; set it to 'none', 'possible' or 'needed'.",
+    ),
 }
 SCHEMES = {
     "astray": ("1 / 0", f"'faulty.astray' cannot be imported (ZeroDivisionError: division by zero); {IMPORTS}"),
@@ -118,6 +122,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package of which nothing works."""
     lines = ["[oovrec.systems]", *(f"{name} = faulty.{name}" for name in SYSTEMS), "classy = faulty.other:Backwards"]
+    lines += ["up/stairs = faulty.other"]
     lines += ["[oovrec.schemes]", *(f"{name} = faulty.{name}" for name in SCHEMES), "handy = faulty.idle:build"]
     files = {name: text for name, (text, _) in (SYSTEMS | SCHEMES).items()}
     install(tmp_path, "faulty", files, "\n".join(lines), monkeypatch=monkeypatch)
@@ -282,6 +287,16 @@ def test_an_entry_point_names_a_module_alone(log: Path, tmp_path: Path) -> None:
     said = f"'faulty.idle:build' is more than a module's name; write handy = \"faulty.idle\" {cure}"
     refused = sentence("tokens", "build", log, "--method", "handy", "--out", tmp_path / "tokens")
     assert refused == f"entry point 'handy' (oovrec.schemes) of 'faulty': {said}"
+
+
+@pytest.mark.usefixtures("faulty")
+def test_an_entry_point_is_called_as_a_folder_may_be() -> None:
+    with pytest.raises(OovrecError) as refused:
+        system("up/stairs")
+    assert str(refused.value) == (
+        "entry point 'up/stairs' (oovrec.systems) of 'faulty': cannot be the name of a folder, as of its results; "
+        "rename it with letters, digits, '-', '_' and '.', a letter or a digit first, and install it again."
+    )
 
 
 @pytest.mark.usefixtures("faulty")

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from oovrec.training.checkpoint import learnt, put
 from oovrec.training.config import TrainingConfig
 from oovrec.training.loop import Batch, EpochLog, train
 
+TokenUse = Literal["none", "possible", "needed"]
 MOST = 2**31 - 1  # of a whole number among the options
 FAMILIES = ("sequential", "generative")
 OUTSIDE = "oovrec.systems"  # entry points of other packages: a system's name and its module
@@ -57,7 +58,7 @@ class Recommender(ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type[Options]]
-    token_use: ClassVar[Literal["none", "possible", "needed"]] = "none"
+    token_use: ClassVar[TokenUse] = "none"
 
     def __init__(self, config: Options, entities: Entities) -> None:
         self.config, self.entities = config, entities
@@ -317,6 +318,9 @@ def _whole(name: str, module: ModuleType) -> type[Recommender]:
     check_config(found, where)
     if lacking := sorted(found.__abstractmethods__):
         raise OovrecError(f"does not define {', '.join(lacking)}", where=where, remedy="add what every system needs")
+    if found.token_use not in get_args(TokenUse):
+        remedy = "set it to 'none', 'possible' or 'needed'"
+        raise OovrecError(f"has token_use = {found.token_use!r}", where=where, remedy=remedy)
     return found
 
 
