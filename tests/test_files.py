@@ -98,3 +98,9 @@ def test_equal_tensors_make_equal_files(tmp_path: Path) -> None:
     assert told == about
     assert np.array_equal(found["x"], arrays["x"])
     assert list(load_file(tmp_path / "0")) == ["x", "y"]
+
+
+@pytest.mark.parametrize("text", ["\ufeffi0\tFilm\n", "\ufeff\ufeffi0\n", "i0\n\ufeffi1\n"])
+def test_a_text_that_begins_with_a_byte_order_mark_is_read_as_it_was_written(text: str, tmp_path: Path) -> None:
+    files.write_text(tmp_path / "text", text)
+    assert files.read_text(tmp_path / "text") == text

@@ -88,16 +88,16 @@ def listed(values: Iterable[T], kind: str, where: str) -> list[T]:
     return list(values)
 
 
-def check_whole(number: int, where: str, remedy: str) -> None:
-    """Make sure that a number is a whole one from 1.
+def check_whole(number: int, where: str, remedy: str, least: int = 1) -> None:
+    """Make sure that a number is a whole one from ``least``.
 
     Raises:
         OovrecError: it is not.
     """
     if isinstance(number, bool) or not isinstance(number, Integral):
         raise OovrecError(f"{brief(repr(number))} is no whole number", where=where, remedy=remedy)
-    if number < 1:
-        raise OovrecError(f"{number} is below 1", where=where, remedy=remedy)
+    if number < least:
+        raise OovrecError(f"{number} is below {least}", where=where, remedy=remedy)
 
 
 def unknown(kind: str, name: str, choices: Collection[str], *, where: object = None) -> OovrecError:

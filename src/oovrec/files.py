@@ -20,6 +20,8 @@ from safetensors.numpy import save_file
 
 from oovrec.errors import FULL, OovrecError, refusal
 
+BOM = "\ufeff"  # a byte order mark
+
 
 class Unwritten(OovrecError):
     """A file or folder could not be written."""
@@ -115,9 +117,10 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` (UTF-8) to ``path`` atomically."""
+    """Write ``text`` (UTF-8) to ``path`` atomically, so that :func:`read_text` gives the same again."""
+    mark = BOM if text.startswith(BOM) else ""  # reading takes the first one for the file's own, such as of an id
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(mark + text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -67,6 +67,18 @@ def test_the_command_writes_csv_too(oovrec, finished: Path, tmp_path: Path) -> N
     np.testing.assert_allclose(read["score"], whole["score"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_name_with_brackets_is_no_pattern(run: Run, kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "lists [1]"
+    folder.mkdir()
+    stranger = tmp_path / "lists 1" / f"lists.{kind}.parts"  # what the name matches, as a pattern
+    stranger.mkdir(parents=True)
+    pl.DataFrame({"user": ["another"]}).write_parquet(stranger / "000000.parquet")
+    read = {"csv": pl.read_csv, "parquet": pl.read_parquet}[kind]
+    made, plain = (run.batch(out / f"lists.{kind}", k=2) for out in (folder, tmp_path))
+    assert read(made, glob=False).equals(read(plain))
+
+
 def test_a_log_stands_for_the_data(oovrec, finished: Path, tmp_path: Path) -> None:
     log, out = tmp_path / "today.csv", tmp_path / "lists.csv"
     log.write_text("who,what,when\nu1,i3,20\nnew,i4,1\nu1,i9,10\nnew,i31,2\nu1,strange,5\nlost,strange,1\n")

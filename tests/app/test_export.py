@@ -139,6 +139,18 @@ def test_a_beam_as_wide_as_the_catalogue_ranks_it_as_the_run_does(exported: tupl
     assert found[:, 0].tolist() == [run.model.entities.items[best] for best in exact.items[:, 0]]
 
 
+def test_a_beam_that_ended_without_an_item_is_refused_in_a_sentence(exported: tuple[Run, Path]) -> None:
+    _, folder = exported
+    loaded, catalogue = plain(folder), Catalogue.load(folder)
+    prompt, beams = torch.tensor([[3, 4, 5]]), 4 * ITEMS
+    processors = [catalogue.processor(prompt)]
+    written = loaded.generate(prompt, logits_processor=processors, num_beams=beams, num_return_sequences=beams)
+    with pytest.raises(
+        OovrecError, match=r"^sequences: sequence \d+ is no item of the 13; give generate the processor"
+    ):
+        catalogue.items(written)
+
+
 def test_tables_are_stored_once_where_they_are_one(exported: tuple[Run, Path]) -> None:
     run, folder = exported
     loaded = plain(folder)

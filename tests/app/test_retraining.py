@@ -444,3 +444,10 @@ def test_a_retrained_row_of_an_earlier_recipe_is_marked_and_none_stands_beside_w
     assert "| `popularity-retrained`†‡ | none | 1 |" in Path("results/README.md").read_text()
     assert "| `popularity` | none | 1 |" in Path("results/README.md").read_text()
     assert other.startswith("| `popularity-retrained`‡ |")
+
+
+@pytest.mark.parametrize("until", ["tset", "validation", None])
+def test_it_goes_on_to_the_test_or_to_the_end_and_nowhere_else(until: str, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(OovrecError, match=f"^until: unknown end of what is learnt from '{until}'; .*"):
+        retrain(base, tmp_path / "new", until=until)  # type: ignore[arg-type]
+    assert not (tmp_path / "new").exists()

@@ -238,6 +238,12 @@ def test_another_seed_tries_other_settings(log):
     assert len({pair(settings) for settings in drawn}) > 1
 
 
+def test_any_seed_of_a_training_is_one_of_a_search(log):
+    data = Source(source=str(log))
+    study = Study.of(write_recipe(), data.found(data.load()), None, 2**63 - 1)
+    assert pair(tuning.propose(study, [Trial(0, study.own(), 0.1, 1, 1.0)])) in PAIRS
+
+
 @pytest.mark.parametrize("key", ["config_hash", "fingerprint", "search"])
 def test_trials_of_another_recipe_or_of_other_data_are_not_counted_in(key, oovrec, log, other_log):
     words = ("bench", "tune", "--recipes", write_recipe(), "--trials", 1, "--out", "logs", "--datasets")

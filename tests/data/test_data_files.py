@@ -209,12 +209,18 @@ def test_columns_that_nobody_asks_for(log: Path) -> None:
     assert read_all(folder, unused=("rating", "title")).frame.height == 3
 
 
-def test_ties_need_a_seed_that_there_is(log: Path) -> None:
+def test_ties_need_times(log: Path) -> None:
     columns = {"user": "who", "item": "what", "time": ""}
-    with pytest.raises(OovrecError, match=r"tie_seed: -1 is below 0; give a number from 0"):
-        load_dataset(log, columns=columns, tie_seed=-1)
     with pytest.raises(OovrecError, match=r"shop\.csv: the log has no times, so no ties; leave tie_seed out\.$"):
         load_dataset(log, columns=columns, tie_seed=0)
+
+
+@pytest.mark.parametrize(
+    ("seed", "sentence"), [(-1, "-1 is below 0"), (1.5, "1.5 is no whole number"), ("1", "'1' is no whole number")]
+)
+def test_a_tie_seed_is_a_whole_number(log: Path, seed: object, sentence: str) -> None:
+    with pytest.raises(OovrecError, match=f"^tie_seed: {sentence}; give a number from 0"):
+        load_dataset(log, k_core=1, tie_seed=seed)  # type: ignore[arg-type]
 
 
 def test_one_that_is_not_there() -> None:

@@ -309,3 +309,11 @@ def test_a_scheme_may_sort_what_it_is_given_and_the_data_stay_as_they_are(build,
     ):
         build(backwards)
     assert planted.items == before
+
+
+@pytest.mark.parametrize(
+    ("seed", "sentence"), [(-1, "-1 is below 0"), (1.5, "1.5 is no whole number"), ("1", "'1' is no whole number")]
+)
+def test_a_seed_is_a_whole_number(planted: Dataset, seed: object, sentence: str) -> None:
+    with pytest.raises(OovrecError, match=f"^seed: {sentence}; give a whole number from 0"):
+        build_tokens(planted, "random", seed=seed)  # type: ignore[arg-type]

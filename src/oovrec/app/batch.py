@@ -107,7 +107,7 @@ def batch(
             _fill(model, crowd, parts, k, mask_seen)
         with atomic(out) as temporary:
             files = [_part(parts, number) for number, _ in crowd.parts()]
-            FORMATS[out.suffix.lower()](pl.scan_parquet(files), temporary)
+            FORMATS[out.suffix.lower()](pl.scan_parquet(files, glob=False), temporary)
         shutil.rmtree(parts)
     return out
 
@@ -169,7 +169,7 @@ def _part(folder: Path, number: int) -> Path:
 def _whole(part: Path) -> bool:
     """Whether a part is there and can be read."""
     try:
-        pl.read_parquet(part)
+        pl.read_parquet(part, glob=False)  # a folder's name may hold brackets
     except (OSError, pl.exceptions.PolarsError):
         return False
     return True

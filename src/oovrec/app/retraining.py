@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from rich.markup import escape
 
@@ -12,7 +12,7 @@ from oovrec.app.pipeline import prepare, train_on
 from oovrec.app.recipe import Recipe
 from oovrec.app.runs import Run, load_run
 from oovrec.data.dataset import Dataset, Until
-from oovrec.errors import OovrecError, within
+from oovrec.errors import OovrecError, unknown, within
 from oovrec.models.base import NeuralRecommender, system
 from oovrec.models.entities import Entities
 from oovrec.progress import say
@@ -21,12 +21,14 @@ from oovrec.tokens.table import Tokens
 from oovrec.training.checkpoint import best_epoch
 from oovrec.training.group import leading
 
+Further = Literal["test", "end"]
+
 
 def retrain(
     run: Run | str | Path,
     out: str | Path,
     *,
-    until: Literal["test", "end"] = "end",
+    until: Further = "end",
     data: str | None = None,
     resume: bool = False,
 ) -> Run:
@@ -44,11 +46,13 @@ def retrain(
         resume: go on with the run in ``out``.
 
     Raises:
-        OovrecError: the run is not finished, or names items that were added; its log is another by now, and ``data``
-            is not given; its tokens were imported, and it is, or their scheme is not installed; otherwise as
-            :func:`train`.
+        OovrecError: another ``until``; the run is not finished, or names items that were added; its log is another by
+            now, and ``data`` is not given; its tokens were imported, and it is, or their scheme is not installed;
+            otherwise as :func:`train`.
         Interrupted: Ctrl-C; the folder can be resumed.
     """
+    if until not in get_args(Further):  # 'validation' is how far the first one learns
+        raise unknown("end of what is learnt from", str(until), get_args(Further), where="until")
     run = run if isinstance(run, Run) else load_run(run)
     if Path(out).resolve() == run.folder.resolve():
         raise OovrecError("is the run that is to be retrained", where=out, remedy="give another --out")

@@ -186,7 +186,8 @@ def propose(study: Study, done: Sequence[Trial]) -> dict[str, Any] | None:
     choices = {
         key: optuna.distributions.CategoricalDistribution(tuple(values)) for key, values in study.base.search.items()
     }
-    sampler = optuna.samplers.TPESampler(seed=1_000 * study.base.seed + len(done), n_startup_trials=4)
+    seed = (1_000 * study.base.seed + len(done)) % 2**32  # which is all that its generator takes
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=4)
     search = optuna.create_study(direction="maximize", sampler=sampler)
     search.add_trials(
         [optuna.trial.create_trial(params=one.settings, distributions=choices, value=one.ndcg) for one in done]

@@ -109,12 +109,13 @@ def load_dataset(
         name: for tables and pages; without it the catalogue's, the folder's or the file's.
 
     Raises:
-        OovrecError: no such dataset; ``k_core`` below 1; a file that is broken or of another format; nothing left to
-            learn from; ``tie_seed`` or ``time`` without times; a data file, and what it says given once more.
+        OovrecError: no such dataset; ``k_core`` below 1, a ``tie_seed`` below 0; a file that is broken or of another
+            format; nothing left to learn from; ``tie_seed`` or ``time`` without times; a data file, and what it says
+            given once more.
     """
     check_whole(k_core, "k_core", "give 1 to keep all interactions, or more")
-    if tie_seed is not None and tie_seed < 0:
-        raise OovrecError(f"{tie_seed} is below 0", where="tie_seed", remedy="give a number from 0")
+    if tie_seed is not None:
+        check_whole(tie_seed, "tie_seed", "give a number from 0", least=0)
     if hold_out not in get_args(HoldOut):
         raise unknown("way", str(hold_out), get_args(HoldOut), where="hold_out")
     columns = checked(Columns, columns, where="columns") if isinstance(columns, Mapping) else columns

@@ -70,11 +70,19 @@ class Catalogue:
 
         Args:
             sequences: ``[n, length]``, each a whole item and the end token, or a whole item.
+
+        Raises:
+            OovrecError: one is none: it was broken off, or there were far more beams than items.
         """
         names = dict(zip(map(tuple, self.codes.tolist()), self.ids, strict=True))
         ended = bool((sequences[:, -1] == self.end).all())
         written = sequences[:, : sequences.shape[1] - ended][:, -self.codes.shape[1] :]
-        return [names[tuple(row)] for row in written.tolist()]
+        rows = [tuple(row) for row in written.tolist()]
+        if (stray := next((number for number, row in enumerate(rows) if row not in names), None)) is not None:
+            what = f"sequence {stray} is no item of the {len(names):,}"
+            remedy = "give generate the processor, no more beams than items, and max_new_tokens for a whole item"
+            raise OovrecError(what, where="sequences", remedy=remedy)
+        return [names[row] for row in rows]
 
 
 def write_catalogue(path: Path, tokenizer: PreTrainedTokenizerBase, ids: list[str], codes: np.ndarray) -> None:

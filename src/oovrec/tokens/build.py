@@ -18,7 +18,7 @@ import oovrec
 from oovrec.config import Options, checked
 from oovrec.data.dataset import Dataset
 from oovrec.data.histories import Histories
-from oovrec.errors import OovrecError, unknown
+from oovrec.errors import OovrecError, check_whole, unknown
 from oovrec.plugins import check_alone, check_config, imported, outside
 from oovrec.tokens.contract import check_built
 from oovrec.tokens.table import BuiltFrom, Tokens, TokenTable
@@ -173,16 +173,18 @@ def build_tokens(
 
     Args:
         method: a scheme, one of :func:`methods`.
+        seed: of every random choice; a whole number from 0.
         options: values for the scheme's ``Config``.
 
     Raises:
-        OovrecError: as :func:`check_options`, a value does not suit the dataset, or the scheme returns something else
-            than it must.
+        OovrecError: as :func:`check_options`, a seed that is none, a value does not suit the dataset, or the scheme
+            returns something else than it must.
     """
     found = _chosen(method, where := f"tokens.{method}")
     config: Options = checked(found.Config, options or {}, where=where)
     if built_from not in ("train", "all"):
         raise unknown("tokens source", built_from, ("train", "all"))
+    check_whole(seed, "seed", "give a whole number from 0", least=0)
     material = Material.of(dataset, built_from)
     built = _built(found, method, material, config, seed)
     details = {**built.details, "interactions": len(material.histories.items), **provenance(dataset)}
