@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -77,6 +78,17 @@ def test_a_name_with_brackets_is_no_pattern(run: Run, kind: str, tmp_path: Path)
     read = {"csv": pl.read_csv, "parquet": pl.read_parquet}[kind]
     made, plain = (run.batch(out / f"lists.{kind}", k=2) for out in (folder, tmp_path))
     assert read(made, glob=False).equals(read(plain))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_model_is_read(
+    finished: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("oovrec.app.folders.os.access", lambda place, mode: mode == os.F_OK and Path(place).exists())
+    run, folder = load_run(finished), tmp_path / "new"
+    with pytest.raises(OovrecError, match=f"^{folder}: cannot be written to; choose another --out"):
+        run.batch(folder / "lists.csv")
+    assert "model" not in vars(run)
+    assert not folder.exists()
 
 
 def test_a_log_stands_for_the_data(oovrec, finished: Path, tmp_path: Path) -> None:

@@ -95,6 +95,12 @@ def test_scores_are_finite_float32_for_each_history_and_item(
     assert not scores.requires_grad
 
 
+def test_of_no_histories_there_are_no_scores_and_no_lists(fitted: Recommender, chains: Dataset) -> None:
+    nobody = Histories.of([])
+    assert fitted.scores(nobody).shape == (0, len(chains.items))
+    assert fitted.recommend(nobody, k=3).items.shape == (0, 3)
+
+
 def test_scores_depend_on_the_history_alone_not_on_its_batch(fitted: Recommender, some: Histories) -> None:
     together = fitted.scores(some)
     alone = torch.cat([fitted.scores(some.take(np.array([row]))) for row in range(len(some))])

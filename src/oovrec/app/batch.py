@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from rich.markup import escape
 
+from oovrec.app.folders import check_writable
 from oovrec.app.new_items import renumbered
 from oovrec.app.runs import Run
 from oovrec.data.columns import Columns
@@ -84,8 +85,9 @@ def batch(
         ``out``.
 
     Raises:
-        OovrecError: the file is there already, of another kind, or being written; both ``log`` and ``data``; a file
-            that is broken, or a log without any known item; a ``k`` below 1; a full disk, and the same call goes on.
+        OovrecError: the file is there already, of another kind, being written, or cannot be; both ``log`` and
+            ``data``; a file that is broken, or a log without any known item; a ``k`` below 1; a full disk, and the
+            same call goes on.
         Interrupted: Ctrl-C; the same call goes on from there.
     """
     out = Path(out)
@@ -95,6 +97,7 @@ def batch(
         raise OovrecError("is there already", where=out, remedy="remove it or choose another --out")
     if log is not None and data is not None:
         raise OovrecError("a log stands for the run's data", where="--data", remedy="give one of --log and --data")
+    check_writable(out.parent, "choose another --out")
     (columns or Columns()).check_of_log(log)
     check_count(k)
     model = run.model

@@ -308,8 +308,10 @@ class GenerativeRecommender(NeuralRecommender):
     @torch.no_grad()
     def answered(self, prompts: Packed, trie: Trie) -> Tensor:
         """``[prompts, entries]`` exact log-probability of each entry of ``trie``."""
+        none = torch.empty(0, len(trie.items), device=self.device)
         with self.module.answering():
-            return torch.cat([exact_scores(self.stepper(part), trie) for part in self.chunks(prompts, trie.depth)])
+            parts = (exact_scores(self.stepper(part), trie) for part in self.chunks(prompts, trie.depth))
+            return torch.cat([none, *parts])
 
     def chunks(self, prompts: Packed, depth: int) -> Iterator[Packed]:
         """As many prompts at a time as are decoded at once, for answers of so many tokens."""

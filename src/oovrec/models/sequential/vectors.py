@@ -96,6 +96,7 @@ class TableRecommender(NeuralRecommender):
     @torch.no_grad()
     def ranked(self, histories: Histories) -> Products:
         self.module.eval()
-        states = torch.cat([self.states(batch).float() for _, batch in histories.batches(CHUNK)])
         with torch.autocast(self.device.type, enabled=False):  # coarser rows would tie
-            return Products(states, self.rows())
+            rows = self.rows()
+        none = rows.new_zeros(0, rows.shape[1], dtype=torch.float32)
+        return Products(torch.cat([none, *(self.states(batch).float() for _, batch in histories.batches(CHUNK))]), rows)
