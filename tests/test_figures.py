@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,10 @@ def rows() -> dict[tuple[str, str, bool], Row]:
     return {(dataset, row.system, row.leaky): row for dataset, some in found.items() for row in some}
 
 
-def table(page: str, head: str) -> list[tuple[str, list[str]]]:
-    """The label and the other cells of each row of a page's table; what is bold plainly."""
-    text = (ROOT / page).read_text(encoding="utf-8").replace("**", "")
+def table(page: str, head: str, *, plain: bool = True) -> list[tuple[str, list[str]]]:
+    """The label and the other cells of each row of a page's table; what is bold plainly, unless told otherwise."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    text = text.replace("**", "") if plain else text
     body = text.split(head + "\n")[1].split("\n\n")[0].splitlines()[1:]
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in body]
     return [(label, cells) for label, *cells in lines if not label.startswith(OTHERS)]
@@ -129,6 +131,43 @@ def test_the_table_of_what_is_held_out_by_time_is_of_the_results() -> None:
             wanted = (stated(row, *MASKED), row.seeds) if row else ([], 1)
             assert (figures.split(), count) == wanted, (label, dataset, again)
     assert not rows
+
+
+LEADS = "| masked, ahead of SASRec | Beauty, hit@10 | ndcg@10 | Toys, hit@10 | ndcg@10 |"
+
+
+def lead(dataset: str, one: str, other: str) -> dict[str, tuple[float, float, float]]:
+    """How far ``one`` is ahead of ``other``, and from where to where that may be; empty if they were not compared."""
+    for path in (ROOT / "results" / "time").glob(f"compared-{dataset}-*.json"):
+        rows = json.loads(path.read_text())
+        first, *others = [row["runs"]["0"].split("/")[-1].rsplit("-", 2)[0] for row in rows]
+        for name, row in zip(others, rows[1:], strict=True):
+            found = {metric: (value["mean"], *value["interval"]) for metric, value in row["lead"]["masked"].items()}
+            if (first, name) == (one, other):
+                return found
+            if (name, first) == (one, other):
+                return {metric: (-mean, -high, -low) for metric, (mean, low, high) in found.items()}
+    return {}
+
+
+def told(mean: float, low: float, high: float) -> str:
+    """A lead, bold where the interval leaves zero out."""
+    text = [f"{number:.4f}".replace("0.", ".", 1) for number in (mean, low, high)]
+    said = "{} ({} to {})".format(*text)
+    return f"**{said}**" if round(low, 4) > 0 or round(high, 4) < 0 else said
+
+
+def test_the_table_of_leads_over_time_is_of_the_comparisons() -> None:
+    lines = table("docs/honest-figures.md", LEADS, plain=False)
+    assert len(lines) > 8
+    for label, cells in lines:
+        name, again, _ = label.partition(", retrained")
+        system, again = SYSTEMS[name], again and "-retrained"
+        wanted: list[str] = []
+        for dataset in ("beauty", "toys"):
+            found = lead(dataset, system + again, "sasrec" + again)
+            wanted += [told(*found[metric]) for metric in ("hit@10", "ndcg@10")] if found else ["", ""]
+        assert cells == wanted, label
 
 
 PAIRS = ["SASRec", "metavec on a compact LLaMA", "META ID", "popularity of 14 days"]
