@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from oovrec.errors import OovrecError
 from oovrec.models.base import configured
 from oovrec.models.entities import Entities
-from oovrec.models.generative.augmentation import AugmentedEmbedding
+from oovrec.models.generative.augmentation import AugmentedEmbedding, unchanging
 from oovrec.models.generative.base import GenerativeConfig
 from oovrec.models.generative.llama import Llama, LlamaOptions
 from oovrec.tokens.table import Tokens, TokenTable
@@ -76,7 +76,7 @@ def test_rows_that_are_kept_are_those_of_the_formula_in_float32(kind: str, augme
     added = formula(layer, known)
     maps: list[int] = []
     layer.project.register_forward_hook(lambda _, read, __: maps.append(len(read[0])))
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), layer.unchanging():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), unchanging():
         for _ in range(5):
             for side in ("input", "output"):
                 rows = table() + added if augments in (side, "both") else table()
@@ -91,7 +91,7 @@ def test_what_was_kept_is_forgotten_when_weights_may_change_again() -> None:
     ids = torch.arange(SIZE)
     for seed in (1, 2):
         layer.project.weight.data = torch.randn(WIDTH, INNER, generator=torch.Generator().manual_seed(seed))
-        with torch.no_grad(), layer.unchanging():
+        with torch.no_grad(), unchanging():
             for _ in range(3):
                 rows = layer(ids)
         torch.testing.assert_close(rows, table() + formula(layer, torch.from_numpy(centroids())))

@@ -8,8 +8,10 @@ learnt map of the centroid is added for good; ``mlp``, the same with a hidden la
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,10 +55,28 @@ class GrownTable(nn.Module):
 
 @dataclass
 class _Made:
-    """The rows of all tokens with what is added to them, and how many have been asked for before they were made."""
+    """The rows of all tokens of a table on one side, and how many have been asked for before they were made."""
 
     asked: int = 0
-    whole: Tensor | None = None
+    rows: Tensor | None = None
+
+
+# By table and side, of a thread that answers; None while it may learn.
+_MADE: ContextVar[defaultdict[tuple[int, Side], _Made] | None] = ContextVar("made", default=None)
+
+
+@contextmanager
+def unchanging() -> Iterator[None]:
+    """Within, no weight changes: the rows of a table with what is added to them are made and kept once that pays.
+
+    That is when more of them have been asked for than there are: a large catalogue's are not made for a few. Until
+    then, too, what is added is made in float32, under autocast as well.
+    """
+    before = _MADE.set(defaultdict(_Made))
+    try:
+        yield
+    finally:
+        _MADE.reset(before)
 
 
 class AugmentedEmbedding(nn.Module):
@@ -90,7 +110,6 @@ class AugmentedEmbedding(nn.Module):
         self.table: nn.Embedding | GrownTable = nn.Embedding(self.size, width)
         self.table.weight.data = table
         self.kind, self.alpha, self.augments = kind, alpha, augments
-        self.made: dict[Sides, _Made] | None = None
         known = None if centroids is None or kind == "none" else torch.as_tensor(centroids)
         self.project = None if known is None else _map(kind, known.shape[1], width)
         self.register_buffer("centroids", known, persistent=self.project is not None)
@@ -123,28 +142,15 @@ class AugmentedEmbedding(nn.Module):
             return F.embedding(ids, made)
         return self.table(ids) + self._added(F.embedding(ids, known))
 
-    @contextmanager
-    def unchanging(self) -> Iterator[None]:
-        """Within, weights stay as they are and nothing is learnt: :meth:`whole` is made and kept once that pays.
-
-        That is when more rows have been asked for than it has: a large catalogue's is not made for a few of them.
-        Until then, too, what is added is made in float32, under autocast as well.
-        """
-        self.made = {}
-        try:
-            yield
-        finally:
-            self.made = None
-
     def _made(self, side: Side, more: int) -> Tensor | None:
-        """What is kept of :meth:`whole`, if anything, when ``more`` rows are asked for."""
-        if (made := self.made) is None:
+        """What :func:`unchanging` keeps of :meth:`whole`, if anything, when ``more`` rows are asked for."""
+        if (made := _MADE.get()) is None:
             return None
-        kept = made.setdefault("both" if self.alike else side, _Made())
+        kept = made[id(self), "input" if self.alike else side]
         kept.asked += more
-        if kept.whole is None and kept.asked > self.size:
-            kept.whole = self.whole(side)
-        return kept.whole
+        if kept.rows is None and kept.asked > self.size:
+            kept.rows = self.whole(side)
+        return kept.rows
 
     def whole(self, side: Side = "input") -> Tensor:
         """``[size, width]``: the rows of all tokens."""
@@ -157,8 +163,7 @@ class AugmentedEmbedding(nn.Module):
 
     def _added(self, centroids: Tensor) -> Tensor:
         assert self.project is not None
-        exactly = nullcontext() if self.made is None else torch.autocast(centroids.device.type, enabled=False)
-        with exactly:
+        with nullcontext() if _MADE.get() is None else torch.autocast(centroids.device.type, enabled=False):
             return self.alpha * self.project(centroids)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 
 from oovrec.decoding.trie import Level, Trie
-from oovrec.models.generative.augmentation import AugmentedEmbedding
+from oovrec.models.generative.augmentation import AugmentedEmbedding, unchanging
 from oovrec.models.losses import grouped_cross_entropy, grouping_pays, softmax_cross_entropy
 
 Loss = Literal["restricted", "full"]
@@ -89,7 +89,7 @@ class ItemNetwork(nn.Module):
     def answering(self) -> Iterator[None]:
         """Within, it answers and does not learn: what is added to its tables is added up once."""
         self.eval()
-        with self.embedding.unchanging(), nullcontext() if self.head is None else self.head.unchanging():
+        with unchanging():
             yield
 
     def rows(self, tokens: Tensor) -> Tensor:
