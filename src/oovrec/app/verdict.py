@@ -12,6 +12,7 @@ from oovrec.app.report_data import ReportData, SystemRow
 from oovrec.data.checks import REPEATED_SHARE
 
 ALPHA = 0.05  # a difference with a larger p is called chance
+SEEDS = "That is one seed of each, enough to look, too few to call one better; 'oovrec compare' takes several."
 
 
 def headline(data: ReportData) -> str:
@@ -56,8 +57,8 @@ def verdict(data: ReportData) -> str:
         nearest = f"; the nearest, {rival.label}, has {score:.4f}" if len(others) > 1 else f", which has {score:.4f}"
     else:
         opening, nearest = f"{rival.label} is ahead of it", f", with {score:.4f}"
-    sure = "" if significant(rival, block) else ", a difference that may be chance"
-    return f"{opening}{nearest}{sure}."
+    doubt = f". {SEEDS}" if significant(rival, block) else ", a difference that may be chance."
+    return f"{opening}{nearest}{doubt}"
 
 
 def significant(system: SystemRow, block: str) -> bool:
