@@ -261,6 +261,7 @@ def test_a_run_that_is_not_finished(oovrec, finished: Path, tmp_path: Path) -> N
         ),
         ("lists.csv", ["--log", "strange.csv"], "strange.csv: has no item that the run knows; give a log of its"),
         ("lists.csv", ["--log", "nowhere.csv"], "nowhere.csv: no such file"),
+        ("lists.csv", ["--data", "nowhere.csv"], "nowhere.csv: no such file"),
     ],
 )
 def test_what_is_refused(name: str, words: list[str], says: str, oovrec, finished, tmp_path, monkeypatch) -> None:

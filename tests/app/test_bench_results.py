@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -248,7 +249,9 @@ def test_what_is_to_be_done_and_how_long_it_takes_comes_before_anything(oovrec, 
     keep("sasrec-none-s1", dataset="large", seconds=9.0, machine="a faster one")
     keep("hgn-none-s0", dataset="elsewhere")  # nobody knows how many interactions it has
     keep("metaid-llama-train-s0", seconds=7200.0)
-    keep("popularity-none-s7", seconds=4.0)
+    keep("popularity-none-s7", seconds=3.0)
+    keep("popularity-none-s9", seconds=5.0)
+    keep("popularity-none-s8", dataset="large", seconds=600.0)  # goes after those on films
     keep("caser-none-s3", seconds=5.0, machine="a faster one")
     before = sorted(path for path in Path().rglob("*"))
     systems = ("hgn", "metaid-llama", "sasrec", "popularity", "caser")
@@ -497,7 +500,10 @@ def test_what_is_begun_is_gone_on_with_and_what_is_spoilt_is_done_anew(log: Path
     assert state() == "done"
     cell.file.unlink()
     assert state() == "to go on with"
-    (cell.run.folder / "config.yaml").write_text("of no use")
+    config = cell.run.folder / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 0", "seed: 5"))
+    assert state() == f"to do: {cell.run.folder} holds another training"
+    config.write_text("of no use")
     assert state().startswith("to do anew, as ")
 
 
@@ -511,7 +517,8 @@ while len(list(pathlib.Path().glob("begun-*"))) < 2 and time.monotonic() < deadl
     time.sleep(0.01)
 time.sleep(0.2)
 threads = [os.environ[name] for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")]
-pathlib.Path(f"told-{seed}").write_text(" ".join(map(str, [begun, time.monotonic(), *threads])))
+own = os.getsid(0) == os.getpid()  # so that Ctrl-C in a terminal is not sent to it
+pathlib.Path(f"told-{seed}").write_text(" ".join(map(str, [begun, time.monotonic(), *threads, own])))
 """
 KEEPS_A_STATE = """
 import pathlib, signal, sys, time
@@ -530,17 +537,18 @@ def popular(log: Path, count: int) -> list[Cell]:
     return [Cell.of("popularity", found(log), seed, None, Path("results")) for seed in range(count)]
 
 
+@pytest.mark.parametrize(("threads", "each"), [(5, "2"), (1, "1")])
 def test_so_many_cells_as_there_are_jobs_are_filled_at_a_time_and_share_the_threads(
-    log: Path, monkeypatch: pytest.MonkeyPatch
+    threads: int, each: str, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "COMMAND", SIDE_BY_SIDE)
-    monkeypatch.setattr("torch.get_num_threads", lambda: 5)
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
     processes.carry_out(popular(log, 4), 2)
     told = [Path(f"told-{seed}").read_text().split() for seed in range(4)]
     begun, ended = ([float(row[place]) for row in told] for place in (0, 1))
     at_once = [sum(one <= moment < other for one, other in zip(begun, ended, strict=True)) for moment in begun]
     assert max(at_once) == 2
-    assert {tuple(row[2:]) for row in told} == {("2", "2")}
+    assert {tuple(row[2:]) for row in told} == {(each, each, "True")}
 
 
 def test_ctrl_c_lets_the_cells_that_are_being_filled_keep_their_states(
@@ -556,6 +564,17 @@ def test_ctrl_c_lets_the_cells_that_are_being_filled_keep_their_states(
     with pytest.raises(Interrupted, match="the same command goes on from there"):
         processes.carry_out(popular(log, 3), 2)
     assert sorted(path.name for path in Path().glob("*-?")) == ["begun-0", "begun-1", "kept-0", "kept-1"]
+
+
+def test_a_second_ctrl_c_ends_a_cell_at_once() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    process, asked = processes._Process.__new__(processes._Process), []
+    kill = partial(asked.append, signal.SIGKILL)
+    process.process = SimpleNamespace(send_signal=asked.append, wait=interrupted, kill=kill)
+    process.stop()
+    assert asked == [signal.SIGINT, signal.SIGKILL]
 
 
 @pytest.mark.parametrize(

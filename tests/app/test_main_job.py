@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,11 @@ from safetensors.numpy import load_file
 from typer.testing import Result
 
 import oovrec as package
+from oovrec.app import comparison
+from oovrec.app.comparison import report
 from oovrec.app.runs import load_run
+from oovrec.data.dataset import Dataset
+from oovrec.data.histories import Histories
 from oovrec.evaluation.results import read_result
 from oovrec.tokens.table import Tokens
 
@@ -223,3 +229,24 @@ def test_a_sequential_recommender_carries_what_tokens_stand_for_and_speaks_none(
 
 def test_references_have_the_seed_of_the_run(finished: Path) -> None:
     assert [load_run(finished / "references" / name).recipe.seed for name in ("sasrec", "popularity")] == [3, 3]
+
+
+def test_the_report_adds_up_the_times_of_its_runs_and_says_what_validated(finished: Path, tmp_path: Path) -> None:
+    main = shutil.copytree(finished, tmp_path / "run")
+    for number, folder in enumerate([main, main / "references/sasrec", main / "references/popularity"]):
+        environment = json.loads((folder / "environment.json").read_text())
+        times = {"seconds": 10.0**number, "test_seconds": 5 * 10.0**number}
+        (folder / "environment.json").write_text(json.dumps(environment | times))
+    run = load_run(main)
+    shown = report(run, run.dataset())
+    assert shown.seconds == 666
+    assert {*shown.environment} == {*environment} - {*times}
+    assert [system.lead is None for system in shown.systems] == [True, False, False]
+    training = run.recipe.training.model_copy(update={"validate_on": "raw", "validate_days": 14})
+    shown = report(replace(run, recipe=run.recipe.model_copy(update={"training": training})), run.dataset())
+    assert (shown.validated_on, shown.validated_days) == ("raw", 14)
+
+
+def test_of_fewer_users_than_examples_each_is_one() -> None:
+    few = Dataset("few", ["u0", "u1"], list("abc"), Histories.of([[0, 1, 2]] * 2, range(2)))
+    assert comparison._rows(few, 0).tolist() == [0, 1]

@@ -371,6 +371,7 @@ def test_the_picture_of_figures_shows_each_where_it_belongs(run: ReportData) -> 
     assert [label.get_text() for label in drawn[0].get_yticklabels()] == names
     for axes, metric in zip(drawn, ("hit@10", "ndcg@10"), strict=True):
         assert axes.get_ylim()[0] > axes.get_ylim()[1]
+        assert axes.get_xlim()[0] == 0
         for bar, mark in zip(axes.lines[::2], axes.lines[1::2], strict=True):
             block = "raw" if to_hex(mark.get_markerfacecolor()) == figures.PAPER else "masked"
             values = run.systems[round(mark.get_ydata()[0])].blocks[block]
@@ -382,7 +383,8 @@ def test_the_picture_of_figures_shows_each_where_it_belongs(run: ReportData) -> 
 def test_the_epoch_that_was_kept_is_marked() -> None:
     ndcg = {1: 0.1, 2: None, 3: 0.3, 4: 0.2}
     log = [{"epoch": epoch, "loss": 4.0 / epoch, "ndcg": value} for epoch, value in ndcg.items()]
-    _, below = figures.training(log, "masked").axes
+    above, below = figures.training(log, "masked").axes
+    assert above.lines[0].get_ydata().tolist() == [4.0, 2.0, 4 / 3, 1.0]
     assert below.get_title("left") == "validation ndcg@10, masked: 0.3000 at epoch 3"
     early = figures.training(log, "masked", 14).axes[1]
     assert early.get_title("left") == "validation ndcg@10, masked, first 14 days: 0.3000 at epoch 3"
@@ -394,6 +396,20 @@ def test_the_epoch_that_was_kept_is_marked() -> None:
 def test_the_map_names_as_many_as_asked() -> None:
     clusters = [Cluster(number, f"<CI{number}>", 1, [f"T{number}"], (number % 4, number // 4)) for number in range(16)]
     assert len(token_map(clusters, labels=3).axes[0].texts) == 3
+
+
+def test_the_map_tells_sizes_by_areas_titles_in_short_and_more_on_hovering() -> None:
+    """A cluster without a place is not on it; one without titles is named by its token."""
+    places = [(300, [25 * "x" + " tail"], (0, 0)), (100, [], (1, 1)), (900, ["Nowhere"], None)]
+    clusters = [Cluster(n, f"<CI{n}>", size, titles, place) for n, (size, titles, place) in enumerate(places)]
+    drawn = token_map(clusters)
+    (axes,) = drawn.axes
+    large, small = (dot.get_sizes()[0] - 14 for dot in axes.collections)  # beside what the smallest dot has
+    assert large == pytest.approx(3 * small)
+    assert {text.get_text() for text in axes.texts} == {25 * "x" + "…", "<CI1>"}
+    page = inline_svg(drawn, 'a "map"', {"cluster-1": "<CI1>, 100"})
+    assert 'aria-label="a &quot;map&quot;"' in page
+    assert '<g data-cluster="1" style="--hue: 137.5"><title>&lt;CI1&gt;, 100</title>' in page
 
 
 def test_examples_show_ten_items_whichever_they_are(dataset: Dataset, tokens: Tokens) -> None:

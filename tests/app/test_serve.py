@@ -17,16 +17,23 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from starlette.testclient import TestClient
 
+from oovrec.app import serve as serving
 from oovrec.app.runs import Run, load_run
-from oovrec.app.serve import Question, Service, answers, application, serve
+from oovrec.app.serve import Catalogue, Question, Service, answers, application, serve
 from oovrec.app.together import Together
 from oovrec.errors import OovrecError
+from oovrec.models.entities import Entities
+from oovrec.tokens.table import Tokens, TokenTable
 
 COMMAND = "from oovrec.app.cli import app; app()"
 
@@ -97,7 +104,7 @@ def test_who_comes_while_others_are_answered_shares_a_batch() -> None:
         together = Together(answer, 4, torch.autocast("cpu", torch.bfloat16))
         first = asyncio.ensure_future(together(0))
         await asyncio.to_thread(begun.wait)
-        others = [asyncio.ensure_future(together(number)) for number in (1, 2, 3, 4, 13, 5)]
+        others = [asyncio.ensure_future(together(number)) for number in (1, 2, 3, 4, 13, 5, 7, 8, 9)]
         await asyncio.sleep(0)
         others[1].cancel()
         go.set()
@@ -106,9 +113,9 @@ def test_who_comes_while_others_are_answered_shares_a_batch() -> None:
         together.close()
         return found
 
-    *found, last = asyncio.run(ask())
-    assert batches == [[0], [1, 2, 3, 4], [13, 5], [6]]
-    assert [found[0], found[1], found[3], found[4], last] == [0, 10, 30, 40, 60]
+    *found, behind, last = asyncio.run(asyncio.wait_for(ask(), 30))
+    assert batches == [[0], [1, 2, 3, 4], [13, 5, 7, 8], [9], [6]]
+    assert [found[0], found[1], found[3], found[4], behind, last] == [0, 10, 30, 40, 90, 60]
     assert isinstance(found[2], asyncio.CancelledError)
     assert all(isinstance(one, ValueError) for one in found[5:])
 
@@ -151,11 +158,38 @@ def test_items_are_found_by_id_and_by_title(client: TestClient) -> None:
     assert found("no such") == found("") == []
 
 
-def test_a_users_history(client: TestClient, run: Run) -> None:
+@pytest.mark.parametrize(("speaks", "tokens"), [(True, "<I2>"), (False, "")])
+def test_the_item_of_an_id_comes_first_then_titles_that_begin_so_then_others(speaks: bool, tokens: str) -> None:
+    """Each once; without the tokens of a model that reads none."""
+    items = TokenTable.of(["a", "b", "up", "d"], [(f"<I{n}>",) for n in range(4)])
+    titles = ["Level up", "Upgrade", "Grow up", "Nothing"]
+    entities = Entities(items.ids, [], titles, Tokens(items, None, "meta", "train", 0))
+    run = cast("Run", SimpleNamespace(model=SimpleNamespace(entities=entities), speaks=speaks))
+    found = Catalogue(run).search(" up ", 9)
+    assert [(item["id"], item["title"]) for item in found] == [("up", "Grow up"), ("b", "Upgrade"), ("a", "Level up")]
+    assert found[0]["tokens"] == tokens
+
+
+def test_the_model_is_told_whose_histories_they_are(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, recommend = [], type(run.model).recommend
+
+    def asking(model, histories, *words, **more):
+        asked.extend(histories.users.tolist())
+        return recommend(model, histories, *words, **more)
+
+    monkeypatch.setattr(type(run.model), "recommend", asking)
+    histories = (run.histories("u7", None, run.dataset()), run.histories(None, ["i3"], None))
+    answers(run, [Question(history, 3, True) for history in histories])
+    assert asked == [run.model.entities.users.index("u7"), -1]
+
+
+def test_a_users_history(run: Run) -> None:
+    """Of an id with a stroke."""
     dataset = run.dataset()
-    row = dataset.user_index["u7"]
+    users = [f"{user}/x" for user in dataset.users]
+    row, client = users.index("u7/x"), TestClient(application(Service(run, replace(dataset, users=users))))
     wanted = [dataset.items[item] for item in dataset.full[row]]
-    assert [item["id"] for item in client.get("/users/u7").json()["history"]] == wanted
+    assert [item["id"] for item in client.get("/users/u7/x").json()["history"]] == wanted
 
 
 def test_new_items_of_a_history_are_skipped_where_told(alone: TestClient) -> None:
@@ -214,6 +248,8 @@ def test_addresses_and_users_that_are_not_there(client: TestClient, alone: TestC
         answer = client.get(address)
         assert (answer.status_code, list(answer.json())) == (404, ["error"])
     assert client.get("/items").json() == {"error": "query.query: field required; see /docs."}
+    assert alone.get("/users/u7").status_code == 404
+    assert client.get("/users/u7?limit=3").status_code == 422
     answer = client.get("/items?query=a&limt=3")
     assert (answer.status_code, answer.json()) == (
         422,
@@ -371,3 +407,19 @@ def test_ctrl_c_once_more_waits_for_nobody(finished: Path) -> None:
 def test_no_address_is_not_every_address(run: Run) -> None:
     with pytest.raises(OovrecError, match=r"^--host: is empty; give 127\.0\.0\.1, or 0\.0\.0\.0 for every address\.$"):
         serve(run, "", 0)
+
+
+def test_an_address_of_colons_is_of_the_other_family_and_stands_in_brackets(run: Run, monkeypatch, capsys) -> None:
+    made = MagicMock()  # no machine need have such an address
+    made.return_value.__enter__.return_value.getsockname.return_value = ("::1", 8123, 0, 0)
+    monkeypatch.setattr(serving._Server, "run", lambda *_, **__: None)
+    monkeypatch.setattr(socket, "socket", made)
+    serve(run, "::1", 0)
+    made.assert_called_once_with(socket.AF_INET6)
+    assert "at http://[::1]:8123 (" in capsys.readouterr().out
+
+
+def test_data_that_are_named_must_be_there(run: Run, monkeypatch) -> None:
+    monkeypatch.setattr(serving._Server, "run", lambda *_, **__: None)
+    with pytest.raises(OovrecError, match=r"nowhere\.csv: no such file"):
+        serve(run, "127.0.0.1", 0, "nowhere.csv")

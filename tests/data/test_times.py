@@ -32,6 +32,7 @@ MIDNIGHT = int(datetime(2014, 7, 23, tzinfo=UTC).timestamp())
         (pl.Series([f"{SECONDS}.0"]), SECONDS),
         (pl.Series([str(SECONDS * 1000)]), SECONDS),
         (pl.Series([str(SECONDS * 1_000_000)]), SECONDS),
+        (pl.Series([SECONDS * 1_000_000_000]), SECONDS),
         (pl.Series([20140723]), MIDNIGHT),
         (pl.Series([20140723.0]), MIDNIGHT),
         (pl.Series(["20140723"]), MIDNIGHT),
@@ -77,6 +78,7 @@ def test_what_is_no_time_is_null(bad: str | None) -> None:
     [
         "2014-07-23T12:34",
         "2014-07-23 12:34",
+        "2014-07-23 10:20",
         "2014-07-23T12:34Z",
         "2014-07-23T12",
         "20140723T123456Z",
@@ -125,7 +127,8 @@ def test_a_number_among_dates_is_blamed_and_not_they() -> None:
 
 
 def test_numbers_too_large_for_any_time_are_null() -> None:
-    assert unix_seconds(pl.Series([float(SECONDS), float(SECONDS), 1e300])).to_list() == [SECONDS, SECONDS, None]
+    for far in (1e300, -1e300):
+        assert unix_seconds(pl.Series([float(SECONDS), float(SECONDS), far])).to_list() == [SECONDS, SECONDS, None]
     assert unix_seconds(pl.Series([1e30, 1e30, 1e30])).to_list() == [None, None, None]  # of any unit
 
 

@@ -100,8 +100,9 @@ def test_what_was_kept_is_forgotten_when_weights_may_change_again() -> None:
 
 
 def test_none_is_the_plain_table() -> None:
-    layer = AugmentedEmbedding(table(), centroids(), "none")
+    layer = AugmentedEmbedding(table(), centroids(), "none", augments="input")
     assert torch.equal(layer.whole(), table())
+    assert layer.alike
     assert set(layer.state_dict()) == {"table.weight"}
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from oovrec.data.histories import Histories
+from oovrec.training import windows as module
 from oovrec.training.windows import windows
 
 
@@ -24,6 +26,7 @@ def numbered(lengths: list[int]) -> Histories:
 def test_each_target_is_in_exactly_one_window(length: int, context: int) -> None:
     rng = np.random.default_rng(7)
     histories = numbered([0, 1, 2, *rng.integers(0, 40, 50).tolist()])
+    histories = replace(histories, users=histories.users + 100)
     for _ in range(5):
         plan = windows(histories, length, 4, rng, context=context)
         assert max(len(batch.items) - context * len(batch) for batch in plan.batches) < 4 + length
@@ -32,7 +35,7 @@ def test_each_target_is_in_exactly_one_window(length: int, context: int) -> None
             for window, user in zip(batch, batch.users, strict=True):
                 assert context < len(window) <= length
                 assert (np.diff(window) == 1).all()
-                assert set(window) <= set(histories[user])
+                assert set(window) <= set(histories[user - 100])
                 targets.update(window[context:].tolist())
         expected = [item for history in histories for item in history[context:].tolist()]
         assert targets == Counter(expected)
@@ -74,10 +77,20 @@ def test_no_history_gives_no_batch() -> None:
     assert windows(Histories.of([[], [3]]), 5, 2, np.random.default_rng(0), context=1).batches == []
 
 
-def test_windows_of_one_length_are_put_together_anew_each_epoch() -> None:
-    histories, rng = numbered([5] * 100), np.random.default_rng(0)
+@pytest.mark.parametrize("context", [0, 1])
+def test_windows_that_fill_batches_fill_them(context: int) -> None:
+    """Of the targets alone: no batch is cut short, and none is left over."""
+    plan = windows(numbered([4 + context] * 12), 8, 16, np.random.default_rng(0), context=context)
+    assert [len(batch) for batch in plan.batches] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("lengths", [[5] * 600, list(range(2, 82))])
+def test_windows_are_put_together_anew_each_epoch(lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one length, and of like lengths: no more are sorted at once than those of some batches."""
+    monkeypatch.setattr(module, "POOL", 4)
+    histories, rng = numbered(lengths), np.random.default_rng(0)
     first, second = (
-        {frozenset(batch.users.tolist()) for batch in windows(histories, 8, 40, rng).batches} for _ in range(2)
+        {frozenset(batch.users.tolist()) for batch in windows(histories, 100, 200, rng).batches} for _ in range(2)
     )
     assert len(first) > 10
     assert not first & second
