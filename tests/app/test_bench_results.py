@@ -362,6 +362,11 @@ def flat_table() -> None:
     Path("table.json").write_text('{"results": {"SASRec": {"hit@10": 0.1}}}')
 
 
+def cut_off() -> None:
+    path = keep("popularity-none-s0")
+    path.write_text(path.read_text()[:300])
+
+
 def no_table() -> None:
     Path("table.json").write_text('{"results": {"SASRec": {"films": {"hit@10": "high"}}}}')
 
@@ -374,6 +379,7 @@ def no_table() -> None:
         ("--systems popularity popularity", None, "2 cells are called 'films/popularity-none-s0'; give systems and"),
         ("--systems popularity --seeds 0 1 1", None, "2 cells are called 'films/popularity-none-s1'"),
         ("--systems popularity", wrong_seed, "popularity-none-s4.json: says dataset films, tokens from none, seed 0,"),
+        ("--systems popularity", cut_off, "; restore the file, or remove it and run the same command again"),
         ("--systems popularity", other_data, "results/films: holds results of other data called 'films'; give another"),
         ("--systems popularity", no_counts, "dataset.json: does not count users, items and interactions; remove it"),
         ("--systems popularity", one_mark, "README.md: does not have '<!-- table of"),

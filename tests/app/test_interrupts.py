@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from oovrec.app import pipeline
+from oovrec.app.source import Source
+from oovrec.tokens import table
+
 COMMAND = "from oovrec.app.cli import app; app()"
 PATIENCE = 90.0  # seconds
 
@@ -102,3 +106,15 @@ def test_the_command_is_a_program(tmp_path: Path) -> None:
     shown, said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, shown) == (2, "")
     assert said == f"error: {tmp_path}/nowhere.csv: no such file or folder; check the path.\n"
+
+
+def test_tokens_that_are_being_written_are_there_whole_or_not_at_all(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(table, "write_json", stop)  # of tokens.json, which is written last
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.build(Source(source=str(log)), tmp_path / "tokens", "random", "train", 0, {})
+    assert not list(tmp_path.iterdir())

@@ -88,6 +88,22 @@ def test_an_unwritable_cache(publisher: Path, tmp_path: Path, monkeypatch: pytes
         catalog.get("toy")
 
 
+def test_what_is_there_is_taken_where_nothing_can_be_written(cache: Path) -> None:
+    (cache / "toy").mkdir(parents=True)
+    (cache / ".downloads").write_text("no folder can be made here, whoever asks")
+    assert fetched("datasets", "toy", Entry((), "CC0")) == cache / "toy"
+
+
+def test_nobody_without_a_home_is_told_where_to_keep_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(OovrecError, match="no home folder to keep what is fetched in; set XDG_CACHE_HOME"):
+        catalog.get("ml-100k")
+
+
 def test_of_several_that_want_it_one_fetches(publisher: Path, cache: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(catalog.get, ["toy"] * 8))

@@ -139,6 +139,11 @@ def test_a_file_may_lack_the_tasks_that_are_not_wanted(tmp_path: Path) -> None:
             f"{BOTH}\nrating: {{seen: ['{{user}} {{item}} {{history}} {{history}}'], unseen: [x]}}",
             "has {history} twice; keep one",
         ),
+        (
+            "sequential:\n  seen:\n  - After {history}: what takes {user}?",
+            "a seen wording of the task 'sequential' is no text but {'After {history}': 'what takes {user}?'}; put",
+        ),
+        (f"separator:\n{BOTH}", "the separator is no text but None; put it in quotes"),
         ("[1, 2", "is not valid YAML"),
         ("", "is empty"),
     ],
@@ -154,6 +159,11 @@ def test_bad_template_files_are_named(tmp_path: object, body: str, message: str)
 def test_unknown_template_set_names_the_nearest() -> None:
     with pytest.raises(OovrecError, match=r"^model.templates: .* did you mean 'en', or give a YAML file of your own"):
         read_templates("e")
+
+
+def test_a_home_folder_of_nobody_is_no_folder() -> None:
+    with pytest.raises(OovrecError, match=r"^~nobody-of-this-name/mine.yaml: no such file"):
+        read_templates("~nobody-of-this-name/mine.yaml")
 
 
 def test_user_and_item_tokens_of_one_name_are_refused(tokens: Tokens) -> None:

@@ -159,7 +159,11 @@ def read_cell(path: Path) -> Result:
     Raises:
         OovrecError: as :func:`read_result`; or it is of another dataset, protocol or seed than its name.
     """
-    result, name = read_result(path), NAME.fullmatch(path.name)
+    try:
+        result, name = read_result(path), NAME.fullmatch(path.name)
+    except OovrecError as error:  # evaluating the run would leave this file as it is
+        remedy = "restore the file, or remove it and run the same command again"
+        raise OovrecError(error.what, where=error.where, remedy=remedy) from error
     found = (result.dataset, result.tokens_from, str(result.seed))
     if name is None or found != (path.parent.name, name["tokens_from"], name["seed"]):
         what = f"says dataset {found[0]}, tokens from {found[1]}, seed {found[2]}, its name another"

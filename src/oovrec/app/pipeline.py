@@ -24,6 +24,7 @@ from oovrec.errors import OovrecError, within
 from oovrec.evaluation import protocol
 from oovrec.evaluation.protocol import Evaluation
 from oovrec.evaluation.results import Result, git_commit, hardware, read_result, write_result
+from oovrec.files import atomic_folder
 from oovrec.models.base import configured, system
 from oovrec.models.entities import Entities
 from oovrec.progress import say
@@ -81,8 +82,8 @@ def _into(out: Path, source: Source, make: Callable[[Dataset], Tokens]) -> tuple
     warn(dataset)
     tokens = make(dataset)
     check_free(out)  # another may have written there meanwhile
-    with kept_or_removed(out):
-        tokens.save(out)
+    with atomic_folder(out) as folder:  # Ctrl-C leaves nothing either
+        tokens.save(folder)
     return tokens, dataset
 
 

@@ -54,20 +54,30 @@ class Entry:
 
 
 def cache_folder(kind: str = "datasets") -> Path:
-    """``$XDG_CACHE_HOME/oovrec/<kind>``, by default ``~/.cache/oovrec/<kind>``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oovrec" / kind
+    """``$XDG_CACHE_HOME/oovrec/<kind>``, by default ``~/.cache/oovrec/<kind>``.
+
+    Raises:
+        OovrecError: neither is there, such as for a user without a name in a container.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oovrec" / kind
+    except RuntimeError as error:
+        what = "there is no home folder to keep what is fetched in"
+        raise OovrecError(what, remedy="set XDG_CACHE_HOME to a folder") from error
 
 
 def fetched(kind: str, name: str, entry: Entry) -> Path:
     """The folder of a named entry, fetched into the cache where it is not there yet.
 
-    The folder appears whole or not at all; an interrupted download goes on where it stopped. Of several
-    processes that want it one fetches and the others wait.
+    The folder appears whole or not at all, so that one that is there is taken, also where nothing can be written; an
+    interrupted download goes on where it stopped. Of several processes that want it one fetches and the others wait.
 
     Raises:
         OovrecError: no network; a wrong checksum; a full disk; what the conversion raises.
     """
     cache = cache_folder(kind)
+    if (cache / name).is_dir():
+        return cache / name
     try:
         (cache / ".downloads").mkdir(parents=True, exist_ok=True)
         with FileLock(cache / ".downloads" / f"{name}.busy"):  # another process may be at it

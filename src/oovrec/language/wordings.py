@@ -9,7 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from oovrec.errors import OovrecError, unknown
+from oovrec.data.text import home
+from oovrec.errors import OovrecError, brief, unknown
 from oovrec.files import read_yaml
 
 Task = Literal["sequential", "direct", "rating", "explanation", "review"]
@@ -79,14 +80,15 @@ def read_templates(source: str | Mapping[str, Any] = "en", tasks: Iterable[Task]
     for key in form:
         if key not in ("separator", *TASKS):
             raise unknown("task", str(key), TASKS, where=where)
+    separator = _text(form.get("separator", ", "), "the separator", where)
     wanted = [task for task in TASKS if task in set(form if tasks is None else tasks)]
     groups = [{task: _wordings(form, task, group, where) for task in wanted} for group in GROUPS]
-    return Templates(str(form.get("separator", ", ")), *groups)
+    return Templates(separator, *groups)
 
 
 def _path(name: str) -> Path:
     if is_file(name):
-        return Path(name).expanduser()
+        return home(name)
     shipped = Path(str(resources.files("oovrec.language") / "templates"))
     if not (path := shipped / f"{name}.yaml").is_file():
         known = unknown("templates", name, [other.stem for other in shipped.glob("*.yaml")])
@@ -100,9 +102,17 @@ def _wordings(form: Mapping[str, Any], task: Task, group: Group, path: Path | st
     if not isinstance(wordings, list) or not wordings:
         remedy = "add some" if task in RANKING else f"add some, or set model.tasks.{task} to 0"
         raise OovrecError(f"has no {group} wordings for the task '{task}'", where=path, remedy=remedy)
-    for text in wordings:
-        _check(str(text), task, path)
-    return [str(text) for text in wordings]
+    texts = [_text(text, f"a {group} wording of the task '{task}'", path) for text in wordings]
+    for text in texts:
+        _check(text, task, path)
+    return texts
+
+
+def _text(value: Any, what: str, path: Path | str) -> str:
+    """``value``, which YAML may have read as something else: ``- After {history}: what?`` is a mapping."""
+    if not isinstance(value, str):
+        raise OovrecError(f"{what} is no text but {brief(str(value))}", where=path, remedy="put it in quotes")
+    return value
 
 
 def _check(text: str, task: Task, path: Path | str) -> None:
