@@ -156,6 +156,15 @@ def test_bad_template_files_are_named(tmp_path: object, body: str, message: str)
     assert "mine.yaml" in str(caught.value)
 
 
+def test_blanks_within_its_braces_are_no_part_of_a_field(vocabulary: Vocabulary) -> None:
+    user, names = vocabulary.tokenizer.convert_ids_to_tokens([vocabulary.someone])[0], ["<a>", "<b>"]
+    written = ("After {history}: {user}?", "After { history }: {user }?")
+    asked = [{"sequential": {"seen": [text], "unseen": [text]}} for text in written]
+    forms = [read_templates(form, ["sequential"]) for form in asked]
+    texts = [Prompter(vocabulary, form, 5).text(user, names, task="sequential", template=0) for form in forms]
+    assert texts == [f"After <a>, <b>: {user}?"] * 2
+
+
 def test_unknown_template_set_names_the_nearest() -> None:
     with pytest.raises(OovrecError, match=r"^model.templates: .* did you mean 'en', or give a YAML file of your own"):
         read_templates("e")

@@ -19,7 +19,7 @@ TASKS: tuple[Task, ...] = get_args(Task)
 GROUPS: tuple[Group, ...] = get_args(Group)
 RANKING: tuple[Task, ...] = ("sequential", "direct")  # answered by an item; what every set has
 OPTION = "model.templates"  # where a recipe has them
-FIELD = re.compile(r"\{(\w*)\}")
+FIELD = re.compile(r"\{ *(\w*) *\}")
 NEEDED: dict[Task, tuple[str, ...]] = {
     "sequential": ("user", "history"),
     "direct": ("user",),
