@@ -116,8 +116,9 @@ def test_tables_with_a_line_a_dataset_are_of_the_results(
             assert part != "masked" or row is None or count == row.seeds, (data, system)
 
 
-BY_TIME = "| held out by time | tokens from | Beauty | Beauty, retrained | Toys | Toys, retrained |"
-COLUMNS = [(dataset, again) for dataset in ("beauty-time", "toys-time") for again in ("", "-retrained")]
+TIMED = ("Beauty", "Toys", "Sports")
+BY_TIME = f"| held out by time | tokens from | {' | '.join(f'{name} | {name}, retrained' for name in TIMED)} |"
+COLUMNS = [(f"{name.lower()}-time", again) for name in TIMED for again in ("", "-retrained")]
 
 
 def test_the_table_of_what_is_held_out_by_time_is_of_the_results() -> None:
@@ -133,7 +134,7 @@ def test_the_table_of_what_is_held_out_by_time_is_of_the_results() -> None:
     assert not rows
 
 
-LEADS = "| masked, ahead of SASRec | Beauty, hit@10 | ndcg@10 | Toys, hit@10 | ndcg@10 |"
+LEADS = f"| masked, ahead of SASRec | {' | '.join(f'{name}, hit@10 | ndcg@10' for name in TIMED)} |"
 
 
 def lead(dataset: str, one: str, other: str) -> dict[str, tuple[float, float, float]]:
@@ -164,8 +165,8 @@ def test_the_table_of_leads_over_time_is_of_the_comparisons() -> None:
         name, again, _ = label.partition(", retrained")
         system, again = SYSTEMS[name], again and "-retrained"
         wanted: list[str] = []
-        for dataset in ("beauty", "toys"):
-            found = lead(dataset, system + again, "sasrec" + again)
+        for dataset in TIMED:
+            found = lead(dataset.lower(), system + again, "sasrec" + again)
             wanted += [told(*found[metric]) for metric in ("hit@10", "ndcg@10")] if found else ["", ""]
         assert cells == wanted, label
 
@@ -186,8 +187,9 @@ def test_the_table_of_days_after_the_test_began_is_of_the_results() -> None:
             for again in ("", "-retrained"):
                 results = [read_result(path) for path in folder.glob(f"{system}{again}-{origin}-s?.json")]
                 rows = [result.by_days["masked"][days] for result in results]
-                assert {f"{row['users']:,}" for row in rows} == {users}, label
-                wanted.append(f"{sum(row['hit@10'] for row in rows) / len(rows):.4f}".lstrip("0"))
+                assert {f"{row['users']:,}" for row in rows} <= {users}, label
+                mean = sum(row["hit@10"] for row in rows) / len(rows) if rows else None
+                wanted.append("" if mean is None else f"{mean:.4f}".lstrip("0"))
         assert cells == wanted, label
 
 
