@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from safetensors.numpy import save_file
 from oovrec.errors import FULL, OovrecError, refusal
 
 BOM = "\ufeff"  # a byte order mark
+NAME = re.compile(r"\w[^/\\\x00-\x1f\x7f]{0,99}")
 
 
 class Unwritten(OovrecError):
@@ -74,6 +76,17 @@ def let_all_read(folder: Path) -> None:
     """Let others read ``folder`` and what is in it; safetensors keeps what it writes to its owner."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def check_name(name: str, where: str) -> None:
+    """That files and folders of results can be called ``name``.
+
+    Raises:
+        OovrecError: they cannot.
+    """
+    if not NAME.fullmatch(name):
+        remedy = "begin with a letter or digit, and leave slashes out, for results are kept under it"
+        raise OovrecError(f"{name[:100]!r} is no name", where=where, remedy=remedy)
 
 
 @contextmanager

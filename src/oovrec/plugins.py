@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -10,8 +9,7 @@ from types import ModuleType
 
 from oovrec.config import Options
 from oovrec.errors import OovrecError
-
-NAME = re.compile(r"\w[\w.-]*")  # of a scheme or a system: results, tokens and logs are filed under it
+from oovrec.files import check_name
 
 
 def outside(group: str) -> dict[str, str]:
@@ -33,9 +31,7 @@ def imported(group: str, name: str) -> ModuleType | None:
         remedy = "uninstall all of them but one"
         raise OovrecError("is in several packages", where=_place(points), remedy=remedy)
     (point,) = points
-    if not NAME.fullmatch(name):
-        remedy = "rename it with letters, digits, '-', '_' and '.', a letter or a digit first, and install it again"
-        raise OovrecError("cannot be the name of a folder, as of its results", where=_place(points), remedy=remedy)
+    check_name(name, _place(points))
     module, colon, _ = point.value.partition(":")
     if colon:
         remedy = f'write {name} = "{module.strip()}" into the package\'s pyproject.toml and install it again'

@@ -294,8 +294,8 @@ def test_an_entry_point_is_called_as_a_folder_may_be() -> None:
     with pytest.raises(OovrecError) as refused:
         system("up/stairs")
     assert str(refused.value) == (
-        "entry point 'up/stairs' (oovrec.systems) of 'faulty': cannot be the name of a folder, as of its results; "
-        "rename it with letters, digits, '-', '_' and '.', a letter or a digit first, and install it again."
+        "entry point 'up/stairs' (oovrec.systems) of 'faulty': 'up/stairs' is no name; "
+        "begin with a letter or digit, and leave slashes out, for results are kept under it."
     )
 
 

@@ -19,10 +19,9 @@ from oovrec.app.retraining import once_more
 from oovrec.app.runs import Run, load_run
 from oovrec.app.source import Source
 from oovrec.data.dataset import Dataset
-from oovrec.data.load import check_name
 from oovrec.errors import OovrecError
 from oovrec.evaluation.results import Result, read_result, write_result
-from oovrec.files import locked
+from oovrec.files import check_name, locked
 from oovrec.progress import say
 from oovrec.tokens.table import BuiltFrom, Tokens
 

@@ -18,6 +18,7 @@ from oovrec.evaluation.results import TokensFrom
 from oovrec.models.base import NeuralRecommender, system
 
 SEEDS = 3  # of each system, before one is called better
+TOO_FEW = "enough to look, too few to call one better"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def notes(contenders: Sequence[Contender]) -> list[str]:
     more = [one.label for one in contenders if one.retrained]
     found = []
     if few:
-        found.append(f"fewer than {SEEDS} seeds of {', '.join(few)}: enough to look, too few to call one better")
+        found.append(f"fewer than {SEEDS} seeds of {', '.join(few)}: {TOO_FEW}")
     if leaky:
         found.append(f"the tokens of {', '.join(leaky)} saw held-out items; such figures compare with no others")
     if 0 < len(more) < len(contenders):

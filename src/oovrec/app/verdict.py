@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from oovrec.app.leads import TOO_FEW
 from oovrec.app.report_data import ReportData, SystemRow
 from oovrec.data.checks import REPEATED_SHARE
 
 ALPHA = 0.05  # a difference with a larger p is called chance
-SEEDS = "That is one seed of each, enough to look, too few to call one better; 'oovrec compare' takes several."
+SEEDS = f"That is one seed of each, {TOO_FEW}; 'oovrec compare' takes several."
 
 
 def headline(data: ReportData) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -19,12 +18,11 @@ from oovrec.data.interactions import Interactions
 from oovrec.data.readers import read
 from oovrec.data.text import existing, home
 from oovrec.errors import OovrecError, check_whole, unknown, within
-from oovrec.files import read_yaml
+from oovrec.files import check_name, read_yaml
 
-__all__ = ["K_CORE", "Columns", "DataFile", "check_name", "is_data_file", "load_dataset", "read_all", "told_twice"]
+__all__ = ["K_CORE", "Columns", "DataFile", "is_data_file", "load_dataset", "read_all", "told_twice"]
 
 K_CORE = 5
-NAME = re.compile(r"\w[^/\\\x00-\x1f\x7f]{0,99}")
 DATA_FILES = (".yaml", ".yml")
 
 
@@ -67,17 +65,6 @@ def check_place(data: str | Path) -> None:
     if not isinstance(data, str | PathLike):
         remedy = "give a name or a path; a table in memory is written to a .parquet file first"
         raise OovrecError(f"a {type(data).__name__} says not where data lies", where="data", remedy=remedy)
-
-
-def check_name(name: str, where: str) -> None:
-    """That files and folders of results can be called ``name``.
-
-    Raises:
-        OovrecError: they cannot.
-    """
-    if not NAME.fullmatch(name):
-        remedy = "begin with a letter or digit, and leave slashes out, for results are kept under it"
-        raise OovrecError(f"{name[:100]!r} is no name", where=where, remedy=remedy)
 
 
 def told_twice(path: str | Path) -> OovrecError:

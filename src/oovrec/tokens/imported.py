@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from oovrec.data.dataset import Dataset
-from oovrec.data.load import check_name
 from oovrec.errors import OovrecError, unknown, within
-from oovrec.files import sha256
+from oovrec.files import check_name, sha256
 from oovrec.tokens.build import methods, provenance
 from oovrec.tokens.contract import check_tables
 from oovrec.tokens.rules import twice
